@@ -1,0 +1,56 @@
+# Two commands: `make book` and `make test`. Either works first, on a machine with Python >= 3.11, git and make.
+PYTHON  ?= python3
+PROFILE ?= ci
+DATASET ?= storybook
+ARGS    ?=
+
+VENV  := .venv
+BIN   := $(VENV)/bin
+PINS  := requirements.txt pyproject.toml
+# What executing leaves in a notebook besides outputs; stripped so that a re-run notebook has no diff.
+EXTRA_KEYS := metadata.papermill cell.metadata.papermill metadata.language_info.version metadata.widgets
+STAMP := $(VENV)/.installed-$(shell cat $(PINS) | cksum | cut -d' ' -f1)
+
+.PHONY: help book test format lock clean
+
+help:
+	@echo "make book     install, run every chapter, build the pages (PROFILE=ci, DATASET=storybook)"
+	@echo "make test     install, then everything that must hold (ARGS=\"-m 'not slow'\" for the quick part)"
+	@echo "make format   mend what ruff and nbstripout can mend"
+	@echo "make lock     refresh the versions in requirements.txt"
+	@echo "make clean    remove the built pages and artifacts; .venv stays"
+
+book: $(STAMP)
+	@$(BIN)/python book/build_book.py --profile $(PROFILE) --dataset $(DATASET)
+
+test: $(STAMP)
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/python -m pytest $(ARGS)
+
+format: $(STAMP)
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+	@$(BIN)/nbstripout --extra-keys "$(EXTRA_KEYS)" notebooks/*.ipynb
+
+# The stamp's name holds the pins' checksum: a changed pin installs again, an unchanged one costs nothing.
+$(STAMP):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "The book needs Python 3.11 or newer; name one with: make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "This Python cannot make a virtual environment; on Debian and Ubuntu install python3-venv, then run make again." >&2; exit 1; }
+	@echo "Installing the pinned packages into $(VENV): about two minutes and 6 GB, once."
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@rm -f $(VENV)/.installed-*
+	@touch $@
+
+# Only the hand-kept torch lines at the top of requirements.txt survive; uv must be on the path.
+lock:
+	@sed '/^torchvision==/q' requirements.txt > $(VENV)/lock.txt
+	@uv pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate --upgrade --all-extras \
+	    --constraint $(VENV)/lock.txt pyproject.toml \
+	    | grep -vE '^(torch|torchvision|triton|(nvidia|cuda)-[a-z0-9-]+)==' >> $(VENV)/lock.txt
+	@mv $(VENV)/lock.txt requirements.txt
+
+clean:
+	@rm -rf _build artifacts

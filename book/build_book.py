@@ -1,0 +1,82 @@
+"""Run every chapter and build the pages: ``python book/build_book.py --profile ci``."""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from run_chapters import ROOT, ChapterError, Result, Run, chapters, execute_all
+from status_page import status_page
+
+
+class BookError(RuntimeError):
+    """The pages could not be built; the message holds Sphinx's own warnings."""
+
+
+def make_tree(run: Run, results: list[Result], book: Path = ROOT / "book") -> Path:
+    """A clean copy of everything the pages are made of: prose, executed notebooks, status page."""
+    tree = run.work / "tree"
+    shutil.rmtree(tree, ignore_errors=True)
+    shutil.copytree(book, tree / "book", ignore=shutil.ignore_patterns("*.py", "__pycache__"))
+    shutil.copytree(run.executed, tree / "notebooks")
+    shutil.copy(book.parent / "_config.yml", tree)
+    (tree / "book" / "status.md").write_text(status_page(run, results))
+    return tree
+
+
+def build_html(tree: Path, html: Path) -> Path:
+    """Build the pages with warnings as errors, from nothing; returns the first page."""
+    scratch = tree.parent / "pages"
+    shutil.rmtree(scratch, ignore_errors=True)
+    shutil.rmtree(html, ignore_errors=True)
+    command = [sys.executable, "-m", "jupyter_book", "build", str(tree), "--path-output", str(scratch)]
+    command += ["--toc", str(tree / "book" / "_toc.yml"), "--config", str(tree / "_config.yml")]
+    done = subprocess.run(
+        [*command, "-W", "-n", "--keep-going"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    (tree.parent / "pages.log").write_text(done.stdout)
+    if done.returncode:
+        lines = [x for x in done.stdout.splitlines() if "WARNING" in x or "ERROR" in x]
+        raise BookError("\n".join(["The pages do not build:", *(lines or [done.stdout[-2000:]])]))
+    shutil.move(scratch / "_build" / "html", html)
+    return html / "index.html"
+
+
+def publish(run: Run, results: list[Result]) -> Path:
+    """Tree, then pages; returns the first page. The run's record is kept beside them."""
+    (run.work / "run.json").write_text(json.dumps([r.as_dict() for r in results], indent=1) + "\n")
+    return build_html(make_tree(run, results), run.work / "html")
+
+
+def main() -> int:
+    """The command behind ``make book``."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--profile", default="ci", help="how much to do: ci, book, train or paper")
+    parser.add_argument("--dataset", default="storybook", help="storybook or coco")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", nargs="+", metavar="CHAPTER", help="run these, build no pages")
+    options = parser.parse_args()
+    run = Run(profile=options.profile, dataset=options.dataset, seed=options.seed)
+    try:
+        print(f"Running the chapters (profile {run.profile}, data set {run.dataset}):", flush=True)
+        results = execute_all(run, options.only or chapters())
+        if options.only:
+            return 0
+        start = time.perf_counter()
+        page = publish(run, results)
+    except (ChapterError, BookError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(f"Built the pages in {time.perf_counter() - start:.0f} s. Open {os.path.relpath(page)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

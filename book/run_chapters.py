@@ -1,0 +1,151 @@
+"""Execute the chapters with papermill into a build copy; the committed notebooks are never written to."""
+
+import os
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import nbformat
+import papermill
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+PARAMETERS = ("profile", "dataset", "seed", "artifacts")
+LAST = "01_the_idea"  # read first, run last: it shows the model that the others train
+KERNEL = {
+    "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+    "OMP_NUM_THREADS": "2",
+    "TOKENIZERS_PARALLELISM": "false",
+    "JUPYTER_PREFER_ENV_PATH": "1",  # the kernel of this .venv, not one of the home folder
+}
+
+
+class ChapterError(RuntimeError):
+    """A chapter could not be run; the message is one sentence that says which, where and what to do."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One way through the book: where its chapters are, what to do, and where everything goes."""
+
+    notebooks: Path = ROOT / "notebooks"
+    work: Path = ROOT / "_build" / "book"  # executed copies and pages
+    artifacts: Path = ROOT / "artifacts"
+    profile: str = "ci"
+    dataset: str = "storybook"
+    seed: int = 0
+
+    @property
+    def executed(self) -> Path:
+        """Where finished notebooks are; a notebook that failed is never here."""
+        return self.work / "executed"
+
+    @property
+    def metrics(self) -> Path:
+        """Where this run's chapters record their metrics."""
+        return self.artifacts / self.dataset / self.profile / "metrics"
+
+    def parameters(self) -> dict:
+        """What a chapter's ``parameters`` cell is set to; paths are relative to the notebooks."""
+        artifacts = os.path.relpath(self.artifacts, self.notebooks)
+        return dict(zip(PARAMETERS, (self.profile, self.dataset, self.seed, artifacts), strict=True))
+
+
+@dataclass(frozen=True)
+class Result:
+    """One executed chapter."""
+
+    chapter: str
+    seconds: float
+
+    as_dict = asdict
+
+
+def chapters(toc: Path = ROOT / "book" / "_toc.yml") -> list[str]:
+    """The chapters' names in the order in which a reader meets them."""
+    parts = yaml.safe_load(toc.read_text())["parts"]
+    files = [entry["file"] for part in parts for entry in part["chapters"]]
+    return [Path(file).name for file in files if file.startswith("notebooks/")]
+
+
+def execution_order(names: list[str]) -> list[str]:
+    """The same chapters in the order in which each finds its inputs."""
+    return sorted(names, key=lambda name: (name == LAST, names.index(name)))
+
+
+def check_parameters(notebook: Path, wanted: dict) -> dict:
+    """The parameters that differ from the notebook's own; a missing name raises :class:`ChapterError`."""
+    found = papermill.inspect_notebook(str(notebook))
+    missing = [name for name in wanted if name not in found]
+    if missing:
+        raise ChapterError(
+            f"{notebook.name} has no parameter {', '.join(missing)}: give it a cell tagged "
+            f"`parameters` that sets {', '.join(PARAMETERS)}."
+        )
+    return {k: v for k, v in wanted.items() if found[k]["default"] not in (repr(v), f'"{v}"')}
+
+
+def execute(run: Run, chapter: str) -> Result:
+    """Run one chapter; its copy with outputs appears in ``run.executed`` only when every cell worked."""
+    source = run.notebooks / f"{chapter}.ipynb"
+    if not source.exists():
+        raise ChapterError(f"{source.name} is listed in book/_toc.yml but is not in notebooks/.")
+    parameters = check_parameters(source, run.parameters())
+    attempt, finished = run.work / "failed" / source.name, run.executed / source.name
+    attempt.parent.mkdir(parents=True, exist_ok=True)
+    run.executed.mkdir(parents=True, exist_ok=True)
+    finished.unlink(missing_ok=True)
+    start = time.perf_counter()
+    try:
+        with kernel_environment():
+            papermill.execute_notebook(
+                str(source),
+                str(attempt),
+                parameters,
+                kernel_name="python3",
+                cwd=str(run.notebooks),
+                progress_bar=False,
+            )
+    except papermill.PapermillExecutionError as error:
+        raise ChapterError(
+            f"{source.name} failed in cell {error.cell_index + 1} with {error.ename}: {error.evalue} "
+            f"(what it printed is in {os.path.relpath(attempt)})"
+        ) from error
+    seconds = time.perf_counter() - start
+    nbformat.write(without_paths(nbformat.read(attempt, as_version=4)), finished)
+    attempt.unlink()
+    return Result(chapter, seconds)
+
+
+class kernel_environment:  # noqa: N801 - used like a function
+    """Set :data:`KERNEL` for the kernels started inside the ``with`` block, and put back what was there."""
+
+    def __enter__(self) -> None:
+        self.before = {name: os.environ.get(name) for name in KERNEL}
+        os.environ.update(KERNEL)
+
+    def __exit__(self, *error: object) -> None:
+        for name, value in self.before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
+def without_paths(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """The notebook without papermill's records, which name folders of this machine."""
+    for part in (notebook, *notebook.cells):
+        part.metadata.pop("papermill", None)
+    return notebook
+
+
+def execute_all(run: Run, names: list[str]) -> list[Result]:
+    """Run the chapters one after another, with one progress line each; the first failure stops."""
+    results = []
+    width = max(map(len, names))
+    for number, name in enumerate(execution_order(names), 1):
+        print(f"  [{number}/{len(names)}] {name:{width}} ", end="", flush=True)
+        try:
+            results.append(execute(run, name))
+        except ChapterError:
+            print("FAILED", flush=True)
+            raise
+        print(f"{results[-1].seconds:7.1f} s  ok", flush=True)
+    return results

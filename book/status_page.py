@@ -1,0 +1,91 @@
+"""The book's own status page: how long each chapter ran, with which versions, and its metrics beside their bars."""
+
+import os
+import platform
+from importlib.metadata import version
+from pathlib import Path
+
+from bars import Verdict, compare, read_bars, read_metrics
+from run_chapters import ROOT, Result, Run
+
+BARS = ROOT / "tests" / "bars.toml"
+PACKAGES = ("torch", "torchvision", "numpy", "faiss-cpu", "tokenizers", "accelerate", "jupyter-book")
+
+PAGE = """\
+# Status of this build
+
+Every number below was measured while these pages were made: {n} chapters, profile `{profile}`, data set
+`{dataset}`, seed {seed}, {minutes:.1f} minutes on {cores} processor cores.
+
+## Run times
+
+| chapter | seconds |
+|:---|---:|
+{times}
+
+## Metrics and bars
+
+A chapter passes when each metric is on the right side of its bar. The bars are wide: they tell a model that
+learned from one that guesses.
+
+{metrics}
+
+## Versions
+
+| package | version |
+|:---|:---|
+{versions}
+"""
+
+
+def status_page(run: Run, results: list[Result], bars: Path = BARS) -> str:
+    """The page as MyST Markdown."""
+    names = sorted(result.chapter for result in results)
+    seconds = {result.chapter: result.seconds for result in results}
+    return PAGE.format(
+        n=len(names),
+        profile=run.profile,
+        dataset=run.dataset,
+        seed=run.seed,
+        minutes=sum(seconds.values()) / 60,
+        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        times="\n".join(f"| {link(name)} | {seconds[name]:.1f} |" for name in names),
+        metrics=metrics_table(run, names, read_bars(bars)),
+        versions="\n".join(f"| {name} | {v} |" for name, v in versions()),
+    )
+
+
+def link(chapter: str) -> str:
+    """A Markdown link whose text is the chapter's own title."""
+    return f"[](../notebooks/{chapter}.ipynb)"
+
+
+def versions() -> list[tuple[str, str]]:
+    """Python's and the main packages' versions."""
+    return [("Python", platform.python_version()), *((name, version(name)) for name in PACKAGES)]
+
+
+def metrics_table(run: Run, names: list[str], bars: dict) -> str:
+    """All metrics that were recorded: those with a bar beside it, the others plain."""
+    rows = []
+    for name in names:
+        metrics = read_metrics(run.metrics, name)
+        verdicts = compare(metrics, bars.get(name, {}))
+        rows += [judged(name, verdict) for verdict in verdicts]
+        free = sorted(set(metrics) - {verdict.metric for verdict in verdicts})
+        rows += [f"| {name[:2]} | {metric} | {metrics[metric]:.4g} | | | |" for metric in free]
+    if not rows:
+        return "No chapter recorded a metric."
+    head = "| chapter | metric | measured | bar | chance | |\n|:---|:---|---:|---:|:---|:---|\n"
+    return head + "\n".join(rows)
+
+
+def judged(name: str, verdict: Verdict) -> str:
+    """One row of the table for a metric that has a bar."""
+    value = "missing" if verdict.value is None else f"{verdict.value:.4g}"
+    mark = "holds" if verdict.holds else "**does not hold**"
+    sign = {">=": "≥", "<=": "≤"}[verdict.sign]
+    return (
+        f"| {name[:2]} | {verdict.metric} | {value} | {sign} {verdict.bar:g} "
+        f"| {verdict.chance} | {mark} |"
+    )
