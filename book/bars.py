@@ -30,7 +30,10 @@ class Verdict:
 
 
 def read_bars(path: Path) -> dict[str, dict[str, dict]]:
-    """``{chapter: {metric: {"min" or "max": number, "chance": words}}}``; a malformed bar is a ValueError."""
+    """``{chapter: {metric: {"min" or "max": number, "chance": words}}}``.
+
+    Raises ValueError naming a bar that is written differently.
+    """
     bars = tomllib.loads(path.read_text())
     for chapter, metrics in bars.items():
         for metric, bar in metrics.items():

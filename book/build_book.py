@@ -22,7 +22,9 @@ def make_tree(run: Run, results: list[Result], book: Path = ROOT / "book") -> Pa
     tree = run.work / "tree"
     shutil.rmtree(tree, ignore_errors=True)
     shutil.copytree(book, tree / "book", ignore=shutil.ignore_patterns("*.py", "__pycache__"))
-    shutil.copytree(run.executed, tree / "notebooks")
+    (tree / "notebooks").mkdir()
+    for result in results:
+        shutil.copy(run.executed / f"{result.chapter}.ipynb", tree / "notebooks")
     shutil.copy(book.parent / "_config.yml", tree)
     (tree / "book" / "status.md").write_text(status_page(run, results))
     return tree
@@ -33,10 +35,10 @@ def build_html(tree: Path, html: Path) -> Path:
     scratch = tree.parent / "pages"
     shutil.rmtree(scratch, ignore_errors=True)
     shutil.rmtree(html, ignore_errors=True)
-    command = [sys.executable, "-m", "jupyter_book", "build", str(tree), "--path-output", str(scratch)]
+    command = [Path(sys.executable).with_name("jupyter-book"), "build", str(tree)]
     command += ["--toc", str(tree / "book" / "_toc.yml"), "--config", str(tree / "_config.yml")]
     done = subprocess.run(
-        [*command, "-W", "-n", "--keep-going"],
+        [*command, "--path-output", str(scratch), "-W", "-n", "--keep-going"],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

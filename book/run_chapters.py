@@ -1,9 +1,10 @@
-"""Execute the chapters with papermill into a build copy; the committed notebooks are never written to."""
+"""Execute the chapters with papermill into a build copy; committed notebooks stay untouched."""
 
 import os
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from unittest.mock import patch
 
 import nbformat
 import papermill
@@ -12,6 +13,7 @@ import yaml
 ROOT = Path(__file__).resolve().parent.parent
 PARAMETERS = ("profile", "dataset", "seed", "artifacts")
 LAST = "01_the_idea"  # read first, run last: it shows the model that the others train
+CELL_SECONDS = 6 * 3600  # a cell that takes longer hangs
 KERNEL = {
     "MPLBACKEND": "module://matplotlib_inline.backend_inline",
     "OMP_NUM_THREADS": "2",
@@ -21,7 +23,7 @@ KERNEL = {
 
 
 class ChapterError(RuntimeError):
-    """A chapter could not be run; the message is one sentence that says which, where and what to do."""
+    """A chapter could not be run; the message says in one sentence which, where and why."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +49,9 @@ class Run:
 
     def parameters(self) -> dict:
         """What a chapter's ``parameters`` cell is set to; paths are relative to the notebooks."""
+        values = (self.profile, self.dataset, self.seed)
         artifacts = os.path.relpath(self.artifacts, self.notebooks)
-        return dict(zip(PARAMETERS, (self.profile, self.dataset, self.seed, artifacts), strict=True))
+        return dict(zip(PARAMETERS, (*values, artifacts), strict=True))
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,10 @@ def execution_order(names: list[str]) -> list[str]:
 
 
 def check_parameters(notebook: Path, wanted: dict) -> dict:
-    """The parameters that differ from the notebook's own; a missing name raises :class:`ChapterError`."""
+    """The wanted parameters that differ from the notebook's own values.
+
+    Raises :class:`ChapterError` for one that the notebook does not have.
+    """
     found = papermill.inspect_notebook(str(notebook))
     missing = [name for name in wanted if name not in found]
     if missing:
@@ -86,7 +92,7 @@ def check_parameters(notebook: Path, wanted: dict) -> dict:
 
 
 def execute(run: Run, chapter: str) -> Result:
-    """Run one chapter; its copy with outputs appears in ``run.executed`` only when every cell worked."""
+    """Run one chapter; its copy appears in ``run.executed`` only when every cell worked."""
     source = run.notebooks / f"{chapter}.ipynb"
     if not source.exists():
         raise ChapterError(f"{source.name} is listed in book/_toc.yml but is not in notebooks/.")
@@ -97,7 +103,7 @@ def execute(run: Run, chapter: str) -> Result:
     finished.unlink(missing_ok=True)
     start = time.perf_counter()
     try:
-        with kernel_environment():
+        with patch.dict(os.environ, KERNEL):
             papermill.execute_notebook(
                 str(source),
                 str(attempt),
@@ -105,28 +111,18 @@ def execute(run: Run, chapter: str) -> Result:
                 kernel_name="python3",
                 cwd=str(run.notebooks),
                 progress_bar=False,
+                execution_timeout=CELL_SECONDS,
+                extra_arguments=["--IPKernelApp.log_level=40"],  # errors only
             )
     except papermill.PapermillExecutionError as error:
         raise ChapterError(
-            f"{source.name} failed in cell {error.cell_index + 1} with {error.ename}: {error.evalue} "
-            f"(what it printed is in {os.path.relpath(attempt)})"
+            f"{source.name} failed in cell {error.cell_index + 1} with {error.ename}: "
+            f"{error.evalue} (what it printed is in {os.path.relpath(attempt)})"
         ) from error
     seconds = time.perf_counter() - start
     nbformat.write(without_paths(nbformat.read(attempt, as_version=4)), finished)
     attempt.unlink()
     return Result(chapter, seconds)
-
-
-class kernel_environment:  # noqa: N801 - used like a function
-    """Set :data:`KERNEL` for the kernels started inside the ``with`` block, and put back what was there."""
-
-    def __enter__(self) -> None:
-        self.before = {name: os.environ.get(name) for name in KERNEL}
-        os.environ.update(KERNEL)
-
-    def __exit__(self, *error: object) -> None:
-        for name, value in self.before.items():
-            os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
 def without_paths(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:

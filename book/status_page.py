@@ -1,4 +1,4 @@
-"""The book's own status page: how long each chapter ran, with which versions, and its metrics beside their bars."""
+"""The book's status page: each chapter's run time, its metrics beside their bars, the versions."""
 
 import os
 import platform
@@ -9,13 +9,13 @@ from bars import Verdict, compare, read_bars, read_metrics
 from run_chapters import ROOT, Result, Run
 
 BARS = ROOT / "tests" / "bars.toml"
-PACKAGES = ("torch", "torchvision", "numpy", "faiss-cpu", "tokenizers", "accelerate", "jupyter-book")
+PACKAGES = ("torch", "torchvision", "numpy", "faiss-cpu", "tokenizers", "jupyter-book")
 
 PAGE = """\
 # Status of this build
 
-Every number below was measured while these pages were made: {n} chapters, profile `{profile}`, data set
-`{dataset}`, seed {seed}, {minutes:.1f} minutes on {cores} processor cores.
+Every number below was measured while these pages were made: {n} chapters, profile `{profile}`,
+data set `{dataset}`, seed {seed}, {minutes:.1f} minutes on {cores} processor cores.
 
 ## Run times
 
@@ -25,8 +25,8 @@ Every number below was measured while these pages were made: {n} chapters, profi
 
 ## Metrics and bars
 
-A chapter passes when each metric is on the right side of its bar. The bars are wide: they tell a model that
-learned from one that guesses.
+A chapter passes when each metric is on the right side of its bar. The bars are wide: they tell
+a model that learned from one that guesses.
 
 {metrics}
 
