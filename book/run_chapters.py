@@ -116,8 +116,8 @@ def execute(run: Run, chapter: str) -> Result:
             )
     except papermill.PapermillExecutionError as error:
         raise ChapterError(
-            f"{source.name} failed in cell {error.cell_index + 1} with {error.ename}: "
-            f"{error.evalue} (what it printed is in {os.path.relpath(attempt)})"
+            f"{source.name} failed in the cell that starts with `{error.source.splitlines()[0]}`: "
+            f"{error.ename}: {error.evalue} (the whole of it is in {os.path.relpath(attempt)})"
         ) from error
     seconds = time.perf_counter() - start
     nbformat.write(without_paths(nbformat.read(attempt, as_version=4)), finished)

@@ -1,0 +1,37 @@
+"""One run of all chapters for the whole session; the slow tests come last."""
+
+import shutil
+
+import pytest
+from run_chapters import ROOT, ChapterError, Result, Run, execute
+
+
+class BookRun:
+    """Executes each chapter at most once, whichever test asks first, from empty artifacts."""
+
+    def __init__(self, run: Run):
+        self.run = run
+        self.done: dict[str, Result | ChapterError] = {}
+
+    def result(self, chapter: str) -> Result:
+        """The chapter's result; a chapter that failed raises the same error each time."""
+        if chapter not in self.done:
+            try:
+                self.done[chapter] = execute(self.run, chapter)
+            except ChapterError as error:
+                self.done[chapter] = error
+        if isinstance(self.done[chapter], ChapterError):
+            raise self.done[chapter]
+        return self.done[chapter]
+
+
+@pytest.fixture(scope="session")
+def book_run() -> BookRun:
+    work = ROOT / "_build" / "test"
+    shutil.rmtree(work, ignore_errors=True)
+    return BookRun(Run(work=work, artifacts=work / "artifacts"))
+
+
+def pytest_collection_modifyitems(items):
+    """Quick tests first: a slip in the module is seen before minutes of chapters."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)

@@ -1,0 +1,32 @@
+"""A bar holds only for a finite number on its right side."""
+
+import pytest
+from bars import compare, read_bars
+
+
+@pytest.mark.parametrize(
+    ("bar", "value", "holds"),
+    [
+        ({"min": 0.5}, 0.5, True),
+        ({"min": 0.5}, 0.499, False),
+        ({"max": 0.5}, 0.5, True),
+        ({"max": 0.5}, 0.501, False),
+        ({"max": 0.5}, float("nan"), False),
+        ({"min": 0.5}, float("inf"), False),
+        ({"min": 0.5}, None, False),
+    ],
+)
+def test_verdict(bar, value, holds):
+    metrics = {} if value is None else {"probe": value}
+    (verdict,) = compare(metrics, {"probe": {**bar, "chance": "0.1: ten shapes"}})
+    assert verdict.holds is holds
+    assert "probe" in str(verdict) and "ten shapes" in str(verdict)
+
+
+@pytest.mark.parametrize(
+    "bar", ["{ min = 1 }", '{ chance = "0" }', '{ min = 1, max = 2, chance = "0" }']
+)
+def test_malformed_bar_is_named(tmp_path, bar):
+    (tmp_path / "bars.toml").write_text(f"[02_b]\nprobe = {bar}\n")
+    with pytest.raises(ValueError, match="02_b.probe needs"):
+        read_bars(tmp_path / "bars.toml")
