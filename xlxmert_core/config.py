@@ -1,0 +1,94 @@
+"""Sizes of the networks: two frozen dataclasses and two presets each, paper and Storybook."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Sizes of the transformer and its heads; the defaults are the paper's (section 4.1)."""
+
+    vocab_size: int = 30522  # word pieces of bert-base-uncased
+    hidden: int = 768  # H, width of every token and cell inside the transformer
+    heads: int = 12  # attention heads; each is hidden // heads wide
+    feed_forward: int = 3072  # width inside a feed-forward block
+    language_layers: int = 9  # layers that read words only
+    visual_layers: int = 5  # layers that read cells only
+    cross_layers: int = 5  # layers in which words and cells read each other
+    positions: int = 512  # longest sentence the position embedding can hold
+    token_types: int = 2  # BERT's sentence A / B; only 0 is used here
+    max_words: int = 20  # L, words of a training sentence with [CLS] and [SEP]
+    dropout: float = 0.1  # probability, on embeddings, attention weights and block outputs
+    layer_norm_eps: float = 1e-12  # added to the variance in every LayerNorm
+    codes: int = 10000  # K, entries of the visual vocabulary
+    feature_dim: int = 2048  # F, width of one cell's feature vector
+    grid: int = 8  # cells along one side of a picture
+    answers: int = 9500  # A, entries of the answer table
+
+    def __post_init__(self):
+        if self.hidden % self.heads:
+            raise ValueError(
+                f"ModelConfig has hidden={self.hidden}, which heads={self.heads} does not divide; "
+                "choose a multiple."
+            )
+
+    @property
+    def cells(self) -> int:
+        """N, the number of cells of one picture."""
+        return self.grid**2
+
+
+@dataclass(frozen=True)
+class GeneratorConfig:
+    """Sizes of the image generator; the defaults are the paper's (section 4.3)."""
+
+    feature_dim: int = 2048  # F, width of one cell's feature vector
+    bottleneck: int = 256  # channels after the first 1x1 convolution
+    channels: tuple[int, ...] = (32,) * 6  # start map, then one entry per up-sampling block
+    spade_hidden: int = 128  # channels inside each SPADE normalisation
+    groups: int = 4  # groups of the two convolutions that make the start and style maps
+    grid: int = 8  # cells along one side of the input
+
+    @property
+    def image_size(self) -> int:
+        """Side of the painted picture in pixels: every block doubles the grid."""
+        return self.grid * 2 ** (len(self.channels) - 1)
+
+
+def paper() -> ModelConfig:
+    """The authors' transformer: 9/5/5 layers, 768 wide, 10 000 codes."""
+    return ModelConfig()
+
+
+def storybook() -> ModelConfig:
+    """The book's transformer: small enough to train on two CPU cores."""
+    return ModelConfig(
+        vocab_size=160,
+        hidden=192,
+        heads=6,
+        feed_forward=768,
+        language_layers=2,
+        visual_layers=1,
+        cross_layers=3,
+        positions=64,
+        max_words=32,
+        dropout=0.0,
+        codes=2048,
+        feature_dim=64,
+        answers=64,
+    )
+
+
+def paper_generator() -> GeneratorConfig:
+    """The authors' generator: 8x8 cells to 256x256 pixels, about 1.77 M parameters."""
+    return GeneratorConfig()
+
+
+def storybook_generator() -> GeneratorConfig:
+    """The book's generator: 8x8 cells to 128x128 pixels."""
+    return GeneratorConfig(
+        feature_dim=64,
+        bottleneck=128,
+        channels=(64, 64, 48, 32, 16),
+        spade_hidden=32,
+        groups=4,
+    )
