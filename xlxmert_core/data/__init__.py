@@ -1,0 +1,1 @@
+"""Data sets: the embedded Storybook and the official formats of the real ones."""

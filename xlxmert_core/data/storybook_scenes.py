@@ -1,0 +1,201 @@
+"""Storybook scenes: what is where, drawn in cells, with everything known exactly.
+
+A picture is 128 pixels wide, an 8 x 8 grid of 16-pixel cells. Objects stand on whole cells: a large one in
+3 x 3, a small one in 2 x 2. So one object at one place always gives the same cells, and a code can name them.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from xlxmert_core.data import drawing
+
+GROUND = ("house", "tree", "car", "boat", "flower", "mushroom", "ball", "cup")
+SKY = ("star", "balloon", "kite", "bird")
+KINDS = GROUND + SKY
+COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown")
+SIZES = ("small", "large")
+BACKGROUNDS = ("grass", "sand", "snow", "night", "water")
+SPAN = {"small": 2, "large": 3}  # side of the box, in cells
+GRID, CELL = 8, 16  # cells a side; pixels a cell
+PIXELS = GRID * CELL
+COVERED = 0.04  # a cell belongs to an object when this share of it is painted
+
+# (colour, kind) pairs that training never shows: can the model combine what it knows apart?
+HELD_OUT = frozenset({
+    ("red", "boat"), ("orange", "house"), ("yellow", "mushroom"), ("green", "cup"),
+    ("blue", "tree"), ("purple", "car"), ("pink", "star"), ("brown", "balloon"),
+})  # fmt: skip
+
+# relation -> (axis of (row, column), sign): "left of" means the smaller column.
+RELATIONS = {"left of": (1, -1), "right of": (1, 1), "above": (0, -1), "below": (0, 1)}
+OPPOSITE = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
+
+
+@dataclass(frozen=True)
+class Thing:
+    """One object; (row, column) is the top left cell of its box."""
+
+    kind: str
+    colour: str
+    size: str
+    row: int
+    column: int
+
+    @property
+    def span(self) -> int:
+        """Side of the box, in cells."""
+        return SPAN[self.size]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A background and one to four things, no two of one kind, no two boxes overlapping."""
+
+    background: str
+    things: tuple[Thing, ...]
+
+    def to_json(self) -> dict:
+        """Plain lists and dicts; :meth:`from_json` is the way back."""
+        things = [[t.kind, t.colour, t.size, t.row, t.column] for t in self.things]
+        return {"background": self.background, "things": things}
+
+    @classmethod
+    def from_json(cls, value: dict) -> "Scene":
+        """The scene that :meth:`to_json` wrote."""
+        return cls(value["background"], tuple(Thing(*fields) for fields in value["things"]))
+
+
+def stands(a: Thing, relation: str, b: Thing) -> bool:
+    """Whether a is clearly left of, right of, above or below b: their boxes share nothing on that axis."""
+    axis, sign = RELATIONS[relation]
+    first, second = (a, b) if sign < 0 else (b, a)
+    return (first.row, first.column)[axis] + first.span <= (second.row, second.column)[axis]
+
+
+def overlap(a: Thing, b: Thing) -> bool:
+    """Whether two boxes share a cell."""
+    return not any(stands(a, relation, b) for relation in RELATIONS)
+
+
+def places(kind: str, size: str) -> list[tuple[int, int]]:
+    """All (row, column) a kind may have: sky kinds within rows 0-3, the others with their feet in rows 4-7."""
+    span = SPAN[size]
+    rows = range(0, 5 - span) if kind in SKY else range(5 - span, GRID + 1 - span)
+    return [(row, column) for row in rows for column in range(GRID + 1 - span)]
+
+
+def sample_scene(rng: np.random.Generator, held_out: bool = False) -> Scene:
+    """A scene of 1-4 things; ``held_out``: with at least one pair of HELD_OUT, otherwise with none."""
+    background = BACKGROUNDS[rng.integers(len(BACKGROUNDS))]
+    count = int(rng.integers(1, 5))
+    while True:
+        kinds = [KINDS[i] for i in rng.permutation(len(KINDS))[:count]]
+        looks = [_sample_look(kind, rng) for kind in kinds]
+        if held_out:
+            colour = (
+                next(c for c, k in HELD_OUT if k == kinds[0]) if _has_held_out(kinds[0]) else None
+            )
+            if colour is None:
+                continue
+            looks[0] = (colour, looks[0][1])
+        things = _place(kinds, looks, rng)
+        if things is not None:
+            order = rng.permutation(count)
+            return Scene(background, tuple(things[i] for i in order))
+
+
+def _has_held_out(kind: str) -> bool:
+    return any(kind == k for _, k in HELD_OUT)
+
+
+def _sample_look(kind: str, rng: np.random.Generator) -> tuple[str, str]:
+    colours = [c for c in COLOURS if (c, kind) not in HELD_OUT]
+    return colours[rng.integers(len(colours))], SIZES[rng.integers(len(SIZES))]
+
+
+def _place(
+    kinds: list[str], looks: list[tuple[str, str]], rng: np.random.Generator
+) -> list[Thing] | None:
+    """Put the things down one by one, each on a free place; None when one finds none."""
+    taken = np.zeros((GRID, GRID), bool)
+    things = []
+    for kind, (colour, size) in zip(kinds, looks, strict=True):
+        span = SPAN[size]
+        free = [
+            (r, c) for r, c in places(kind, size) if not taken[r : r + span, c : c + span].any()
+        ]
+        if not free:
+            return None
+        row, column = free[rng.integers(len(free))]
+        taken[row : row + span, column : column + span] = True
+        things.append(Thing(kind, colour, size, row, column))
+    return things
+
+
+def render(scene: Scene) -> np.ndarray:
+    """The picture, uint8 [128, 128, 3]."""
+    picture = drawing.background(scene.background, PIXELS).copy()
+    for thing in scene.things:
+        image = drawing.sprite(thing.kind, thing.colour, thing.span * CELL)
+        drawing.paste(picture, image, thing.row * CELL, thing.column * CELL)
+    return picture
+
+
+def cell_labels(scene: Scene) -> dict[str, np.ndarray]:
+    """What each cell shows, int64 [8, 8] each.
+
+    kind 0-12, colour 0-8, size 0-2 and part 0-13 (1-9 in a large box, 10-13 in a small one, row by row), all
+    0 where no object is; background 0-4 everywhere. A corner of a box that the object leaves empty is 0.
+    """
+    labels = {name: np.zeros((GRID, GRID), np.int64) for name in ("kind", "colour", "size", "part")}
+    for t in scene.things:
+        n = t.span
+        window = (slice(t.row, t.row + n), slice(t.column, t.column + n))
+        alpha = drawing.sprite(t.kind, t.colour, n * CELL)[..., 3].reshape(n, CELL, n, CELL)
+        covered = alpha.mean((1, 3)) > COVERED * 255  # [n, n]
+        part = np.arange(n * n).reshape(n, n) + (1 if n == 3 else 10)
+        labels["kind"][window] = covered * (KINDS.index(t.kind) + 1)
+        labels["colour"][window] = covered * (COLOURS.index(t.colour) + 1)
+        labels["size"][window] = covered * (SIZES.index(t.size) + 1)
+        labels["part"][window] = covered * part
+    labels["background"] = np.full((GRID, GRID), BACKGROUNDS.index(scene.background), np.int64)
+    return labels
+
+
+def centre_cell(thing: Thing) -> tuple[int, int]:
+    """(row, column) of the cell in the middle of the box; in a 2 x 2 box, the lower right of the four."""
+    return thing.row + thing.span // 2, thing.column + thing.span // 2
+
+
+def find(
+    scene: Scene, kind: str, colour: str | None = None, size: str | None = None
+) -> Thing | None:
+    """The thing of a kind (and colour, and size), or None."""
+    for t in scene.things:
+        if t.kind == kind and colour in (None, t.colour) and size in (None, t.size):
+            return t
+    return None
+
+
+def facts_hold(scene: Scene, facts) -> list[bool]:
+    """Whether each fact is true of the scene; None in a fact's place for size or colour means any.
+
+    Facts: ("background", b), ("thing", size, colour, kind) and
+    ("relation", (colour, kind), relation, (colour, kind)). Raises ValueError for another fact.
+    """
+    return [_holds(scene, fact) for fact in facts]
+
+
+def _holds(scene: Scene, fact) -> bool:
+    match tuple(fact):
+        case ("background", name):
+            return scene.background == name
+        case ("thing", size, colour, kind):
+            return find(scene, kind, colour, size) is not None
+        case ("relation", (colour_a, kind_a), relation, (colour_b, kind_b)):
+            a, b = find(scene, kind_a, colour_a), find(scene, kind_b, colour_b)
+            return a is not None and b is not None and stands(a, relation, b)
+    raise ValueError(
+        f"{fact!r} is not a storybook fact: begin it with 'background', 'thing' or 'relation'."
+    )
