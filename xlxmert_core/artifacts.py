@@ -1,0 +1,84 @@
+"""Where chapters leave things for each other: ``{root}/{dataset}/{profile}/``, one file or folder a stage.
+
+Every artifact has a small JSON manifest beside it (what made it, from what, with which metrics). A chapter
+that misses its input is told which chapter makes it.
+"""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+MADE_BY = {
+    "data": "02_feature_extraction",
+    "encoder": "02_feature_extraction",
+    "features": "02_feature_extraction",
+    "vocabulary": "03_visual_vocabulary",
+    "codes": "03_visual_vocabulary",
+    "transformer": "05_pretraining",
+    "generator": "06_image_generator",
+}
+
+
+class MissingArtifact(FileNotFoundError):
+    """An input that an earlier chapter makes is not there yet."""
+
+
+class Artifacts:
+    """The folder of one data set and profile.
+
+    >>> artifacts = Artifacts("artifacts", "storybook", "ci")
+    >>> artifacts.path("encoder")            # where to write
+    >>> artifacts.require("encoder")         # where to read; says which chapter to run if it is missing
+    """
+
+    def __init__(self, root: str | os.PathLike, dataset: str, profile: str):
+        self.dataset, self.profile = dataset, profile
+        self.folder = Path(root) / dataset / profile
+
+    def path(self, name: str) -> Path:
+        """The place of an artifact; its parent folder exists afterwards."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return self.folder / name
+
+    def require(self, name: str) -> Path:
+        """The place of an artifact that must be complete; raises :class:`MissingArtifact` otherwise."""
+        if not self._manifest(name).exists():
+            chapter = MADE_BY.get(name.split(".")[0], "an earlier chapter")
+            raise MissingArtifact(
+                f"{self.folder / name} is not there: run notebooks/{chapter}.ipynb first "
+                f"(dataset={self.dataset!r}, profile={self.profile!r})."
+            )
+        return self.folder / name
+
+    def finish(self, name: str, chapter: str, inputs: dict | None = None, metrics: dict | None = None) -> None:
+        """Mark an artifact complete by writing its manifest (atomically, last)."""
+        manifest = {"made_by": chapter, "inputs": inputs or {}, "metrics": metrics or {}}
+        write_json(self._manifest(name), manifest)
+
+    def record(self, chapter: str, metrics: dict[str, float]) -> None:
+        """Write a chapter's metrics, a flat dict of numbers, to ``metrics/{chapter}.json``."""
+        write_json(self.folder / "metrics" / f"{chapter}.json", {k: float(v) for k, v in metrics.items()})
+
+    def _manifest(self, name: str) -> Path:
+        return self.folder / f"{name}.manifest.json"
+
+
+def write_json(path: Path, value) -> None:
+    """JSON to a temporary file beside ``path``, then renamed over it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n")
+    os.replace(temporary, path)
+
+
+def fingerprint(path: str | os.PathLike) -> str:
+    """SHA-256 of a file, or of the names and contents of a folder; 16 hex digits."""
+    digest, path = hashlib.sha256(), Path(path)
+    for file in sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]:
+        if path.is_dir():
+            digest.update(str(file.relative_to(path)).encode())
+        with open(file, "rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()[:16]

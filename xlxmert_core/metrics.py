@@ -1,0 +1,119 @@
+"""How good is a picture? An independent reader looks at it and lists what it sees.
+
+Storybook scenes have exact scene graphs, so a painting can be checked fact by fact: a small convolution
+network, trained on rendered scenes only and sharing nothing with the model under test, reads the picture
+back into a scene, and the facts of the text are looked up in that scene.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from xlxmert_core.data.storybook import BACKGROUNDS, COLOURS, KINDS, SIZES
+from xlxmert_core.features import extract
+
+LABELS = {"kind": len(KINDS) + 1, "colour": len(COLOURS) + 1, "size": len(SIZES) + 1, "background": len(BACKGROUNDS)}
+
+
+class SceneReader(nn.Module):
+    """The independent recogniser: five plain convolutions, one label head per attribute.
+
+    ``forward(images [-1, 1] [B, 3, 128, 128]) -> features [B, 64, 96]``; trained with
+    :class:`xlxmert_core.features.LabelObjective`, like the grid encoder, but from other weights and data.
+    """
+
+    def __init__(self, width: int = 96):
+        super().__init__()
+        widths = (3, 24, 48, 72, width)
+        layers: list[nn.Module] = []
+        for inputs, outputs in zip(widths[:-1], widths[1:], strict=True):
+            layers += [nn.Conv2d(inputs, outputs, 3, 2, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]
+        layers += [nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
+        self.body = nn.Sequential(*layers)
+        self.heads = nn.ModuleDict({name: nn.Linear(width, size) for name, size in LABELS.items()})
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.body(images).flatten(2).transpose(1, 2)  # [B, N, width]
+
+    def label_logits(self, features: Tensor) -> dict[str, Tensor]:
+        """features [B, N, width] -> {name: [B, N, classes]}."""
+        return {name: head(features) for name, head in self.heads.items()}
+
+    @torch.inference_mode()
+    def read(self, images: np.ndarray) -> list[dict]:
+        """uint8 [M, 128, 128, 3] -> per picture {"background": str, "things": {kind: {...}}}.
+
+        A thing is {"colour": str, "size": str, "row": float, "column": float} (centre, in cells); a kind is
+        seen when at least two cells say so, its colour and size are those cells' majority.
+        """
+        features = torch.from_numpy(extract(self, images))
+        labels = {name: logits.argmax(-1).numpy() for name, logits in self.label_logits(features).items()}
+        return [_assemble({name: values[i] for name, values in labels.items()}) for i in range(len(images))]
+
+
+def _assemble(cells: dict[str, np.ndarray]) -> dict:
+    side = int(round(len(cells["kind"]) ** 0.5))
+    things = {}
+    for index in np.unique(cells["kind"]):
+        where = (cells["kind"] == index).nonzero()[0]
+        if index == 0 or len(where) < 2:
+            continue
+        colour, size = (_majority(cells[name][where]) for name in ("colour", "size"))
+        things[KINDS[index - 1]] = {
+            "colour": COLOURS[colour - 1] if colour else None,
+            "size": SIZES[size - 1] if size else None,
+            "row": float((where // side).mean()),
+            "column": float((where % side).mean()),
+        }
+    return {"background": BACKGROUNDS[np.bincount(cells["background"]).argmax()], "things": things}
+
+
+def _majority(labels: np.ndarray) -> int:
+    labels = labels[labels > 0]
+    return int(np.bincount(labels).argmax()) if len(labels) else 0
+
+
+RELATIONS = {
+    "left of": lambda a, b: a["column"] < b["column"],
+    "right of": lambda a, b: a["column"] > b["column"],
+    "above": lambda a, b: a["row"] < b["row"],
+    "below": lambda a, b: a["row"] > b["row"],
+}
+
+
+def holds(fact: Sequence, seen: dict) -> bool:
+    """Whether one fact of a text is true of what the reader saw (see ``storybook.captions`` for the facts)."""
+    things = seen["things"]
+    if fact[0] == "background":
+        return seen["background"] == fact[1]
+    if fact[0] == "thing":
+        _, size, colour, kind = fact
+        thing = things.get(kind)
+        return thing is not None and thing["colour"] == colour and size in (None, thing["size"])
+    _, (colour_a, kind_a), relation, (colour_b, kind_b) = fact
+    a, b = things.get(kind_a), things.get(kind_b)
+    return a is not None and b is not None and RELATIONS[relation](a, b)
+
+
+def scene_accuracy(seen: Sequence[dict], facts: Sequence[Sequence[Sequence]]) -> dict[str, float]:
+    """Shares of facts that hold, over all texts: "facts", per type, and "all_right" (texts with every fact)."""
+    outcome: dict[str, list[bool]] = {"facts": [], "all_right": []}
+    for picture, stated in zip(seen, facts, strict=True):
+        truth = [holds(fact, picture) for fact in stated]
+        outcome["facts"] += truth
+        outcome["all_right"].append(all(truth))
+        for fact, true in zip(stated, truth, strict=True):
+            outcome.setdefault(str(fact[0]), []).append(true)
+    return {name: float(np.mean(values)) for name, values in outcome.items() if values}
+
+
+def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
+    """Fréchet distance between Gaussians fitted to two sets of vectors [M, D] (Heusel et al., 2017)."""
+    from scipy.linalg import sqrtm
+
+    mean = ((a.mean(0) - b.mean(0)) ** 2).sum()
+    cov_a, cov_b = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
+    root = sqrtm(cov_a @ cov_b).real
+    return float(mean + np.trace(cov_a + cov_b - 2 * root))

@@ -1,0 +1,182 @@
+"""The three pretraining tasks of X-LXMERT: paint cells, fill in words, tell matches from mismatches.
+
+Paper, section 3 and 4.1: uniform masking of cells, BERT masking of words, and a random other image's
+sentence half of the time. One task a batch, in turn; questions add their answer to whatever task runs.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+IGNORED = -100  # the one label value that every cross-entropy here skips
+TASKS = ("visual", "words", "matched")
+
+
+def uniform_cell_mask(batch: int, cells: int, generator: torch.Generator) -> Tensor:
+    """Mask 1..cells cells, the number drawn uniformly, positions without replacement: bool [B, N]."""
+    count = torch.randint(1, cells + 1, (batch, 1), generator=generator)
+    ranks = torch.rand(batch, cells, generator=generator).argsort(1).argsort(1)
+    return ranks < count
+
+
+def bernoulli_cell_mask(batch: int, cells: int, generator: torch.Generator, rate: float = 0.15) -> Tensor:
+    """LXMERT's masking, kept as the ablation: every cell independently with ``rate``; bool [B, N]."""
+    return torch.rand(batch, cells, generator=generator) < rate
+
+
+def mask_words(words: Tensor, tokenizer, generator: torch.Generator, rate: float | None = 0.15) -> tuple[Tensor, Tensor]:
+    """BERT's masking: a share ``rate`` of the words; of these 80 % [MASK], 10 % random, 10 % kept.
+
+    ``rate=None`` draws the rate uniformly per sentence and always writes [MASK]: the captioning recipe.
+    Returns (input ids, labels), both [B, L]; the labels are ``IGNORED`` everywhere else. [PAD], [CLS] and
+    [SEP] are never masked, and the labels never share memory with the input.
+    """
+    special = torch.tensor([tokenizer.pad, tokenizer.cls, tokenizer.sep])
+    draw = torch.rand(words.shape, generator=generator)
+    share = torch.rand(len(words), 1, generator=generator) if rate is None else rate
+    chosen = (draw < share) & ~torch.isin(words, special)
+    labels = torch.where(chosen, words, IGNORED)
+    kind = torch.rand(words.shape, generator=generator) if rate is not None else torch.zeros(words.shape)
+    anything = torch.randint(tokenizer.first_word, tokenizer.size, words.shape, generator=generator)
+    inputs = torch.where(chosen & (kind < 0.8), tokenizer.mask, words)
+    inputs = torch.where(chosen & (kind >= 0.8) & (kind < 0.9), anything, inputs)
+    return inputs, labels
+
+
+@dataclass(frozen=True)
+class PairedText:
+    """Sentences tied to coded pictures, all in memory: what pretraining draws from.
+
+    codes int64 [pictures, N]; words int64 [sentences, L]; word_mask bool [sentences, L];
+    picture int64 [sentences] (which picture a sentence belongs to); is_caption bool [sentences]
+    (only captions may serve the visual task); answer int64 [sentences], ``IGNORED`` for none.
+    """
+
+    codes: Tensor
+    words: Tensor
+    word_mask: Tensor
+    picture: Tensor
+    is_caption: Tensor
+    answer: Tensor
+
+
+class PretrainingBatches:
+    """``batch_at`` for pretraining: step ``i`` runs task ``tasks[i % len(tasks)]``.
+
+    Args:
+        caption_dropout: share of visual-task captions replaced by the empty text (for guidance).
+        cell_mask: ``(batch, cells, generator) -> bool [B, N]``.
+        word_rate: see :func:`mask_words`.
+        right_text: the visual task sees captions only (the paper's third refinement); False is the ablation.
+    """
+
+    def __init__(self, data: PairedText, tokenizer, batch: int, tasks=TASKS, cell_mask=uniform_cell_mask,
+                 word_rate: float | None = 0.15, caption_dropout: float = 0.1, right_text: bool = True):  # fmt: skip
+        self.data, self.tokenizer, self.batch, self.tasks = data, tokenizer, batch, tasks
+        self.cell_mask, self.word_rate, self.caption_dropout = cell_mask, word_rate, caption_dropout
+        captions = data.is_caption.nonzero().flatten()
+        everything = torch.arange(len(data.words))
+        self.pools = {task: everything for task in TASKS}
+        if right_text:
+            self.pools["visual"] = captions
+        self.empty = torch.full_like(data.words[0], tokenizer.pad)
+        self.empty[:2] = torch.tensor([tokenizer.cls, tokenizer.sep])
+
+    def __call__(self, step: int, generator: torch.Generator) -> dict:
+        task, data = self.tasks[step % len(self.tasks)], self.data
+        pool = self.pools[task]
+        rows = pool[torch.randint(len(pool), (self.batch,), generator=generator)]
+        batch = {
+            "task": task,
+            "words": data.words[rows],
+            "codes": data.codes[data.picture[rows]],
+            "answers": data.answer[rows],
+        }
+        getattr(self, f"_{task}")(batch, rows, generator)
+        batch["word_mask"] = batch["words"] != self.tokenizer.pad
+        longest = int(batch["word_mask"].sum(1).max())
+        for name in ("words", "word_mask", "word_labels"):
+            if name in batch:
+                batch[name] = batch[name][:, :longest]
+        return batch
+
+    def _visual(self, batch, rows, generator):
+        cells = batch["codes"].shape[1]
+        batch["masked"] = self.cell_mask(self.batch, cells, generator)
+        dropped = torch.rand(self.batch, 1, generator=generator) < self.caption_dropout
+        batch["words"] = torch.where(dropped, self.empty, batch["words"])
+        batch["answers"] = torch.where(dropped[:, 0], IGNORED, batch["answers"])
+
+    def _words(self, batch, rows, generator):
+        batch["words"], batch["word_labels"] = mask_words(
+            batch["words"], self.tokenizer, generator, self.word_rate
+        )
+
+    def _matched(self, batch, rows, generator):
+        other = torch.randint(len(self.data.words), (self.batch,), generator=generator)
+        same = self.data.picture[other] == self.data.picture[rows]
+        swap = (torch.rand(self.batch, generator=generator) < 0.5) & ~same
+        batch["words"] = torch.where(swap[:, None], self.data.words[other], batch["words"])
+        batch["matched"] = (~swap).long()
+        batch["answers"] = torch.where(swap, IGNORED, batch["answers"])
+
+
+class Pretraining(nn.Module):
+    """The pretraining objective around an XLxmert: ``forward(batch, turn) -> (loss, numbers)``."""
+
+    def __init__(self, model, answers: bool = True):
+        super().__init__()
+        self.model, self.answers = model, answers
+
+    def forward(self, batch: dict, turn: str = "all") -> tuple[Tensor, dict]:
+        model = self.model
+        features = model.embed_codes(batch["codes"])  # [B, N, F]
+        out = model(batch["words"], batch["word_mask"], features, batch.get("masked"))
+        loss, numbers = getattr(self, f"_{batch['task']}")(out, batch)
+        if self.answers and bool((batch["answers"] != IGNORED).any()):
+            logits = model.answer_logits(out.pooled)  # [B, answers]
+            answer_loss = F.cross_entropy(logits, batch["answers"], ignore_index=IGNORED)
+            asked = batch["answers"] != IGNORED
+            right = (logits.argmax(1) == batch["answers"])[asked].float().mean()
+            loss, numbers = loss + answer_loss, numbers | {"answers": answer_loss.detach(), "answers_right": right}
+        return loss, numbers
+
+    def _visual(self, out, batch):
+        masked, codes = batch["masked"], batch["codes"]
+        logits = self.model.code_logits(out.cells[masked])  # [masked, K]: only masked cells pay for the head
+        loss = F.cross_entropy(logits, codes[masked])
+        right = (logits.argmax(1) == codes[masked]).float().mean()
+        return loss, {"visual": loss.detach(), "visual_right": right}
+
+    def _words(self, out, batch):
+        hidden = batch["word_labels"] != IGNORED
+        if not bool(hidden.any()):
+            return out.words.sum() * 0, {}
+        labels = batch["word_labels"][hidden]
+        logits = self.model.word_logits(out.words[hidden])  # [masked, V]
+        loss = F.cross_entropy(logits, labels)
+        return loss, {"words": loss.detach(), "words_right": (logits.argmax(1) == labels).float().mean()}
+
+    def _matched(self, out, batch):
+        logits = self.model.match_logits(out.pooled)  # [B, 2]
+        loss = F.cross_entropy(logits, batch["matched"])
+        right = (logits.argmax(1) == batch["matched"]).float().mean()
+        return loss, {"matched": loss.detach(), "matched_right": right}
+
+
+@torch.inference_mode()
+def evaluate(objective: nn.Module, batch_at, steps: int, seed: int) -> dict[str, float]:
+    """Mean of every number over ``steps`` batches (of held-out data), without training."""
+    objective.eval()
+    collected: dict[str, list[float]] = {}
+    device = next(objective.parameters()).device
+    for step in range(steps):
+        generator = torch.Generator().manual_seed(seed * 2**31 + step)
+        batch = batch_at(step, generator)
+        batch = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in batch.items()}
+        for name, value in objective(batch)[1].items():
+            collected.setdefault(name, []).append(float(value))
+    return {name: float(np.mean(values)) for name, values in collected.items()}

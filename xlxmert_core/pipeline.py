@@ -1,0 +1,201 @@
+"""Pipeline: the one object a reader holds. It paints, repaints, encodes, captions and answers."""
+
+import json
+import os
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from xlxmert_core import checkpoints, sampling
+from xlxmert_core.artifacts import write_json
+from xlxmert_core.config import GeneratorConfig, ModelConfig
+from xlxmert_core.data.images import open_image, to_square
+from xlxmert_core.features import GridEncoder, extract, to_uint8
+from xlxmert_core.generator import Generator, fold_spectral_norm
+from xlxmert_core.model import XLxmert
+from xlxmert_core.text import Tokenizer
+from xlxmert_core.vocabulary import VisualVocabulary
+
+SHIPPED = Path(__file__).parent / "weights"
+PARTS = ("transformer.safetensors", "generator.safetensors", "encoder.safetensors", "tokenizer.json", "config.json")
+
+
+@dataclass
+class Painting:
+    """What ``paint`` returns.
+
+    images uint8 [B, S, S, 3]; codes int64 [B, N]; history: one dict a step with the codes, the cells still
+    masked, and the confidence of each cell (see :func:`xlxmert_core.sampling.fill`).
+    """
+
+    images: np.ndarray
+    codes: Tensor
+    history: list[dict] = field(default_factory=list)
+
+
+class Pipeline:
+    """A trained transformer with its tokenizer, generator and grid encoder.
+
+    Args:
+        answers: the answer vocabulary; row i of the answer head stands for ``answers[i]``.
+    """
+
+    def __init__(self, model: XLxmert, tokenizer: Tokenizer, generator: Generator, encoder: GridEncoder,
+                 answers: Sequence[str] = ()):  # fmt: skip
+        self.model, self.tokenizer = model.eval(), tokenizer
+        self.generator, self.encoder = fold_spectral_norm(generator).eval(), encoder.eval()
+        self.answers = list(answers)
+        self.vocabulary = VisualVocabulary(model.centroids.cpu().numpy())
+
+    @property
+    def grid(self) -> int:
+        """Cells along one side of a picture."""
+        return self.model.config.grid
+
+    @property
+    def image_size(self) -> int:
+        """Pixels along one side of a picture."""
+        return self.generator.config.image_size
+
+    def paint(self, texts: str | Sequence[str], steps: int = 8, seed: int = 0, order: Callable = sampling.mask_predict,
+              schedule: Callable = sampling.linear, temperature: float = 0.0, guidance: float = 0.0,
+              callback: Callable[[dict], None] | None = None) -> Painting:  # fmt: skip
+        """Paint each text on an empty canvas.
+
+        Args:
+            steps: forward passes; 4 is the paper's demo, ``grid**2`` with a one-cell order its slow mode.
+            seed: of everything drawn at random (nothing is at temperature 0 with a confidence order).
+            order, schedule: functions of :mod:`xlxmert_core.sampling`.
+            callback: called after every step with the step's dict.
+        """
+        texts = [texts] if isinstance(texts, str) else list(texts)
+        return self._fill(texts, None, None, steps, seed, order, schedule, temperature, guidance, callback)
+
+    def repaint(self, image_or_codes, mask, text: str | Sequence[str], steps: int = 8, seed: int = 0,
+                order: Callable = sampling.mask_predict, schedule: Callable = sampling.linear,
+                temperature: float = 0.0, guidance: float = 0.0,
+                callback: Callable[[dict], None] | None = None) -> Painting:  # fmt: skip
+        """Paint the masked cells anew, for another text; every other cell keeps its code bit for bit.
+
+        Args:
+            image_or_codes: picture(s) as in :meth:`encode`, or codes int [B, N] or [N] (a torch tensor).
+            mask: bool [grid, grid] or [B, grid, grid]; True where to paint.
+        """
+        codes = image_or_codes if isinstance(image_or_codes, Tensor) else self.encode(image_or_codes)
+        codes = codes.reshape(-1, self.grid**2).long()
+        texts = [text] * len(codes) if isinstance(text, str) else list(text)
+        editable = torch.as_tensor(np.asarray(mask), dtype=torch.bool)
+        if editable.shape[-2:] != (self.grid, self.grid):
+            raise ValueError(f"The mask must be bool [{self.grid}, {self.grid}], got {list(editable.shape)}.")
+        editable = editable.reshape(-1, self.grid**2).expand(len(codes), -1)
+        if len(texts) != len(codes):
+            raise ValueError(f"{len(texts)} texts for {len(codes)} pictures: give one text, or one for each.")
+        return self._fill(texts, codes, editable, steps, seed, order, schedule, temperature, guidance, callback)
+
+    @torch.inference_mode()
+    def _fill(self, texts, codes, editable, steps, seed, order, schedule, temperature, guidance, callback):
+        history: list[dict] = []
+
+        def remember(step: dict) -> None:
+            history.append({k: v.clone() if isinstance(v, Tensor) else v for k, v in step.items()})
+            if callback is not None:
+                callback(step)
+
+        words, word_mask = self._words(texts)
+        codes = sampling.paint(
+            self.model, words, word_mask, steps=steps, order=order, schedule=schedule, temperature=temperature,
+            guidance=guidance, generator=torch.Generator().manual_seed(seed), codes=codes, editable=editable,
+            empty=self._words([""])if guidance else None, callback=remember,
+        )  # fmt: skip
+        return Painting(self.render(codes), codes, history)
+
+    def _words(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        for text in texts:
+            if unknown := self.tokenizer.unknown(text):
+                hints = "; ".join(f"{word!r} (did you mean {', '.join(near) or 'nothing near'}?)" for word, near in unknown)
+                warnings.warn(f"Words the model never learned: {hints}.", stacklevel=4)
+        return self.tokenizer.encode(texts, self.model.config.max_words)
+
+    @torch.inference_mode()
+    def render(self, codes: Tensor) -> np.ndarray:
+        """Codes int64 [B, N] -> pictures uint8 [B, S, S, 3], through the generator."""
+        features = self.model.embed_codes(codes).transpose(1, 2)  # [B, F, N]
+        return to_uint8(self.generator(features.unflatten(2, (self.grid, self.grid))))
+
+    def encode(self, images) -> Tensor:
+        """Pictures -> codes int64 [B, N].
+
+        ``images`` is one picture or a list: PIL image, numpy array [H, W, 3] (or [B, H, W, 3]) or a path.
+        """
+        return torch.from_numpy(self.vocabulary.encode(self.features(images)))
+
+    def features(self, images) -> np.ndarray:
+        """Pictures (as in :meth:`encode`) -> continuous grid features float32 [B, N, F]."""
+        if isinstance(images, str | os.PathLike) or not isinstance(images, list | tuple | np.ndarray):
+            images = [images]
+        elif isinstance(images, np.ndarray) and images.ndim == 3:
+            images = images[None]
+        return extract(self.encoder, np.stack([to_square(open_image(i), self.image_size) for i in images]))
+
+    @torch.inference_mode()
+    def caption(self, images, lengths: Sequence[int] = range(4, 15), **options) -> list[str]:
+        """Write one sentence about each picture (see :func:`xlxmert_core.sampling.write_caption`)."""
+        features = self.model.embed_codes(self.encode(images))
+        return sampling.write_caption(self.model, self.tokenizer, features, lengths, **options)[0]
+
+    @torch.inference_mode()
+    def answer(self, images, questions: str | Sequence[str]) -> list[str]:
+        """Answer one question about each picture.
+
+        Raises ValueError when the model was trained without questions, or the counts differ.
+        """
+        if not self.answers:
+            raise ValueError("This model has no answer vocabulary: it was pretrained without questions.")
+        codes = self.encode(images)
+        questions = [questions] * len(codes) if isinstance(questions, str) else list(questions)
+        if len(questions) != len(codes):
+            raise ValueError(f"{len(questions)} questions for {len(codes)} pictures: give one, or one for each.")
+        out = self.model(*self._words(questions), self.model.embed_codes(codes))
+        best = self.model.answer_logits(out.pooled)[:, : len(self.answers)].argmax(1)
+        return [self.answers[i] for i in best.tolist()]
+
+    def save(self, folder: str | os.PathLike, half: bool = False) -> None:
+        """Write all parts to a folder (safetensors and JSON); ``half`` stores the weights as float16."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, module in self._modules().items():
+            checkpoints.save(module, folder / f"{name}.safetensors", half=half)
+        self.tokenizer.save(folder / "tokenizer.json")
+        config = {"model": asdict(self.model.config), "generator": asdict(self.generator.config)}
+        config |= {"encoder": {"feature_dim": self.encoder.feature_dim, "labels": self.encoder.labels}}
+        write_json(folder / "config.json", config | {"answers": self.answers})
+
+    def _modules(self):
+        return {"transformer": self.model, "generator": self.generator, "encoder": self.encoder}
+
+
+def load(name_or_path: str | os.PathLike = "storybook") -> Pipeline:
+    """Open a saved pipeline: a shipped name ("storybook") or a folder made by :meth:`Pipeline.save`.
+
+    Files are read, never executed; addresses are refused. Raises FileNotFoundError in one sentence.
+    """
+    text = os.fspath(name_or_path)
+    if "://" in text:
+        raise ValueError(f"load() opens local folders only, not {text!r}: download it first, then give its folder.")
+    folder = SHIPPED / text if (SHIPPED / text).is_dir() else Path(text)
+    missing = [part for part in PARTS if not (folder / part).is_file()]
+    if missing:
+        raise FileNotFoundError(f"{folder} is not a saved pipeline: it has no {', '.join(missing)}.")
+    config = json.loads((folder / "config.json").read_text())
+    model = XLxmert(ModelConfig(**config["model"]))
+    settings = config["generator"] | {"channels": tuple(config["generator"]["channels"])}
+    generator = fold_spectral_norm(Generator(GeneratorConfig(**settings)))
+    encoder = GridEncoder(**config["encoder"], imagenet=False)
+    for name, module in {"transformer": model, "generator": generator, "encoder": encoder}.items():
+        checkpoints.load(module, folder / f"{name}.safetensors")
+    return Pipeline(model, Tokenizer.load(folder / "tokenizer.json"), generator, encoder, config["answers"])

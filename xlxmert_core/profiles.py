@@ -1,0 +1,43 @@
+"""How much to do: the budgets of a run, from a few minutes (``ci``) to a night (``train``)."""
+
+from dataclasses import dataclass, replace
+
+from xlxmert_core.config import GeneratorConfig, ModelConfig, storybook, storybook_generator
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Budgets of one run of the chapters; steps are optimiser steps."""
+
+    train: int = 2400  # pictures to learn from
+    held_out: int = 320  # pictures to measure on
+    encoder_steps: int = 160
+    encoder_batch: int = 32
+    codes: int = 1024  # K
+    pretraining_steps: int = 600
+    pretraining_batch: int = 64
+    generator_steps: int = 240
+    generator_batch: int = 16
+    model: ModelConfig = storybook()
+    generator: GeneratorConfig = storybook_generator()
+
+    def for_dataset(self, dataset: str) -> "Profile":
+        """The same run on another data set: a hundred real photographs cannot fill a thousand codes."""
+        if dataset == "storybook":
+            return self
+        return replace(self, train=160, held_out=60, encoder_steps=30, codes=128, pretraining_steps=60,
+                       generator_steps=20)  # fmt: skip
+
+
+PROFILES = {
+    "ci": Profile(),
+    "train": Profile(train=24000, held_out=1200, encoder_steps=1500, codes=2048, pretraining_steps=20000,
+                     generator_steps=8000),  # fmt: skip
+}
+
+
+def profile(name: str, dataset: str = "storybook") -> Profile:
+    """The budgets called ``name``; raises KeyError naming the known ones."""
+    if name not in PROFILES:
+        raise KeyError(f"There is no profile {name!r}; known: {', '.join(PROFILES)}.")
+    return PROFILES[name].for_dataset(dataset)

@@ -1,0 +1,145 @@
+"""One fit loop for every model of the book, on Hugging Face Accelerate.
+
+A model is trained by an *objective*: an ``nn.Module`` whose ``forward(batch, turn)`` returns a loss and
+a dict of numbers worth plotting. Everything random in step ``i`` (the batch, the masks, dropout) is
+derived from ``(seed, i)`` alone, so a run that was killed and resumed repeats the very same steps.
+"""
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import nn
+from tqdm.auto import tqdm
+
+BatchAt = Callable[[int, torch.Generator], dict]
+
+
+def step_seed(seed: int, step: int) -> int:
+    """The random seed of one step; distinct for all (seed < 2**20, step < 2**31)."""
+    return seed * 2**31 + step
+
+
+def adamw(module: nn.Module, lr: float, weight_decay: float = 0.01, betas=(0.9, 0.999)):
+    """AdamW with no decay on biases and LayerNorm, as in BERT and LXMERT (paper, section 4)."""
+    decay = [p for p in module.parameters() if p.requires_grad and p.dim() >= 2]
+    plain = [p for p in module.parameters() if p.requires_grad and p.dim() < 2]
+    groups = [{"params": decay, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0}]
+    return torch.optim.AdamW(groups, lr=lr, betas=betas)
+
+
+def warmup_linear(step: int, steps: int, warmup: float = 0.05) -> float:
+    """Learning-rate factor: linear warm-up over a share of the steps, then linear decay to zero."""
+    progress = (step + 1) / max(1, steps)
+    if progress < warmup:
+        return progress / warmup
+    return max(0.0, (1 - step / steps) / (1 - warmup))
+
+
+def constant(step: int, steps: int) -> float:
+    """Learning-rate factor 1 throughout (the generator's schedule)."""
+    return 1.0
+
+
+def save_atomically(state: dict, path: Path) -> None:
+    """``torch.save`` to a temporary file beside ``path``, flushed to disk, then renamed over it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(path.suffix + ".tmp")
+    with open(temporary, "wb") as file:
+        torch.save(state, file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def fit(
+    objective: nn.Module,
+    optimisers: dict[str, torch.optim.Optimizer],
+    batch_at: BatchAt,
+    steps: int,
+    *,
+    seed: int = 0,
+    schedule: Callable[[int, int], float] = warmup_linear,
+    clip: float | None = 1.0,
+    checkpoint: Path | str | None = None,
+    checkpoint_seconds: float = 60.0,
+    progress: str | None = None,
+    on_step: Callable[[int, dict], None] | None = None,
+    accelerator=None,
+) -> list[dict]:
+    """Train ``objective`` and return the history, one dict of floats a step.
+
+    Args:
+        optimisers: turn name -> optimiser. In each step every turn is taken once, in order
+            (one turn for most models; "generator" then "discriminator" for the image generator).
+        batch_at: ``(step, generator) -> batch``, a dict of tensors; must depend on nothing else.
+        clip: largest gradient norm, or None.
+        checkpoint: file to resume from if it exists, written every ``checkpoint_seconds`` and at the end.
+        progress: title of the progress bar, or None for silence.
+    """
+    if accelerator is None:
+        from accelerate import Accelerator
+
+        accelerator = Accelerator()
+    prepared = accelerator.prepare(objective)
+    optimisers = {turn: accelerator.prepare(o) for turn, o in optimisers.items()}
+    rates = {turn: [g["lr"] for g in o.param_groups] for turn, o in optimisers.items()}
+    path = Path(checkpoint) if checkpoint is not None else None
+    start, history = _resume(path, objective, optimisers)
+    prepared.train()
+    saved = time.monotonic()
+    for step in (bar := tqdm(range(start, steps), desc=progress, disable=progress is None, initial=start, total=steps)):
+        torch.manual_seed(step_seed(seed, step))
+        generator = torch.Generator().manual_seed(step_seed(seed, step))
+        batch = {k: _to(v, accelerator.device) for k, v in batch_at(step, generator).items()}
+        values = {"step": step}
+        for turn, optimiser in optimisers.items():
+            for group, rate in zip(optimiser.param_groups, rates[turn], strict=True):
+                group["lr"] = rate * schedule(step, steps)
+            values |= _turn(prepared, optimiser, batch, turn, clip, accelerator)
+        history.append(values)
+        if on_step is not None:
+            on_step(step, values)
+        if progress is not None and step % 10 == 0:
+            bar.set_postfix({k: f"{v:.3f}" for k, v in values.items() if k != "step"}, refresh=False)
+        if path is not None and (time.monotonic() - saved > checkpoint_seconds or step == steps - 1):
+            _save(path, step + 1, objective, optimisers, history)
+            saved = time.monotonic()
+    objective.eval()
+    return history
+
+
+def _to(value, device):
+    return value.to(device) if isinstance(value, torch.Tensor) else value
+
+
+def _turn(objective, optimiser, batch, turn, clip, accelerator) -> dict:
+    optimiser.zero_grad(set_to_none=True)
+    loss, values = objective(batch, turn)
+    if not torch.isfinite(loss):
+        raise FloatingPointError(
+            f"The loss of the {turn!r} turn became {loss.item()}; lower the learning rate or look at this step's batch."
+        )
+    accelerator.backward(loss)
+    if clip is not None:
+        accelerator.clip_grad_norm_([p for g in optimiser.param_groups for p in g["params"]], clip)
+    optimiser.step()
+    return {name: float(value) for name, value in values.items()}
+
+
+def _save(path, step, objective, optimisers, history) -> None:
+    state = {"step": step, "objective": objective.state_dict(), "history": history}
+    state["optimisers"] = {turn: o.state_dict() for turn, o in optimisers.items()}
+    save_atomically(state, path)
+
+
+def _resume(path, objective, optimisers) -> tuple[int, list[dict]]:
+    if path is None or not path.exists():
+        return 0, []
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    objective.load_state_dict(state["objective"])
+    for turn, optimiser in optimisers.items():
+        optimiser.load_state_dict(state["optimisers"][turn])
+    return state["step"], state["history"]
