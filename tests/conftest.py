@@ -1,4 +1,4 @@
-"""One run of all chapters for the whole session; the slow tests come last."""
+"""One run of all chapters for the whole session; quick tests come first."""
 
 import shutil
 
@@ -33,5 +33,6 @@ def book_run() -> BookRun:
 
 
 def pytest_collection_modifyitems(items):
-    """Quick tests first: a slip in the module is seen before minutes of chapters."""
-    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
+    """Quick tests first, then the chapters, then the pages that are made of them."""
+    order = {"test_notebooks": 1, "test_book": 2}
+    items.sort(key=lambda item: order.get(item.path.stem, 0))
