@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Sizes of the transformer and its heads; the defaults are the paper's (section 4.1)."""
+    """Sizes of the transformer and its heads; the defaults are the paper's."""
 
     vocab_size: int = 30522  # word pieces of bert-base-uncased
     hidden: int = 768  # H, width of every token and cell inside the transformer
@@ -39,7 +39,7 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class GeneratorConfig:
-    """Sizes of the image generator; the defaults are the paper's (section 4.3)."""
+    """Sizes of the image generator; the defaults are the paper's."""
 
     feature_dim: int = 2048  # F, width of one cell's feature vector
     bottleneck: int = 256  # channels after the first 1x1 convolution
