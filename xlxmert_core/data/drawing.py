@@ -1,12 +1,12 @@
 """The storybook's brush: sprites and backgrounds, drawn four times too large and then reduced.
 
-A sprite is drawn in a box of 100 x 100 units. Every part is filled, shaded as if lit from the top left, and
-edged with ink; a light rim around the whole keeps it readable on any background. Drawing happens once for
-each (kind, colour, size) and each background; a picture is then a matter of pasting.
+A sprite is drawn in a box of 100 x 100 units. Every part is filled, shaded as if lit from the top
+left, and edged with ink; a light rim around the whole keeps it readable on any background. Drawing
+happens once for each (kind, colour, size) and each background; a picture is then only pasted.
 """
 
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
@@ -37,12 +37,12 @@ Points = Sequence[tuple[float, float]]
 
 
 def rgb(colour: str) -> np.ndarray:
-    """ "#rrggbb" -> float64 [3] in 0..255."""
+    """The three numbers of "#rrggbb", float64 [3] in 0..255."""
     return np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)], dtype=np.float64)
 
 
 def smooth(points: Points, steps: int = 8) -> list[tuple[float, float]]:
-    """A closed Catmull-Rom curve through the points, ``steps`` straight pieces from each to the next."""
+    """A closed Catmull-Rom curve through the points, ``steps`` straight pieces for each."""
     p = np.asarray(points, dtype=np.float64)
     before, after, later = np.roll(p, 1, 0), np.roll(p, -1, 0), np.roll(p, -2, 0)
     t = np.linspace(0, 1, steps, endpoint=False)[None, :, None]  # [1, steps, 1]
@@ -60,7 +60,7 @@ def _grow(mask: np.ndarray, radius: float) -> np.ndarray:
 
 
 class Sketch:
-    """A transparent sheet for one sprite of ``pixels`` x ``pixels``; coordinates run from 0 to 100."""
+    """A transparent square sheet for one sprite; coordinates run from 0 to 100."""
 
     def __init__(self, pixels: int):
         self.pixels, self.side = pixels, pixels * SUPERSAMPLING
@@ -150,7 +150,7 @@ class Sketch:
         self.line(mouth, 2.8, INK, ink=False, depth=0)
 
     def finish(self) -> np.ndarray:
-        """The sprite, rim and all, reduced: uint8 [pixels, pixels, 4], alpha last, colour not premultiplied."""
+        """The sprite with its rim, reduced: uint8 [pixels, pixels, 4], straight alpha last."""
         rim = _grow(self.alpha, RIM_WIDTH * SUPERSAMPLING) * 0.8
         alpha = self.alpha + (1 - self.alpha) * rim  # [S, S]
         colour = self.colour + (rgb(RIM) - self.colour) * (1 - self.alpha[..., None])
@@ -289,14 +289,15 @@ def _bird(s: Sketch, c: str) -> None:
 
 
 SPRITES = {
-    "house": _house, "tree": _tree, "car": _car, "boat": _boat, "flower": _flower, "mushroom": _mushroom,
-    "ball": _ball, "cup": _cup, "star": _star, "balloon": _balloon, "kite": _kite, "bird": _bird,
+    "house": _house, "tree": _tree, "car": _car, "boat": _boat,
+    "flower": _flower, "mushroom": _mushroom, "ball": _ball, "cup": _cup,
+    "star": _star, "balloon": _balloon, "kite": _kite, "bird": _bird,
 }  # fmt: skip
 
 
-@lru_cache(maxsize=None)
+@cache
 def sprite(kind: str, colour: str, pixels: int) -> np.ndarray:
-    """One object as uint8 [pixels, pixels, 4], read-only; raises KeyError for an unknown kind or colour."""
+    """One object, read-only uint8 [pixels, pixels, 4]; KeyError for an unknown kind or colour."""
     sketch = Sketch(pixels)
     SPRITES[kind](sketch, PALETTE[colour])
     result = sketch.finish()
@@ -304,16 +305,16 @@ def sprite(kind: str, colour: str, pixels: int) -> np.ndarray:
     return result
 
 
-@lru_cache(maxsize=None)
+@cache
 def background(name: str, pixels: int) -> np.ndarray:
-    """One empty background as uint8 [pixels, pixels, 3], read-only; raises KeyError for an unknown name."""
+    """One empty background, read-only uint8 [pixels, pixels, 3]; KeyError for an unknown name."""
     result = SCENERY[name](pixels)
     result.setflags(write=False)
     return result
 
 
 def paste(picture: np.ndarray, sprite_: np.ndarray, top: int, left: int) -> None:
-    """Lay a sprite over a picture uint8 [S, S, 3], in place, its top left corner at (top, left) pixels."""
+    """Lay a sprite over a picture uint8 [S, S, 3], in place, from pixel (top, left) on."""
     side = len(sprite_)
     window = picture[top : top + side, left : left + side]
     alpha = sprite_[..., 3:].astype(np.int32)

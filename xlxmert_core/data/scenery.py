@@ -1,6 +1,6 @@
 """The storybook's five places: a sky, a horizon and a ground each, always the same.
 
-The skies differ as much as the grounds do, so that nearly every cell of a picture tells where it is.
+The skies differ as much as the grounds do, so nearly every cell of a picture tells where it is.
 """
 
 import numpy as np
@@ -34,7 +34,7 @@ class Backdrop:
     def layer(
         self, draw, top: str, bottom: str | None = None, opacity: float = 1.0, blur: float = 0.0
     ) -> None:
-        """Fill what ``draw(ImageDraw, side)`` marks with a vertical gradient; ``blur`` in finished pixels."""
+        """Fill what ``draw(ImageDraw, side)`` marks, top to bottom; ``blur`` in finished pixels."""
         mask = Image.new("L", self.image.size, 0)
         draw(ImageDraw.Draw(mask), self.side)
         if blur:

@@ -1,9 +1,28 @@
 """Storybook, the data set that comes with the book: picture-book scenes that know what they show.
 
-The scenes are in ``storybook_scenes``, what is said and asked about them in ``storybook_text`` and
-``storybook_questions``, the brush in ``drawing`` and ``scenery``.
+Scenes are in ``storybook_scenes``, what is said and asked about them in ``storybook_text`` and
+``storybook_questions``, the brush in ``drawing`` and ``scenery``. :func:`write` puts all of it on
+disk in the formats of COCO, VQA v2, GQA, NLVR2 and LXMERT, so that drawn and real data go through
+the same loaders.
 """
 
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from xlxmert_core.artifacts import fingerprint, write_json
+from xlxmert_core.data.storybook_questions import (
+    KINDS_OF_QUESTION,
+    Question,
+    language_only_accuracy,
+    most_frequent_answer_accuracy,
+    questions,
+)
 from xlxmert_core.data.storybook_scenes import (
     BACKGROUNDS,
     CELL,
@@ -26,8 +45,263 @@ from xlxmert_core.data.storybook_scenes import (
     sample_scene,
     stands,
 )
+from xlxmert_core.data.storybook_text import Caption, captions, pair_statements, related_pairs
 
 __all__ = [
-    "BACKGROUNDS", "CELL", "COLOURS", "GRID", "HELD_OUT", "KINDS", "PIXELS", "RELATIONS", "SIZES", "Scene", "Thing",
-    "cell_labels", "centre_cell", "facts_hold", "find", "overlap", "places", "render", "sample_scene", "stands",
+    "BACKGROUNDS", "CELL", "COLOURS", "Caption", "GRID", "HELD_OUT", "KINDS", "KINDS_OF_QUESTION",
+    "PIXELS", "Question", "RELATIONS", "SIZES", "Scene", "Thing", "captions", "cell_labels",
+    "centre_cell", "facts_hold", "find", "language_only_accuracy", "most_frequent_answer_accuracy",
+    "overlap", "pair_statements", "places", "questions", "related_pairs", "render", "sample_scene",
+    "sample_splits", "stands", "write",
 ]  # fmt: skip
+
+SPLITS = ("train", "val", "test", "composition")
+IDS = 1_000_000  # image ids of split s begin at s * IDS + 1
+QUESTIONS, STATEMENTS = 6, 2  # questions a picture; statements a pair of pictures
+GQA_RELATION = {"left of": "to the left of", "right of": "to the right of"}
+SOURCES = (
+    "drawing",
+    "scenery",
+    "storybook",
+    "storybook_scenes",
+    "storybook_text",
+    "storybook_questions",
+)
+
+
+def write(
+    folder: str | os.PathLike,
+    train: int,
+    val: int,
+    test: int,
+    composition: int,
+    seed: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Draw and write the data set: so many pictures for each split; returns the folder.
+
+    All is written beside the folder first and renamed once complete. A folder whose manifest names
+    the same arguments, code and contents is left alone. ``progress(pictures done,
+    pictures in all)`` is called after each picture.
+
+    Raises ValueError for an impossible number of pictures and FileExistsError when the folder holds
+    other files.
+    """
+    folder = Path(folder)
+    counts = dict(zip(SPLITS, (train, val, test, composition), strict=True))
+    for split, count in counts.items():
+        if not 0 <= count < IDS:
+            raise ValueError(f"{split}={count} pictures: choose a number from 0 to {IDS - 1}.")
+    here = Path(__file__).parent
+    code = {name: fingerprint(here / f"{name}.py") for name in SOURCES}
+    arguments = {"pictures": counts, "seed": seed, "code": code}
+    if _is_complete(folder, arguments):
+        return folder
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / "manifest.json").is_file():
+        raise FileExistsError(
+            f"{folder} holds other files: name an empty or new folder for the storybook."
+        )
+    temporary = folder.with_name(folder.name + ".tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    _write_splits(temporary, sample_splits(counts, seed), seed, progress)
+    write_json(temporary / "manifest.json", arguments | {"content": _content(temporary)})
+    if folder.exists():
+        shutil.rmtree(folder)
+    os.replace(temporary, folder)
+    return folder
+
+
+def _is_complete(folder: Path, arguments: dict) -> bool:
+    path = folder / "manifest.json"
+    if not path.is_file():
+        return False
+    manifest = json.loads(path.read_text())
+    content = manifest.pop("content", None)
+    return manifest == arguments and content == _content(folder)
+
+
+def _content(folder: Path) -> dict[str, str]:
+    return {part.name: fingerprint(part) for part in sorted(folder.iterdir()) if part.is_dir()}
+
+
+def sample_splits(counts: dict[str, int], seed: int) -> dict[str, dict[int, Scene]]:
+    """{split: {image id: scene}}, no scene twice; only "composition" has pairs of HELD_OUT.
+
+    The splits to measure on are drawn before training's, so more training leaves them as they are.
+    """
+    seen: set = set()
+    result = {}
+    for split in (*SPLITS[1:], SPLITS[0]):
+        index = SPLITS.index(split)
+        rng = np.random.default_rng([seed, index])
+        scenes: dict[int, Scene] = {}
+        while len(scenes) < counts[split]:
+            scene = sample_scene(rng, held_out=split == "composition")
+            key = (scene.background, frozenset(scene.things))
+            if key not in seen:
+                seen.add(key)
+                scenes[index * IDS + len(scenes) + 1] = scene
+        result[split] = scenes
+    return {split: result[split] for split in SPLITS}
+
+
+def file_name(image_id: int) -> str:
+    """COCO's form: twelve digits."""
+    return f"{image_id:012d}.png"
+
+
+def _write_splits(folder: Path, splits: dict[str, dict[int, Scene]], seed: int, progress) -> None:
+    total, done = sum(map(len, splits.values())), 0
+    for index, (split, scenes) in enumerate(splits.items()):
+        rng = np.random.default_rng([seed, index, 1])
+        said = {i: captions(scene, rng) for i, scene in scenes.items()}
+        asked = {i: questions(scene, rng, QUESTIONS) for i, scene in scenes.items()}
+        files = {
+            f"scenes/{split}.json": {str(i): scene.to_json() for i, scene in scenes.items()},
+            f"annotations/captions_{split}.json": _coco(said),
+            **_vqa(split, asked),
+            f"gqa/{split}_balanced_questions.json": _gqa_questions(asked),
+            f"gqa/{split}_sceneGraphs.json": {str(i): _gqa_graph(s) for i, s in scenes.items()},
+            f"lxmert/{split}.json": _lxmert(said, asked),
+        }
+        for path, value in files.items():
+            _write_text(folder / path, json.dumps(value, sort_keys=True) + "\n")
+        lines = (json.dumps(row, sort_keys=True) + "\n" for row in _nlvr2(split, scenes, rng))
+        _write_text(folder / f"nlvr2/{split}.json", "".join(lines))
+        images = folder / "images" / split
+        images.mkdir(parents=True)
+        for image_id, scene in scenes.items():
+            Image.fromarray(render(scene)).save(images / file_name(image_id))
+            done += 1
+            if progress:
+                progress(done, total)
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
+def _coco(said: dict[int, list[Caption]]) -> dict:
+    """COCO captions; each annotation also has our "facts"."""
+    images = [{"id": i, "file_name": file_name(i), "width": PIXELS, "height": PIXELS} for i in said]
+    annotations = [
+        {"id": i * 10 + index, "image_id": i, "caption": c.text, "facts": c.facts}
+        for i, those in said.items()
+        for index, c in enumerate(those)
+    ]
+    return {"info": {"description": "Storybook"}, "images": images, "annotations": annotations}
+
+
+def _each(asked: dict[int, list[Question]]) -> list[tuple[int, int, Question]]:
+    """(question id, image id, question) of all questions."""
+    return [(i * 100 + n, i, q) for i, those in asked.items() for n, q in enumerate(those)]
+
+
+def _answer_type(answer: str) -> str:
+    return "yes/no" if answer in ("yes", "no") else "number" if answer.isdigit() else "other"
+
+
+def _vqa(split: str, asked: dict[int, list[Question]]) -> dict[str, dict]:
+    """VQA v2's two files; "question_type" is our kind of question, and the ten people agree."""
+    head = {"info": {"description": "Storybook"}, "data_type": "storybook", "data_subtype": split}
+    rows = _each(asked)
+    texts = [{"image_id": i, "question": q.text, "question_id": n} for n, i, q in rows]
+    annotations = [
+        {
+            "question_id": n,
+            "image_id": i,
+            "question_type": q.kind_of_question,
+            "answer_type": _answer_type(q.answer),
+            "multiple_choice_answer": q.answer,
+            "answers": [
+                {"answer": q.answer, "answer_confidence": "yes", "answer_id": k}
+                for k in range(1, 11)
+            ],
+        }
+        for n, i, q in rows
+    ]
+    return {
+        f"vqa/v2_OpenEnded_storybook_{split}_questions.json": head
+        | {"task_type": "Open-Ended", "questions": texts},
+        f"vqa/v2_storybook_{split}_annotations.json": head | {"annotations": annotations},
+    }
+
+
+STRUCTURE = {"exist": ("verify", "obj"), "verify": ("verify", "rel"), "relation": ("query", "rel"),
+             "background": ("query", "global"), "count": ("query", "obj")}  # fmt: skip
+
+
+def _gqa_questions(asked: dict[int, list[Question]]) -> dict:
+    """GQA's layout: question id -> question, answer, types and program."""
+    result = {}
+    for n, i, q in _each(asked):
+        structural, semantic = STRUCTURE.get(q.kind_of_question, ("query", "attr"))
+        result[str(n)] = {
+            "imageId": str(i),
+            "question": q.text,
+            "answer": q.answer,
+            "fullAnswer": q.answer,
+            "isBalanced": True,
+            "types": {
+                "structural": structural,
+                "semantic": semantic,
+                "detailed": q.kind_of_question,
+            },
+            "semantic": [
+                {"operation": operation, "argument": argument, "dependencies": list(inputs)}
+                for operation, argument, inputs in q.program
+            ],
+        }
+    return result
+
+
+def _gqa_graph(scene: Scene) -> dict:
+    """GQA's scene graph: boxes in pixels, attributes, relations to other objects."""
+    ids = {t: str(n) for n, t in enumerate(scene.things)}
+    objects = {
+        ids[t]: {
+            "name": t.kind,
+            "x": t.column * CELL,
+            "y": t.row * CELL,
+            "w": t.span * CELL,
+            "h": t.span * CELL,
+            "attributes": [t.size, t.colour],
+            "relations": [],
+        }
+        for t in scene.things
+    }
+    for a, relation, b in related_pairs(scene):
+        entry = {"name": GQA_RELATION.get(relation, relation), "object": ids[b]}
+        objects[ids[a]]["relations"].append(entry)
+    return {"width": PIXELS, "height": PIXELS, "location": scene.background, "objects": objects}
+
+
+def _nlvr2(split: str, scenes: dict[int, Scene], rng: np.random.Generator) -> list[dict]:
+    """NLVR2's rows: neighbours make pairs; "left_image" and "right_image" are image ids."""
+    ids = list(scenes)
+    rows = []
+    for number, (a, b) in enumerate(zip(ids[::2], ids[1::2], strict=False)):
+        for statement in range(STATEMENTS):
+            sentence, label = pair_statements(scenes[a], scenes[b], rng)
+            row = {
+                "identifier": f"{split}-{number}-0-{statement}",
+                "sentence": sentence,
+                "label": str(label),
+            }
+            row |= {"left_url": file_name(a), "right_url": file_name(b)}
+            rows.append(row | {"left_image": a, "right_image": b})
+    return rows
+
+
+def _lxmert(said: dict[int, list[Caption]], asked: dict[int, list[Question]]) -> list[dict]:
+    """LXMERT's aggregated rows: all sentences of a picture, and the answers of its questions."""
+    return [
+        {
+            "img_id": file_name(i).removesuffix(".png"),
+            "labelf": {"vqa": [{q.answer: 1.0} for q in asked[i]]},
+            "sentf": {"mscoco": [c.text for c in said[i]], "vqa": [q.text for q in asked[i]]},
+        }
+        for i in said
+    ]

@@ -1,7 +1,7 @@
 """Storybook scenes: what is where, drawn in cells, with everything known exactly.
 
-A picture is 128 pixels wide, an 8 x 8 grid of 16-pixel cells. Objects stand on whole cells: a large one in
-3 x 3, a small one in 2 x 2. So one object at one place always gives the same cells, and a code can name them.
+A picture is 128 pixels wide, an 8 x 8 grid of 16-pixel cells. Objects stand on whole cells: a large
+one in 3 x 3, a small one in 2 x 2. An object always gives the same cells, so a code can name them.
 """
 
 from dataclasses import dataclass
@@ -67,7 +67,7 @@ class Scene:
 
 
 def stands(a: Thing, relation: str, b: Thing) -> bool:
-    """Whether a is clearly left of, right of, above or below b: their boxes share nothing on that axis."""
+    """Whether a is clearly left of, right of, above or below b: apart along that axis."""
     axis, sign = RELATIONS[relation]
     first, second = (a, b) if sign < 0 else (b, a)
     return (first.row, first.column)[axis] + first.span <= (second.row, second.column)[axis]
@@ -79,14 +79,14 @@ def overlap(a: Thing, b: Thing) -> bool:
 
 
 def places(kind: str, size: str) -> list[tuple[int, int]]:
-    """All (row, column) a kind may have: sky kinds within rows 0-3, the others with their feet in rows 4-7."""
+    """All (row, column) a kind may have: the sky's in rows 0-3, others with feet in rows 4-7."""
     span = SPAN[size]
     rows = range(0, 5 - span) if kind in SKY else range(5 - span, GRID + 1 - span)
     return [(row, column) for row in rows for column in range(GRID + 1 - span)]
 
 
 def sample_scene(rng: np.random.Generator, held_out: bool = False) -> Scene:
-    """A scene of 1-4 things; ``held_out``: with at least one pair of HELD_OUT, otherwise with none."""
+    """A scene of 1-4 things; with ``held_out`` one of them is a HELD_OUT pair, else none is."""
     background = BACKGROUNDS[rng.integers(len(BACKGROUNDS))]
     count = int(rng.integers(1, 5))
     while True:
@@ -145,8 +145,9 @@ def render(scene: Scene) -> np.ndarray:
 def cell_labels(scene: Scene) -> dict[str, np.ndarray]:
     """What each cell shows, int64 [8, 8] each.
 
-    kind 0-12, colour 0-8, size 0-2 and part 0-13 (1-9 in a large box, 10-13 in a small one, row by row), all
-    0 where no object is; background 0-4 everywhere. A corner of a box that the object leaves empty is 0.
+    kind 0-12, colour 0-8, size 0-2 and part 0-13 (1-9 in a large box, 10-13 in a small one, row by
+    row), all 0 where no object is, also in a corner of a box that the object leaves empty;
+    background 0-4 everywhere.
     """
     labels = {name: np.zeros((GRID, GRID), np.int64) for name in ("kind", "colour", "size", "part")}
     for t in scene.things:
@@ -164,7 +165,7 @@ def cell_labels(scene: Scene) -> dict[str, np.ndarray]:
 
 
 def centre_cell(thing: Thing) -> tuple[int, int]:
-    """(row, column) of the cell in the middle of the box; in a 2 x 2 box, the lower right of the four."""
+    """(row, column) of the middle cell of the box; in a 2 x 2 box, the lower right of the four."""
     return thing.row + thing.span // 2, thing.column + thing.span // 2
 
 

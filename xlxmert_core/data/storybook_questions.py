@@ -1,0 +1,187 @@
+"""What can be asked about a storybook scene, the program that answers, and how far guessing goes.
+
+The answer is chosen before the question, so that a question's words say little about its answer;
+:func:`language_only_accuracy` measures how little.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from xlxmert_core.data.storybook_scenes import (
+    COLOURS,
+    HELD_OUT,
+    KINDS,
+    OPPOSITE,
+    RELATIONS,
+    SKY,
+    Scene,
+    Thing,
+    find,
+    stands,
+)
+from xlxmert_core.data.storybook_text import name, pick, related_pairs, with_article
+
+Step = tuple[str, str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question with its one answer.
+
+    ``program``: steps (operation, argument, indices of the steps it takes as input), as in GQA;
+    ``kind_of_question``: one of KINDS_OF_QUESTION.
+    """
+
+    text: str
+    answer: str
+    kind_of_question: str
+    program: tuple[Step, ...]
+
+
+def questions(scene: Scene, rng: np.random.Generator, count: int) -> list[Question]:
+    """Up to ``count`` different questions (a scene has at least twenty), every kind equally likely.
+
+    What a scene cannot be asked becomes a question whose answer does not hang on how much is there; else
+    a lonely thing, which has no relations, would be counted more often than a crowd.
+    """
+    found: dict[str, Question] = {}
+    for _ in range(count):
+        asked = ASK[pick(rng, KINDS_OF_QUESTION)](scene, rng)
+        for _ in range(50):
+            if asked is not None and asked.text not in found:
+                found[asked.text] = asked
+                break
+            asked = ASK[pick(rng, ALWAYS)](scene, rng)
+    return list(found.values())
+
+
+def _select(thing: Thing, coloured: bool, start: int = 0) -> tuple[Step, ...]:
+    steps: tuple[Step, ...] = (("select", thing.kind, ()),)
+    return (*steps, ("filter colour", thing.colour, (start,))) if coloured else steps
+
+
+def _colour(scene: Scene, rng: np.random.Generator) -> Question:
+    thing = pick(rng, scene.things)
+    text = pick(rng, ("what colour is the {}", "what is the colour of the {}")).format(thing.kind)
+    program = (*_select(thing, False), ("query", "colour", (0,)))
+    return Question(text, thing.colour, "colour", program)
+
+
+def _size(scene: Scene, rng: np.random.Generator) -> Question:
+    thing = pick(rng, scene.things)
+    text = pick(rng, ("what size is the {}", "is the {} small or large")).format(thing.kind)
+    return Question(text, thing.size, "size", (*_select(thing, False), ("query", "size", (0,))))
+
+
+def _background(scene: Scene, rng: np.random.Generator) -> Question:
+    text = pick(rng, ("what is the background", "what background is there"))
+    program = (("select", "scene", ()), ("query", "background", (0,)))
+    return Question(text, scene.background, "background", program)
+
+
+def _count(scene: Scene, rng: np.random.Generator) -> Question:
+    text = pick(rng, ("how many things are there", "how many things do we see"))
+    program = (("select", "thing", ()), ("count", "", (0,)))
+    return Question(text, str(len(scene.things)), "count", program)
+
+
+def _exist(scene: Scene, rng: np.random.Generator) -> Question:
+    """Half yes; a "no" keeps the colour or the kind of something that is there."""
+    thing, answer = pick(rng, scene.things), "yes"
+    if rng.random() < 0.5:
+        thing, answer = _near_miss(thing, scene, rng), "no"
+    text = pick(rng, ("is there {}", "do we see {}")).format(with_article(name(thing)))
+    return Question(text, answer, "exist", (*_select(thing, True), ("exist", "", (1,))))
+
+
+def _near_miss(thing: Thing, scene: Scene, rng: np.random.Generator) -> Thing:
+    # Asking a training scene for a held-out pair would teach that such a thing never is.
+    usual = not any((t.colour, t.kind) in HELD_OUT for t in scene.things)
+    options = (
+        [(c, thing.kind) for c in COLOURS]
+        if rng.random() < 0.5
+        else [(thing.colour, k) for k in KINDS]
+    )
+    options = [
+        (c, k) for c, k in options if not find(scene, k, c) and not (usual and (c, k) in HELD_OUT)
+    ]
+    colour, kind = pick(rng, options)
+    return Thing(kind, colour, thing.size, thing.row, thing.column)
+
+
+def _what(scene: Scene, rng: np.random.Generator) -> Question | None:
+    """The answer is drawn first; None when no relation singles it out.
+
+    Above and below are asked within the sky or the ground only: across, the words give it away.
+    """
+    answer = pick(rng, scene.things)
+    usable = [
+        (relation, anchor)
+        for anchor in scene.things
+        for relation in RELATIONS
+        if [t for t in scene.things if t is not anchor and stands(t, relation, anchor)] == [answer]
+        and _fair(answer, relation, anchor)
+    ]
+    if not usable:
+        return None
+    relation, anchor = pick(rng, usable)
+    steps = _select(anchor, True)
+    program = (*steps, ("relate", relation, (1,)), ("query", "kind", (2,)))
+    return Question(f"what is {relation} the {name(anchor)}", answer.kind, "relation", program)
+
+
+def _verify(scene: Scene, rng: np.random.Generator) -> Question | None:
+    """Half yes; a "no" asks for the opposite of what holds."""
+    pairs = [pair for pair in related_pairs(scene) if _fair(*pair)]
+    if not pairs:
+        return None
+    a, relation, b = pick(rng, pairs)
+    answer = "yes" if rng.random() < 0.5 else "no"
+    asked = relation if answer == "yes" else OPPOSITE[relation]
+    program = (*_select(a, False), *_select(b, False), ("verify relation", asked, (0, 1)))
+    return Question(f"is the {a.kind} {asked} the {b.kind}", answer, "verify", program)
+
+
+def _fair(a: Thing, relation: str, b: Thing) -> bool:
+    return relation in ("left of", "right of") or (a.kind in SKY) == (b.kind in SKY)
+
+
+ASK: dict[str, Callable[[Scene, np.random.Generator], Question | None]] = {
+    "colour": _colour, "size": _size, "background": _background, "count": _count,
+    "exist": _exist, "relation": _what, "verify": _verify,
+}  # fmt: skip
+KINDS_OF_QUESTION = tuple(ASK)
+ALWAYS = ("colour", "size", "exist")
+
+
+def language_only_accuracy(train: Iterable[Question], test: Iterable[Question]) -> dict[str, float]:
+    """How often the words alone are enough: the answer most frequent in training for the same text.
+
+    A text that training never asked gets the most frequent answer of its kind of question. Returns
+    a share for each kind of question in ``test`` and for "all".
+    """
+    return _guess(train, test, lambda q: (q.kind_of_question, q.text))
+
+
+def most_frequent_answer_accuracy(
+    train: Iterable[Question], test: Iterable[Question]
+) -> dict[str, float]:
+    """How often the most frequent answer of a kind of question is right; shares as above."""
+    return _guess(train, test, lambda q: q.kind_of_question)
+
+
+def _guess(train, test, key: Callable[[Question], object]) -> dict[str, float]:
+    answers: dict[object, Counter] = defaultdict(Counter)
+    for question in train:
+        for group in {key(question), question.kind_of_question}:
+            answers[group][question.answer] += 1
+    best = {group: min(c, key=lambda a: (-c[a], a)) for group, c in answers.items()}
+    right: dict[str, list[bool]] = defaultdict(list)
+    for question in test:
+        guess = best.get(key(question), best.get(question.kind_of_question))
+        for group in (question.kind_of_question, "all"):
+            right[group].append(guess == question.answer)
+    return {group: float(np.mean(values)) for group, values in sorted(right.items())}
