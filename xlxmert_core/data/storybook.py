@@ -166,8 +166,8 @@ def _write_splits(folder: Path, splits: dict[str, dict[int, Scene]], seed: int, 
             f"lxmert/{split}.json": _lxmert(said, asked),
         }
         for path, value in files.items():
-            _write_text(folder / path, json.dumps(value, sort_keys=True) + "\n")
-        lines = (json.dumps(row, sort_keys=True) + "\n" for row in _nlvr2(split, scenes, rng))
+            _write_text(folder / path, json.dumps(value) + "\n")
+        lines = (json.dumps(row) + "\n" for row in _nlvr2(split, scenes, rng))
         _write_text(folder / f"nlvr2/{split}.json", "".join(lines))
         images = folder / "images" / split
         images.mkdir(parents=True)
@@ -283,8 +283,11 @@ def _nlvr2(split: str, scenes: dict[int, Scene], rng: np.random.Generator) -> li
     ids = list(scenes)
     rows = []
     for number, (a, b) in enumerate(zip(ids[::2], ids[1::2], strict=False)):
-        for statement in range(STATEMENTS):
+        statements: dict[str, bool] = {}
+        while len(statements) < STATEMENTS:
             sentence, label = pair_statements(scenes[a], scenes[b], rng)
+            statements.setdefault(sentence, label)
+        for statement, (sentence, label) in enumerate(statements.items()):
             row = {
                 "identifier": f"{split}-{number}-0-{statement}",
                 "sentence": sentence,

@@ -6,7 +6,7 @@ The answer is chosen before the question, so that a question's words say little 
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -16,13 +16,14 @@ from xlxmert_core.data.storybook_scenes import (
     KINDS,
     OPPOSITE,
     RELATIONS,
+    SIZES,
     SKY,
     Scene,
     Thing,
     find,
     stands,
 )
-from xlxmert_core.data.storybook_text import name, pick, related_pairs, with_article
+from xlxmert_core.data.storybook_text import describe, name, pick, related_pairs
 
 Step = tuple[str, str, tuple[int, ...]]
 
@@ -44,8 +45,8 @@ class Question:
 def questions(scene: Scene, rng: np.random.Generator, count: int) -> list[Question]:
     """Up to ``count`` different questions (a scene has at least twenty), every kind equally likely.
 
-    What a scene cannot be asked becomes a question whose answer does not hang on how much is there; else
-    a lonely thing, which has no relations, would be counted more often than a crowd.
+    What a scene cannot be asked becomes a question whose answer does not hang on how much is there;
+    else a lonely thing, which has no relations, would be counted more often than a crowd.
     """
     found: dict[str, Question] = {}
     for _ in range(count):
@@ -58,9 +59,9 @@ def questions(scene: Scene, rng: np.random.Generator, count: int) -> list[Questi
     return list(found.values())
 
 
-def _select(thing: Thing, coloured: bool, start: int = 0) -> tuple[Step, ...]:
+def _select(thing: Thing, coloured: bool) -> tuple[Step, ...]:
     steps: tuple[Step, ...] = (("select", thing.kind, ()),)
-    return (*steps, ("filter colour", thing.colour, (start,))) if coloured else steps
+    return (*steps, ("filter colour", thing.colour, (0,))) if coloured else steps
 
 
 def _colour(scene: Scene, rng: np.random.Generator) -> Question:
@@ -89,27 +90,28 @@ def _count(scene: Scene, rng: np.random.Generator) -> Question:
 
 
 def _exist(scene: Scene, rng: np.random.Generator) -> Question:
-    """Half yes; a "no" keeps the colour or the kind of something that is there."""
-    thing, answer = pick(rng, scene.things), "yes"
+    """Half yes; a "no" changes one thing about something that is there."""
+    thing, answer, sized = pick(rng, scene.things), "yes", bool(rng.random() < 0.5)
     if rng.random() < 0.5:
-        thing, answer = _near_miss(thing, scene, rng), "no"
-    text = pick(rng, ("is there {}", "do we see {}")).format(with_article(name(thing)))
-    return Question(text, answer, "exist", (*_select(thing, True), ("exist", "", (1,))))
+        thing, answer = _near_miss(thing, sized, scene, rng), "no"
+    text = pick(rng, ("is there {}", "do we see {}")).format(describe(thing, sized))
+    program = _select(thing, True) + ((("filter size", thing.size, (1,)),) if sized else ())
+    return Question(text, answer, "exist", (*program, ("exist", "", (len(program) - 1,))))
 
 
-def _near_miss(thing: Thing, scene: Scene, rng: np.random.Generator) -> Thing:
+def _near_miss(thing: Thing, sized: bool, scene: Scene, rng: np.random.Generator) -> Thing:
+    """The thing with another colour, kind or, where the text says it, size; not in the scene."""
+    change = pick(rng, ("colour", "kind", "size") if sized else ("colour", "kind"))
+    if change == "size":
+        return replace(thing, size=next(s for s in SIZES if s != thing.size))
+    values = COLOURS if change == "colour" else KINDS
+    options = [replace(thing, **{change: value}) for value in values]
     # Asking a training scene for a held-out pair would teach that such a thing never is.
     usual = not any((t.colour, t.kind) in HELD_OUT for t in scene.things)
-    options = (
-        [(c, thing.kind) for c in COLOURS]
-        if rng.random() < 0.5
-        else [(thing.colour, k) for k in KINDS]
-    )
-    options = [
-        (c, k) for c, k in options if not find(scene, k, c) and not (usual and (c, k) in HELD_OUT)
-    ]
-    colour, kind = pick(rng, options)
-    return Thing(kind, colour, thing.size, thing.row, thing.column)
+    hidden = HELD_OUT if usual else ()
+    return pick(rng, [
+        t for t in options if not find(scene, t.kind, t.colour) and (t.colour, t.kind) not in hidden
+    ])  # fmt: skip
 
 
 def _what(scene: Scene, rng: np.random.Generator) -> Question | None:
