@@ -1,4 +1,4 @@
-"""Storybook on disk: each official file says what the scene graph says, always in the same bytes."""
+"""Storybook on disk: each official file says what the scene graph says, in the same bytes."""
 
 import json
 
