@@ -1,8 +1,8 @@
 """XLxmert: embeddings, encoders and heads; PairClassifier: two pictures and one sentence.
 
 X-LXMERT (Cho et al. 2020) around LXMERT's encoders. A picture is N cells, each a code of the visual
-vocabulary. The vocabulary's centroids are both the cells' input vectors and the classifier's weights,
-and never train. Axes: B batch, L words, N cells, H hidden, K codes, F feature width, V word vocabulary,
+vocabulary, whose centroids are both the cells' input vectors and the classifier's weights and never
+train. Axes: B batch, L words, N cells, H hidden, K codes, F feature width, V word vocabulary,
 A answers.
 """
 
@@ -125,7 +125,7 @@ class XLxmert(nn.Module):
         self.code_feature = nn.Linear(width, config.feature_dim)
         self.answer_head = answer_head(width, 2 * width, config.answers, eps)
         self.apply(initialise)
-        self.mask_feature = nn.Parameter(torch.zeros(config.feature_dim))  # [F], shown by masked cells
+        self.mask_feature = nn.Parameter(torch.zeros(config.feature_dim))  # [F], a masked cell
         self.word_bias = nn.Parameter(torch.zeros(config.vocab_size))
         self.code_bias = nn.Parameter(torch.zeros(config.codes))
         self.register_buffer("centroids", _checked(centroids, config))  # [K, F], frozen
@@ -235,6 +235,6 @@ def _checked(centroids, config):
     if centroids.shape != (config.codes, config.feature_dim):
         raise ValueError(
             f"The centroids are {list(centroids.shape)} but the configuration says "
-            f"codes={config.codes}, feature_dim={config.feature_dim}; make the configuration from the vocabulary."
+            f"codes={config.codes}, feature_dim={config.feature_dim}; make it from the vocabulary."
         )
     return centroids.detach().to(torch.float32).clone()

@@ -1,0 +1,331 @@
+"""Weights in and out: our safetensors files, the authors' .pth files and Hugging Face's LXMERT.
+
+Nothing is loaded in silence: a key that is missing, unexpected or of another shape is named. Files
+are read, never executed: safetensors, or ``torch.load`` with ``weights_only=True``.
+"""
+
+import json
+import os
+import pickle
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from xlxmert_core.config import GeneratorConfig, ModelConfig
+
+# Their module name: our module name. "#" stands for a layer's number.
+LAYER = {
+    "attention.self.query": "attention.query",
+    "attention.self.key": "attention.key",
+    "attention.self.value": "attention.value",
+    "attention.output.dense": "attention.output",
+    "attention.output.LayerNorm": "attention.norm",
+    "intermediate.dense": "feed_forward.expand",
+    "output.dense": "feed_forward.contract",
+    "output.LayerNorm": "feed_forward.norm",
+}
+CROSS_LAYER = {
+    "visual_attention.att.query": "cross.query",
+    "visual_attention.att.key": "cross.key",
+    "visual_attention.att.value": "cross.value",
+    "visual_attention.output.dense": "cross.output",
+    "visual_attention.output.LayerNorm": "cross.norm",
+    "lang_self_att.self.query": "words.attention.query",
+    "lang_self_att.self.key": "words.attention.key",
+    "lang_self_att.self.value": "words.attention.value",
+    "lang_self_att.output.dense": "words.attention.output",
+    "lang_self_att.output.LayerNorm": "words.attention.norm",
+    "lang_inter.dense": "words.feed_forward.expand",
+    "lang_output.dense": "words.feed_forward.contract",
+    "lang_output.LayerNorm": "words.feed_forward.norm",
+    "visn_self_att.self.query": "cells.attention.query",
+    "visn_self_att.self.key": "cells.attention.key",
+    "visn_self_att.self.value": "cells.attention.value",
+    "visn_self_att.output.dense": "cells.attention.output",
+    "visn_self_att.output.LayerNorm": "cells.attention.norm",
+    "visn_inter.dense": "cells.feed_forward.expand",
+    "visn_output.dense": "cells.feed_forward.contract",
+    "visn_output.LayerNorm": "cells.feed_forward.norm",
+}
+LXMERT = {
+    "embeddings.word_embeddings": "word_embedding.words",
+    "embeddings.position_embeddings": "word_embedding.positions",
+    "embeddings.token_type_embeddings": "word_embedding.types",
+    "embeddings.LayerNorm": "word_embedding.norm",
+    "encoder.visn_fc.visn_fc": "cell_embedding.feature",
+    "encoder.visn_fc.visn_layer_norm": "cell_embedding.feature_norm",
+    "encoder.visn_fc.box_fc": "cell_embedding.box",
+    "encoder.visn_fc.box_layer_norm": "cell_embedding.box_norm",
+    **{f"encoder.layer.#.{a}": f"encoder.language.#.{b}" for a, b in LAYER.items()},
+    **{f"encoder.r_layers.#.{a}": f"encoder.visual.#.{b}" for a, b in LAYER.items()},
+    **{f"encoder.x_layers.#.{a}": f"encoder.cross.#.{b}" for a, b in CROSS_LAYER.items()},
+    "pooler.dense": "pooler",
+    "cls.predictions.transform.dense": "word_transform.dense",
+    "cls.predictions.transform.LayerNorm": "word_transform.norm",
+    "cls.predictions.decoder": "word_embedding.words",  # tied
+    "cls.seq_relationship": "match_head",
+    "obj_predict_head.transform.dense": "code_transform.dense",
+    "obj_predict_head.transform.LayerNorm": "code_transform.norm",
+    "obj_predict_head.linear_feat": "code_feature",
+    "answer_head.logit_fc.0": "answer_head.0",
+    "answer_head.logit_fc.2": "answer_head.2",
+    "answer_head.logit_fc.3": "answer_head.3",
+}
+SINGLE = {  # whole keys
+    "mask_feat": "mask_feature",
+    "cls.predictions.bias": "word_bias",
+    "obj_predict_head.out_cluster.weight": "centroids",
+    "obj_predict_head.out_cluster.bias": "code_bias",
+    "vis_emb.weight": "centroids",  # tied
+}
+DETECTOR_HEADS = r"obj_predict_head\.(decoder_dict\.(obj|attr|feat)|out_(obj|attr))\.(weight|bias)"
+GENERATOR = {
+    "bottleneck_emb.0": "bottleneck",
+    "learned_init_conv.0": "start",
+    "style_init_conv.0": "style",
+    **{
+        f"resblocks.#.cbn{i}.{a}": f"blocks.#.norm{i}.{b}"
+        for i in (1, 2)
+        for a, b in {"shared.0": "shared", "gamma": "gamma", "beta": "beta"}.items()
+    },
+    "resblocks.#.conv1": "blocks.#.conv1",
+    "resblocks.#.conv2": "blocks.#.conv2",
+    "resblocks.#.res_branch.1": "blocks.#.skip",
+    "to_RGB_blocks.#.conv": "to_rgb.#",
+}
+NOISE = {f"resblocks.#.noise{i}.weight": f"blocks.#.noise{i}" for i in (1, 2)}
+
+
+def save(module: nn.Module, path: str | os.PathLike, half: bool = False) -> None:
+    """Write a module's weights to a safetensors file, all or nothing.
+
+    The module's ``config``, when it is a dataclass, goes into the file (:func:`read_config`).
+
+    Args:
+        half: store floating-point weights as float16, in half the space.
+    """
+    path, config = Path(path), getattr(module, "config", None)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    state = {name: _stored(value, half) for name, value in module.state_dict().items()}
+    metadata = {"config": json.dumps(asdict(config) if is_dataclass(config) else {})}
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        save_file(state, temporary, metadata)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _stored(value: Tensor, half: bool) -> Tensor:
+    value = value.detach().cpu()
+    return (value.half() if half and value.is_floating_point() else value).contiguous()
+
+
+def read(path: str | os.PathLike) -> dict[str, Tensor]:
+    """All tensors of a weight file, on the CPU, by their names in the file.
+
+    ``*.safetensors``, or a file of ``torch.save`` that holds tensors by name. Raises
+    FileNotFoundError, or ValueError when the file is damaged or holds more than tensors.
+    """
+    path = _existing(path)
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise ValueError(
+            f"{path} is not a file of plain weights (it is damaged, or asks to run code); "
+            "fetch it again or have it saved as safetensors."
+        ) from error
+    if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise ValueError(f"{path} does not hold tensors by name; save its bare state_dict.")
+    return dict(state)
+
+
+def read_config(path: str | os.PathLike) -> dict:
+    """The ``config`` of the module that :func:`save` wrote to this file; empty if it had none."""
+    path = _existing(path)
+    try:
+        with safe_open(path, "pt") as file:
+            return json.loads((file.metadata() or {}).get("config", "{}"))
+    except SafetensorError as error:
+        raise ValueError(f"{path} is no safetensors file; give one that save() wrote.") from error
+
+
+def _existing(path: str | os.PathLike) -> Path:
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{path} is not there; give the file that holds the weights.")
+    return Path(path)
+
+
+def load(module: nn.Module, path: str | os.PathLike) -> None:
+    """Fill a module from a file that :func:`save` wrote; every key and shape must agree."""
+    load_state(module, read(path), source=str(path))
+
+
+def load_state(
+    module: nn.Module, state: Mapping[str, Tensor], optional: Sequence[str] = (), source: str = "it"
+) -> None:
+    """Fill a module from tensors by name.
+
+    Args:
+        state: one tensor for each of the module's own names; converted to the module's dtype.
+        optional: beginnings of names that may be missing and then keep their present values.
+        source: where the state comes from, for the error message.
+
+    Raises ValueError naming every kind of disagreement; the module is then unchanged.
+    """
+    own = module.state_dict()
+    shapes = [(k, list(state[k].shape), list(own[k].shape)) for k in own if k in state]
+    problems = {
+        "missing": [k for k in own if k not in state and not k.startswith(tuple(optional))],
+        "unexpected": [k for k in state if k not in own],
+        "wrong shape": [f"{k} {got} instead of {want}" for k, got, want in shapes if got != want],
+    }
+    found = "; ".join(f"{kind}: {_some(names)}" for kind, names in problems.items() if names)
+    if found:
+        raise ValueError(
+            f"The weights of {source} do not fit {type(module).__name__} ({found}); "
+            "build it with the configuration that they were made with."
+        )
+    module.load_state_dict(own | dict(state))
+
+
+def _some(names: Sequence[str], most: int = 8) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def from_lxmert(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Rename the weights of LXMERT or X-LXMERT (the authors' files or Hugging Face's) to ours.
+
+    ``module.`` (many GPUs) and ``bert.`` or ``lxmert.`` may stand before the names, and LayerNorms
+    may say gamma and beta. Tied copies must be equal and are kept once. LXMERT's heads for detector
+    labels have no place here: they are left out with a warning. Raises ValueError naming unknown
+    keys. What a file does not hold (answers, codes) is missing from the result: see ``optional`` of
+    :func:`load_state`.
+    """
+    ours: dict[str, Tensor] = {}
+    unknown, left_out = [], []
+    table = _parameters(LXMERT) | SINGLE
+    for key, value in state.items():
+        name, number = _generic(re.sub(r"^(module\.)?((bert|lxmert)\.)?", "", key))
+        if name in table:
+            _put(ours, table[name].replace("#", number), value, key)
+        else:
+            (left_out if re.fullmatch(DETECTOR_HEADS, name) else unknown).append(key)
+    _refuse(unknown, "LXMERT")
+    if left_out:
+        warnings.warn(
+            f"Left out {_some(left_out)}: LXMERT's heads for detector labels, which codes replace.",
+            stacklevel=2,
+        )
+    return ours
+
+
+def _parameters(modules: Mapping[str, str]) -> dict[str, str]:
+    return {f"{a}.{end}": f"{b}.{end}" for a, b in modules.items() for end in ("weight", "bias")}
+
+
+def _generic(key: str) -> tuple[str, str]:
+    """A key with its layer's number taken out: ("encoder.layer.#.output.dense.weight", "3")."""
+    key = re.sub(r"LayerNorm\.gamma$", "LayerNorm.weight", key)
+    key = re.sub(r"LayerNorm\.beta$", "LayerNorm.bias", key)
+    found = re.search(r"(?:layer|layers|resblocks|to_RGB_blocks)\.(\d+)\.", key)
+    if not found:
+        return key, ""
+    return f"{key[: found.start(1)]}#{key[found.end(1) :]}", found[1]
+
+
+def _put(ours: dict[str, Tensor], name: str, value: Tensor, key: str) -> None:
+    if name in ours and not torch.equal(ours[name], value):
+        raise ValueError(f"{key} differs from its tied copy ({name} here); the file is damaged.")
+    ours[name] = value
+
+
+def _refuse(unknown: Sequence[str], what: str) -> None:
+    if unknown:
+        raise ValueError(
+            f"These weights are no {what} that this book knows: unexpected {_some(unknown)}; "
+            "give the bare state_dict of that model."
+        )
+
+
+def lxmert_config(ours: Mapping[str, Tensor], heads: int | None = None) -> ModelConfig:
+    """The sizes that renamed weights imply (the authors' where they are silent: dropout, grid).
+
+    Args:
+        ours: the result of :func:`from_lxmert`.
+        heads: attention heads, which no shape tells; BERT's H / 64 when None.
+    """
+    paper = ModelConfig()
+    vocab_size, hidden = ours["word_embedding.words.weight"].shape
+    return ModelConfig(
+        vocab_size=vocab_size,
+        hidden=hidden,
+        heads=heads or hidden // 64,
+        feed_forward=_feed_forward(ours),
+        language_layers=_layers(ours, "encoder.language."),
+        visual_layers=_layers(ours, "encoder.visual."),
+        cross_layers=_layers(ours, "encoder.cross."),
+        positions=len(ours["word_embedding.positions.weight"]),
+        token_types=len(ours["word_embedding.types.weight"]),
+        codes=len(ours["centroids"]) if "centroids" in ours else paper.codes,
+        feature_dim=ours["cell_embedding.feature.weight"].shape[1],
+        answers=len(ours["answer_head.3.bias"]) if "answer_head.3.bias" in ours else paper.answers,
+    )
+
+
+def _feed_forward(ours: Mapping[str, Tensor]) -> int:
+    return next(len(v) for k, v in ours.items() if k.endswith("feed_forward.expand.weight"))
+
+
+def _layers(ours: Mapping[str, Tensor], start: str) -> int:
+    return len({k[len(start) :].split(".")[0] for k in ours if k.startswith(start)})
+
+
+def from_authors_generator(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Rename the authors' generator to ours and fold its spectral norms into plain weights.
+
+    The result fits ``fold_spectral_norm(Generator(config))``. Raises ValueError on unknown keys.
+    """
+    plain = _fold({re.sub(r"^module\.", "", key): value for key, value in state.items()})
+    table = _parameters(GENERATOR) | NOISE
+    named = {key: _generic(key) for key in plain}
+    _refuse([key for key, (name, _) in named.items() if name not in table], "generator")
+    return {table[name].replace("#", i): plain[key] for key, (name, i) in named.items()}
+
+
+def _fold(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """weight = weight_orig / (u . W v), with the stored u and v and no further power iteration."""
+    folded = dict(state)
+    for key in [key for key in state if key.endswith(".weight_orig")]:
+        start = key.removesuffix("weight_orig")
+        if not {start + "weight_u", start + "weight_v"} <= folded.keys():
+            raise ValueError(f"{key} has no weight_u, weight_v beside it; the file is incomplete.")
+        weight = folded.pop(key)  # [out, in, k, k]
+        u, v = folded.pop(start + "weight_u"), folded.pop(start + "weight_v")  # [out], [in * k * k]
+        folded[start + "weight"] = weight / torch.dot(u, weight.flatten(1) @ v)
+    return folded
+
+
+def generator_config(ours: Mapping[str, Tensor], grid: int = 8) -> GeneratorConfig:
+    """The sizes that renamed generator weights imply; ``grid`` is the cells along one side."""
+    bottleneck, feature_dim = ours["bottleneck.weight"].shape[:2]
+    first, inputs = ours["start.weight"].shape[:2]
+    blocks = range(_layers(ours, "blocks."))
+    return GeneratorConfig(
+        feature_dim=feature_dim,
+        bottleneck=bottleneck,
+        channels=(first, *(len(ours[f"blocks.{i}.conv2.bias"]) for i in blocks)),
+        spade_hidden=len(ours["blocks.0.norm1.shared.bias"]),
+        groups=bottleneck // inputs,
+        grid=grid,
+    )
