@@ -128,15 +128,19 @@ class GridEncoder(nn.Module):
 class LabelObjective(nn.Module):
     """Cross-entropy on every cell label, summed over the heads; -100 marks a cell without label.
 
-    Cells with an object count ``object_weight`` times: most of a picture is background.
+    Cells with an object count ``object_weight`` times: most of a picture is background. Noise of standard
+    deviation ``noise`` on the features pushes unlike cells apart, so that k-means does not mix them up.
     """
 
-    def __init__(self, encoder: GridEncoder, object_weight: float = 4.0):
+    def __init__(self, encoder: GridEncoder, object_weight: float = 4.0, noise: float = 0.0):
         super().__init__()
-        self.encoder, self.object_weight = encoder, object_weight
+        self.encoder, self.object_weight, self.noise = encoder, object_weight, noise
 
     def forward(self, batch: dict, turn: str = "all") -> tuple[Tensor, dict]:
-        logits = self.encoder.label_logits(self.encoder(to_float(batch["images"])))
+        features = self.encoder(to_float(batch["images"]))  # [B, N, F]
+        if self.training and self.noise:
+            features = features + self.noise * torch.randn_like(features)
+        logits = self.encoder.label_logits(features)
         weight = 1 + (self.object_weight - 1) * (batch["kind"].flatten(1) > 0)  # [B, N]
         total, numbers = 0.0, {}
         for name, values in logits.items():

@@ -1,0 +1,62 @@
+"""Opening pictures of all kinds, and saying in one sentence what is wrong with the others."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+
+class ImageError(ValueError):
+    """A picture that cannot be read; the message says what, where and what to do."""
+
+
+def open_image(source) -> Image.Image:
+    """A picture as RGB: from a path, a PIL image, or a numpy array [H, W], [H, W, 3] or [H, W, 4].
+
+    Grey-scale, palette, CMYK and 16-bit pictures are converted; transparency is laid on white; the camera's
+    orientation is applied. Addresses are refused: nothing is fetched or executed. Raises :class:`ImageError`.
+    """
+    if isinstance(source, np.ndarray):
+        return _to_rgb(_from_array(source))
+    if isinstance(source, Image.Image):
+        return _to_rgb(source)
+    if not isinstance(source, str | os.PathLike):
+        raise ImageError(f"A picture is a path, a PIL image or a numpy array, not {type(source).__name__}.")
+    name = os.fspath(source)
+    if "://" in name:
+        raise ImageError(f"{name!r} is an address: download the picture first, then give its path.")
+    path = Path(name)
+    if not path.is_file():
+        what = "a folder, not a picture" if path.is_dir() else "not there"
+        raise ImageError(f"The picture {path} is {what}: check the path.")
+    try:
+        with Image.open(path) as image:
+            return _to_rgb(image)
+    except (OSError, UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ImageError(f"The picture {path} is broken ({error}): replace or remove it.") from error
+
+
+def to_square(image: Image.Image, size: int) -> np.ndarray:
+    """The middle square of a picture, resized: uint8 [size, size, 3]."""
+    return np.array(ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR), dtype=np.uint8)
+
+
+def _from_array(array: np.ndarray) -> Image.Image:
+    if array.dtype != np.uint8 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)):
+        raise ImageError(
+            f"A picture array is uint8 [H, W], [H, W, 3] or [H, W, 4], not {array.dtype} {list(array.shape)}."
+        )
+    return Image.fromarray(array)
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I") or image.mode == "F":  # 16 bits and more
+        pixels = np.asarray(image, dtype=np.float64)
+        image = Image.fromarray((255 * pixels / max(1.0, pixels.max())).clip(0, 255).astype(np.uint8))
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        layer = image.convert("RGBA")
+        white = Image.new("RGBA", layer.size, "white")
+        return Image.alpha_composite(white, layer).convert("RGB")
+    return image.convert("RGB")

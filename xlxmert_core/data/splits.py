@@ -1,0 +1,93 @@
+"""One call for the chapters: a split's pictures, captions and cell labels, whatever the data set."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from xlxmert_core.data import storybook
+from xlxmert_core.data.coco import DataError, Record, Report, iterate_images, read_boxes, read_captions
+
+NAMES = {"storybook": ("train", "val", "test", "composition"), "coco": ("train2017", "val2017")}
+UNLABELLED = -100
+
+
+@dataclass
+class Split:
+    """A split in memory.
+
+    records: ids, captions and (Storybook) the captions' facts; images uint8 [M, S, S, 3];
+    labels: name -> int64 [M, grid, grid], ``UNLABELLED`` where nothing is known; classes: name -> how many;
+    scenes: scene graphs (Storybook only).
+    """
+
+    records: list[Record]
+    images: np.ndarray
+    labels: dict[str, np.ndarray]
+    classes: dict[str, int]
+    report: Report
+    scenes: list[storybook.Scene] = field(default_factory=list)
+
+    @property
+    def ids(self) -> list[int]:
+        """Image ids, in order."""
+        return [record.image_id for record in self.records]
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+
+def write_storybook(folder: Path, train: int, held_out: int, seed: int,
+                    progress: Callable[[int, int], None] | None = None) -> Path:  # fmt: skip
+    """Draw Storybook unless it is there already: ``held_out`` pictures for each of val, test, composition."""
+    return storybook.write(folder, train, held_out, held_out, held_out, seed, progress)
+
+
+def load_split(dataset: str, folder: Path | str, split: str, limit: int | None = None, size: int = 128) -> Split:
+    """Read one split of a folder in COCO's layout (:data:`NAMES` lists the splits of each data set).
+
+    Pictures that do not open are left out and listed in ``report``. Raises DataError in one sentence.
+    """
+    if dataset not in NAMES:
+        raise DataError(f"There is no data set {dataset!r}; known: {', '.join(NAMES)}.")
+    records, report = read_captions(folder, split, limit)
+    pairs = list(iterate_images(records, size, report))
+    if not pairs:
+        raise DataError(f"No picture of {split!r} in {folder} could be read: {report}")
+    records, images = [record for record, _ in pairs], np.stack([image for _, image in pairs])
+    if dataset == "storybook":
+        return _storybook_split(Path(folder), split, records, images, report)
+    boxes, names = read_boxes(folder, split)
+    labels = np.stack([box_labels(boxes.get(record.image_id)) for record in records])
+    return Split(records, images, {"kind": labels}, {"kind": len(names) + 1}, report)
+
+
+def _storybook_split(folder: Path, split: str, records, images, report) -> Split:
+    graphs = json.loads((folder / "scenes" / f"{split}.json").read_text())
+    scenes = [storybook.Scene.from_json(graphs[str(record.image_id)]) for record in records]
+    cells = [storybook.cell_labels(scene) for scene in scenes]
+    labels = {name: np.stack([c[name] for c in cells]) for name in ("kind", "colour", "size", "background")}
+    # What lies behind an object is no part of it: left unlabelled, a house stays one word on grass or snow.
+    labels["background"] = np.where(labels["kind"] > 0, UNLABELLED, labels["background"])
+    sizes = (storybook.KINDS, storybook.COLOURS, storybook.SIZES)
+    classes = {name: len(values) + 1 for name, values in zip(labels, sizes, strict=False)}
+    return Split(records, images, labels, classes | {"background": len(storybook.BACKGROUNDS)}, report, scenes)
+
+
+def box_labels(boxes: list | None, grid: int = 8) -> np.ndarray:
+    """Boxes of a picture -> int64 [grid, grid]: 1 + category of the smallest box over a cell's centre, 0 for none.
+
+    ``None`` (a picture without annotations) gives ``UNLABELLED`` everywhere. A centre crop moves things;
+    for the tiny budgets of this data set the cells are taken on the whole picture.
+    """
+    if boxes is None:
+        return np.full((grid, grid), UNLABELLED, np.int64)
+    labels = np.zeros((grid, grid), np.int64)
+    centre = (np.arange(grid) + 0.5) / grid
+    for x, y, w, h, category in sorted(boxes, key=lambda b: -b[2] * b[3]):
+        rows = (centre >= y) & (centre < y + h)
+        columns = (centre >= x) & (centre < x + w)
+        labels[np.ix_(rows, columns)] = category + 1
+    return labels

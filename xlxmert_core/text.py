@@ -1,0 +1,110 @@
+"""Text in, word ids out: a word-level tokenizer for small data sets, BERT's word pieces for the paper's."""
+
+import difflib
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer as Backend
+from tokenizers import models, normalizers, pre_tokenizers
+from torch import Tensor
+
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+
+
+class Tokenizer:
+    """Sentences <-> ids, on the Hugging Face ``tokenizers`` library.
+
+    Attributes pad, unk, cls, sep and mask are the ids of the special tokens; ``size`` is the number of
+    tokens; ids from ``first_word`` on are ordinary words when the tokenizer was built from a corpus.
+    """
+
+    def __init__(self, backend: Backend):
+        self.backend = backend
+        missing = [token for token in SPECIAL if backend.token_to_id(token) is None]
+        if missing:
+            raise ValueError(f"The vocabulary has no {', '.join(missing)}: use one with BERT's special tokens.")
+        self.pad, self.unk, self.cls, self.sep, self.mask = map(backend.token_to_id, SPECIAL)
+        self.size = backend.get_vocab_size()
+        self.first_word = max(self.pad, self.unk, self.cls, self.sep, self.mask) + 1
+
+    @classmethod
+    def from_corpus(cls, sentences: Iterable[str]) -> "Tokenizer":
+        """One token a word: lower case, punctuation apart, most frequent first, then by alphabet."""
+        backend = Backend(models.WordLevel({t: i for i, t in enumerate(SPECIAL)}, unk_token="[UNK]"))
+        _split_words(backend)
+        counts = Counter(word for sentence in sentences for word in _words(backend, sentence))
+        ranked = sorted(counts, key=lambda word: (-counts[word], word))
+        vocabulary = {token: i for i, token in enumerate((*SPECIAL, *ranked))}
+        backend.model = models.WordLevel(vocabulary, unk_token="[UNK]")
+        return cls(_with_special(backend))
+
+    @classmethod
+    def from_word_pieces(cls, vocabulary: str | os.PathLike) -> "Tokenizer":
+        """BERT's uncased word pieces from a ``vocab.txt``, one piece a line."""
+        pieces = Path(vocabulary).read_text(encoding="utf-8").splitlines()
+        table = {piece: i for i, piece in enumerate(pieces)}
+        backend = Backend(models.WordPiece(table, unk_token="[UNK]", max_input_chars_per_word=100))
+        _split_words(backend)
+        return cls(_with_special(backend))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> "Tokenizer":
+        """Read a ``tokenizer.json``; raises FileNotFoundError or ValueError in one sentence."""
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"There is no tokenizer at {path}.")
+        try:
+            return cls(Backend.from_file(os.fspath(path)))
+        except Exception as error:  # the library raises bare Exception for every malformed file
+            raise ValueError(f"{path} is not a tokenizer.json: {error}") from error
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write ``tokenizer.json`` (a temporary file first, then renamed)."""
+        temporary = f"{os.fspath(path)}.tmp"
+        self.backend.save(temporary)
+        os.replace(temporary, path)
+
+    def encode(self, sentences: Sequence[str], max_words: int, pad_to: int | None = None) -> tuple[Tensor, Tensor]:
+        """Sentences -> (ids int64 [B, L], mask bool [B, L], False on padding).
+
+        Every row is [CLS] words [SEP], cut to ``max_words`` tokens; L is the longest row, or ``pad_to``.
+        """
+        rows = [e.ids[: max_words - 2] for e in self.backend.encode_batch(list(sentences), add_special_tokens=False)]
+        length = pad_to or max((len(row) + 2 for row in rows), default=2)
+        ids = torch.full((len(rows), length), self.pad)
+        for line, row in zip(ids, rows, strict=True):
+            line[: len(row) + 2] = torch.tensor([self.cls, *row, self.sep])
+        return ids, ids != self.pad
+
+    def decode(self, ids: Sequence[int] | Tensor) -> str:
+        """Ids -> text, without special tokens; word pieces are joined."""
+        ids = ids.tolist() if isinstance(ids, Tensor) else list(ids)
+        special = {self.pad, self.unk, self.cls, self.sep, self.mask}
+        words = [self.backend.id_to_token(i) or "" for i in ids if i not in special]
+        return " ".join(words).replace(" ##", "")
+
+    def unknown(self, text: str) -> list[tuple[str, list[str]]]:
+        """Words that become [UNK], each with up to three known words spelled like it."""
+        known = [word for word in self.backend.get_vocab() if word not in SPECIAL]
+        lost = []
+        for word in _words(self.backend, text):
+            if self.unk in self.backend.encode(word, add_special_tokens=False).ids and word not in dict(lost):
+                lost.append((word, difflib.get_close_matches(word, known, n=3)))
+        return lost
+
+
+def _split_words(backend: Backend) -> None:
+    backend.normalizer = normalizers.BertNormalizer(lowercase=True)
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+
+
+def _with_special(backend: Backend) -> Backend:
+    backend.add_special_tokens(list(SPECIAL))
+    return backend
+
+
+def _words(backend: Backend, text: str) -> list[str]:
+    normal = backend.normalizer.normalize_str(text)
+    return [word for word, _ in backend.pre_tokenizer.pre_tokenize_str(normal)]
