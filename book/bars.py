@@ -39,8 +39,7 @@ def read_bars(path: Path) -> dict[str, dict[str, dict]]:
         for metric, bar in metrics.items():
             if set(bar) not in ({"min", "chance"}, {"max", "chance"}):
                 raise ValueError(
-                    f"{path.name}: {chapter}.{metric} needs `chance` and one of `min` and `max`, "
-                    f"not {sorted(bar)}."
+                    f"{path.name}: {chapter}.{metric} needs `chance` and one of `min` and `max`, not {sorted(bar)}."
                 )
     return bars
 

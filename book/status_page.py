@@ -85,7 +85,4 @@ def judged(name: str, verdict: Verdict) -> str:
     value = "missing" if verdict.value is None else f"{verdict.value:.4g}"
     mark = "holds" if verdict.holds else "**does not hold**"
     sign = {">=": "≥", "<=": "≤"}[verdict.sign]
-    return (
-        f"| {name[:2]} | {verdict.metric} | {value} | {sign} {verdict.bar:g} "
-        f"| {verdict.chance} | {mark} |"
-    )
+    return f"| {name[:2]} | {verdict.metric} | {value} | {sign} {verdict.bar:g} | {verdict.chance} | {mark} |"

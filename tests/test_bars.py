@@ -23,9 +23,7 @@ def test_verdict(bar, value, holds):
     assert "probe" in str(verdict) and "ten shapes" in str(verdict)
 
 
-@pytest.mark.parametrize(
-    "bar", ["{ min = 1 }", '{ chance = "0" }', '{ min = 1, max = 2, chance = "0" }']
-)
+@pytest.mark.parametrize("bar", ["{ min = 1 }", '{ chance = "0" }', '{ min = 1, max = 2, chance = "0" }'])
 def test_malformed_bar_is_named(tmp_path, bar):
     (tmp_path / "bars.toml").write_text(f"[02_b]\nprobe = {bar}\n")
     with pytest.raises(ValueError, match="02_b.probe needs"):

@@ -64,9 +64,7 @@ def test_no_internal_link_is_broken(pages):
 
 def test_a_broken_link_would_be_seen(pages, tmp_path):
     bad = tmp_path / "bad.html"
-    bad.write_text(
-        '<a href="nowhere.html">x</a><a href="#lost">y</a><a href="#here" id="here">z</a>'
-    )
+    bad.write_text('<a href="nowhere.html">x</a><a href="#lost">y</a><a href="#here" id="here">z</a>')
     assert broken({bad: Page(bad)}) == ["bad.html: nowhere.html", "bad.html: #lost"]
 
 

@@ -169,9 +169,7 @@ def test_prefixes_and_old_names_do_not_matter(old_names):
     bare = {k.removeprefix("module."): v for k, v in state.items()}
     if old_names:
         bare = {
-            k.replace("LayerNorm.weight", "LayerNorm.gamma").replace(
-                "LayerNorm.bias", "LayerNorm.beta"
-            ): v
+            k.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): v
             for k, v in bare.items()
         }
         assert sum("gamma" in k for k in bare) > 5

@@ -81,17 +81,13 @@ class AuthorsGenerator(nn.Module):
         h, y, image = self.learned_init_conv(seed), self.style_init_conv(seed), 0
         for block, rgb in zip(self.resblocks, self.to_RGB_blocks, strict=True):
             h = block(h, y)
-            image = image + F.interpolate(
-                rgb.conv(h), (self.size, self.size), mode="bilinear", align_corners=False
-            )
+            image = image + F.interpolate(rgb.conv(h), (self.size, self.size), mode="bilinear", align_corners=False)
         return torch.tanh(image)
 
 
 @pytest.fixture
 def small_generator() -> GeneratorConfig:
-    return GeneratorConfig(
-        feature_dim=10, bottleneck=16, channels=(8,) * 4, spade_hidden=12, groups=4, grid=4
-    )
+    return GeneratorConfig(feature_dim=10, bottleneck=16, channels=(8,) * 4, spade_hidden=12, groups=4, grid=4)
 
 
 @torch.no_grad()
@@ -124,7 +120,5 @@ def test_the_authors_generator_at_paper_scale_has_the_documented_keys():
     assert theirs["learned_init_conv.0.weight_v"].shape == (576,)
     ours = from_authors_generator(theirs)
     model = fold_spectral_norm(Generator(paper_generator()))
-    assert {k: v.shape for k, v in ours.items()} == {
-        k: v.shape for k, v in model.state_dict().items()
-    }
+    assert {k: v.shape for k, v in ours.items()} == {k: v.shape for k, v in model.state_dict().items()}
     assert asdict(checkpoints.generator_config(ours)) == asdict(paper_generator())

@@ -16,9 +16,7 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 # Spelled in pieces, so that this file does not find itself.
 FOLDERS = re.compile(r"(?<![\w.~-])/(?:wo" + r"rk|ro" + r"ot|ho" + r"me|op" + r"t|Us" + r"ers)/\w")
-HOSTS = re.compile(
-    r"py" + r"pi\.org|python" + r"hosted|npm" + r"js\.|debian\." + r"org|ana" + r"conda\.org"
-)
+HOSTS = re.compile(r"py" + r"pi\.org|python" + r"hosted|npm" + r"js\.|debian\." + r"org|ana" + r"conda\.org")
 
 
 def tracked() -> list[Path]:
@@ -44,11 +42,7 @@ def test_top_level_is_the_fixed_one():
 
 @pytest.mark.parametrize("pattern", [FOLDERS, HOSTS], ids=["folder", "package-host"])
 def test_no_file_names_a_machine(pattern):
-    hits = [
-        f"{path.relative_to(ROOT)}: {hit.group()}"
-        for path in tracked()
-        if (hit := pattern.search(read(path)))
-    ]
+    hits = [f"{path.relative_to(ROOT)}: {hit.group()}" for path in tracked() if (hit := pattern.search(read(path)))]
     assert hits == []
 
 

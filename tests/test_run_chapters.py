@@ -56,9 +56,7 @@ def test_chapter_runs_in_a_copy_with_the_runs_parameters(run, capsys):
     finished = nbformat.read(run.executed / "02_b.ipynb", as_version=4)
     assert finished.cells[-1].outputs[0].text == "2\n"
     assert "papermill" not in finished.metadata
-    assert [cell.source for cell in finished.cells if "injected" in str(cell.metadata)] == [
-        "# Parameters\nseed = 3\n"
-    ]
+    assert [cell.source for cell in finished.cells if "injected" in str(cell.metadata)] == ["# Parameters\nseed = 3\n"]
 
 
 def test_only_parameters_that_differ_are_injected(run):

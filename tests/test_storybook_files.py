@@ -23,9 +23,7 @@ def read(path):
 
 @pytest.mark.parametrize("split", SIZES)
 def test_files_agree_with_the_scenes(folder, split):
-    scenes = {
-        int(i): sb.Scene.from_json(s) for i, s in read(folder / f"scenes/{split}.json").items()
-    }
+    scenes = {int(i): sb.Scene.from_json(s) for i, s in read(folder / f"scenes/{split}.json").items()}
     assert len(scenes) == SIZES[split]
     coco = read(folder / f"annotations/captions_{split}.json")
     assert [image["id"] for image in coco["images"]] == list(scenes)
@@ -91,9 +89,7 @@ def snapshot(folder):
 
 def test_writing_is_deterministic_and_done_once(folder, tmp_path):
     calls = []
-    again = sb.write(
-        tmp_path / "again", *SIZES.values(), seed=7, progress=lambda done, total: calls.append(done)
-    )
+    again = sb.write(tmp_path / "again", *SIZES.values(), seed=7, progress=lambda done, total: calls.append(done))
     assert snapshot(again) == snapshot(folder)
     assert calls == list(range(1, sum(SIZES.values()) + 1))
     sb.write(again, *SIZES.values(), seed=7, progress=lambda *_: pytest.fail("it wrote again"))

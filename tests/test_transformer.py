@@ -95,9 +95,7 @@ def test_equals_hugging_face_on_a_padded_batch(layers, hide_cells):
     assert got.pooled.std() > 0.1  # not all the same by saturation
 
 
-@pytest.mark.parametrize(
-    ("size", "dtype", "most"), [(0.1, torch.float32, 1e-5), (0.3, torch.float64, 1e-11)]
-)
+@pytest.mark.parametrize(("size", "dtype", "most"), [(0.1, torch.float32, 1e-5), (0.3, torch.float64, 1e-11)])
 @torch.no_grad()
 def test_equals_hugging_face_at_the_storybook_width_and_without_masks(size, dtype, most):
     """At this width weights of 0.3 saturate the softmax and amplify float32 rounding (theirs is

@@ -20,7 +20,7 @@ MADE_BY = {
 }
 
 
-class MissingArtifact(FileNotFoundError):
+class MissingArtifactError(FileNotFoundError):
     """An input that an earlier chapter makes is not there yet."""
 
 
@@ -42,10 +42,10 @@ class Artifacts:
         return self.folder / name
 
     def require(self, name: str) -> Path:
-        """The place of an artifact that must be complete; raises :class:`MissingArtifact` otherwise."""
+        """The place of an artifact that must be complete; raises :class:`MissingArtifactError` otherwise."""
         if not self._manifest(name).exists():
             chapter = MADE_BY.get(name.split(".")[0], "an earlier chapter")
-            raise MissingArtifact(
+            raise MissingArtifactError(
                 f"{self.folder / name} is not there: run notebooks/{chapter}.ipynb first "
                 f"(dataset={self.dataset!r}, profile={self.profile!r})."
             )

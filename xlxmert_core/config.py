@@ -27,8 +27,7 @@ class ModelConfig:
     def __post_init__(self):
         if self.hidden % self.heads:
             raise ValueError(
-                f"ModelConfig has hidden={self.hidden}, which heads={self.heads} does not divide; "
-                "choose a multiple."
+                f"ModelConfig has hidden={self.hidden}, which heads={self.heads} does not divide; choose a multiple."
             )
 
     @property
@@ -47,6 +46,7 @@ class GeneratorConfig:
     spade_hidden: int = 128  # channels inside each SPADE normalisation
     groups: int = 4  # groups of the two convolutions that make the start and style maps
     grid: int = 8  # cells along one side of the input
+    rgb_gain: float = 1.0  # scale of the first to-RGB weights; small ones keep the tanh out of saturation
 
     @property
     def image_size(self) -> int:
@@ -72,7 +72,7 @@ def storybook() -> ModelConfig:
         positions=64,
         max_words=32,
         dropout=0.0,
-        codes=2048,
+        codes=1024,
         feature_dim=64,
         answers=64,
     )
@@ -91,4 +91,5 @@ def storybook_generator() -> GeneratorConfig:
         channels=(64, 64, 48, 32, 16),
         spade_hidden=32,
         groups=4,
+        rgb_gain=0.1,
     )

@@ -47,9 +47,7 @@ def fold_spectral_norm(module: nn.Module) -> nn.Module:
 def _plain(part: nn.Conv2d) -> nn.Conv2d:
     # Not remove_parametrizations: a copy shares its class, and with it `weight`, with the original.
     sizes = part.in_channels, part.out_channels, part.kernel_size
-    layer = skip_init(
-        nn.Conv2d, *sizes, padding=part.padding, groups=part.groups, device=part.bias.device
-    )
+    layer = skip_init(nn.Conv2d, *sizes, padding=part.padding, groups=part.groups, device=part.bias.device)
     layer.load_state_dict({"weight": part.weight, "bias": part.bias})
     return layer.eval()
 
@@ -147,6 +145,8 @@ class Generator(nn.Module):
         pairs = list(zip(widths, widths[1:], strict=False))
         self.blocks = nn.ModuleList(UpBlock(a, b, first, config.spade_hidden) for a, b in pairs)
         self.to_rgb = nn.ModuleList(conv(b, 3, 3) for _, b in pairs)
+        for to_rgb in self.to_rgb:
+            to_rgb.weight.data.mul_(config.rgb_gain)
 
     def forward(self, features: Tensor, noise: torch.Generator | None = None) -> Tensor:
         """features [B, F, g, g] -> pictures in [-1, 1], [B, 3, S, S].
@@ -223,15 +223,11 @@ class Discriminator(nn.Module):
         downs = (image_size // grid).bit_length() - 1
         if image_size != grid * 2**downs:
             raise ValueError(
-                f"Discriminator: image_size {image_size} is not grid {grid} times a power of two; "
-                "choose one that is."
+                f"Discriminator: image_size {image_size} is not grid {grid} times a power of two; choose one that is."
             )
         widths = [channels] * (downs + 1) if isinstance(channels, int) else list(channels)
         if len(widths) != downs + 1:
-            raise ValueError(
-                f"Discriminator: {len(widths)} channel widths for {downs + 1} blocks; "
-                "give one a block."
-            )
+            raise ValueError(f"Discriminator: {len(widths)} channel widths for {downs + 1} blocks; give one a block.")
         pairs = zip([3, *widths], widths, strict=False)
         self.blocks = nn.ModuleList(
             DownBlock(a, b, halve=i < downs, activate_first=i > 0) for i, (a, b) in enumerate(pairs)

@@ -39,9 +39,7 @@ class WordEmbedding(nn.Module):
         """Word ids int64 [B, L] -> [B, L, H]. Raises ValueError for more words than positions."""
         length, limit = words.shape[1], self.positions.num_embeddings
         if length > limit:
-            raise ValueError(
-                f"The sentence has {length} words, the model {limit} positions; cut the sentence."
-            )
+            raise ValueError(f"The sentence has {length} words, the model {limit} positions; cut the sentence.")
         places = self.positions.weight[:length] + self.types.weight[0]  # [L, H]
         return self.dropout(self.norm(self.words(words) + places))
 

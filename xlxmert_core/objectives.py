@@ -4,6 +4,7 @@ Paper, section 3 and 4.1: uniform masking of cells, BERT masking of words, and a
 sentence half of the time. One task a batch, in turn; questions add their answer to whatever task runs.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,7 +28,9 @@ def bernoulli_cell_mask(batch: int, cells: int, generator: torch.Generator, rate
     return torch.rand(batch, cells, generator=generator) < rate
 
 
-def mask_words(words: Tensor, tokenizer, generator: torch.Generator, rate: float | None = 0.15) -> tuple[Tensor, Tensor]:
+def mask_words(
+    words: Tensor, tokenizer, generator: torch.Generator, rate: float | None = 0.15
+) -> tuple[Tensor, Tensor]:
     """BERT's masking: a share ``rate`` of the words; of these 80 % [MASK], 10 % random, 10 % kept.
 
     ``rate=None`` draws the rate uniformly per sentence and always writes [MASK]: the captioning recipe.
@@ -61,6 +64,44 @@ class PairedText:
     picture: Tensor
     is_caption: Tensor
     answer: Tensor
+
+    @classmethod
+    def build(
+        cls,
+        examples: Sequence,
+        ids: Sequence[int],
+        codes: Tensor,
+        tokenizer,
+        answers: Sequence[str],
+        max_words: int,
+    ) -> "PairedText":
+        """Tie sentences to coded pictures; those of pictures that were not coded are left out.
+
+        Args:
+            examples: :class:`xlxmert_core.data.lxmert.Example`, one a sentence.
+            ids: the pictures' ids, in the order of ``codes`` int64 [pictures, N].
+            answers: the answer vocabulary; a label outside it counts as no label.
+
+        Raises ValueError when no sentence belongs to any picture.
+        """
+        row = {image_id: i for i, image_id in enumerate(ids)}
+        kept = [e for e in examples if int(e.image_id) in row]
+        if not kept:
+            raise ValueError(
+                f"None of {len(examples)} sentences belongs to one of the {len(ids)} coded pictures: "
+                "make codes and sentences from the same data set."
+            )
+        index = {answer: i for i, answer in enumerate(answers)}
+        words, word_mask = tokenizer.encode([e.sentence for e in kept], max_words)
+        best = [max(e.label, key=e.label.get) if e.label else None for e in kept]
+        return cls(
+            codes=torch.as_tensor(codes),
+            words=words,
+            word_mask=word_mask,
+            picture=torch.tensor([row[int(e.image_id)] for e in kept]),
+            is_caption=torch.tensor([e.source == "mscoco" for e in kept]),
+            answer=torch.tensor([index.get(answer, IGNORED) for answer in best]),
+        )
 
 
 class PretrainingBatches:
@@ -111,9 +152,7 @@ class PretrainingBatches:
         batch["answers"] = torch.where(dropped[:, 0], IGNORED, batch["answers"])
 
     def _words(self, batch, rows, generator):
-        batch["words"], batch["word_labels"] = mask_words(
-            batch["words"], self.tokenizer, generator, self.word_rate
-        )
+        batch["words"], batch["word_labels"] = mask_words(batch["words"], self.tokenizer, generator, self.word_rate)
 
     def _matched(self, batch, rows, generator):
         other = torch.randint(len(self.data.words), (self.batch,), generator=generator)

@@ -117,7 +117,9 @@ class Pipeline:
     def _words(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         for text in texts:
             if unknown := self.tokenizer.unknown(text):
-                hints = "; ".join(f"{word!r} (did you mean {', '.join(near) or 'nothing near'}?)" for word, near in unknown)
+                hints = "; ".join(
+                    f"{word!r} (did you mean {', '.join(near) or 'nothing near'}?)" for word, near in unknown
+                )
                 warnings.warn(f"Words the model never learned: {hints}.", stacklevel=4)
         return self.tokenizer.encode(texts, self.model.config.max_words)
 

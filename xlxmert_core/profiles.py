@@ -31,8 +31,9 @@ class Profile:
 
 PROFILES = {
     "ci": Profile(),
-    "train": Profile(train=24000, held_out=1200, encoder_steps=1500, codes=2048, pretraining_steps=20000,
-                     generator_steps=8000),  # fmt: skip
+    "train": Profile(
+        train=24000, held_out=1200, encoder_steps=1500, codes=2048, pretraining_steps=20000, generator_steps=8000
+    ),  # fmt: skip
 }
 
 

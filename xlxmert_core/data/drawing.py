@@ -87,9 +87,7 @@ class Sketch:
         light = (light * 0.55 * depth)[..., None]  # [S, S, 1], positive where light falls
         base = rgb(colour)
         bright, dark = base + (255 - base) * 0.75, base * 0.45 + rgb(INK) * 0.2
-        shaded = (
-            base + np.maximum(light, 0) * (bright - base) + np.maximum(-light, 0) * (dark - base)
-        )
+        shaded = base + np.maximum(light, 0) * (bright - base) + np.maximum(-light, 0) * (dark - base)
         self._paste(mask, shaded)
 
     def polygon(self, points: Points, colour: str, **how) -> None:
@@ -179,9 +177,7 @@ def _tree(s: Sketch, c: str) -> None:
 
 
 def _car(s: Sketch, c: str) -> None:
-    s.blob(
-        [(8, 74), (9, 54), (24, 48), (34, 26), (66, 24), (78, 47), (92, 56), (93, 74), (50, 78)], c
-    )
+    s.blob([(8, 74), (9, 54), (24, 48), (34, 26), (66, 24), (78, 47), (92, 56), (93, 74), (50, 78)], c)
     s.polygon([(32, 47), (39, 32), (49, 32), (49, 47)], GLASS)
     s.polygon([(54, 47), (54, 32), (63, 32), (70, 47)], GLASS)
     s.dots([(87, 60)], 3.6, CREAM)
@@ -252,9 +248,7 @@ def _cup(s: Sketch, c: str) -> None:
 def _star(s: Sketch, c: str) -> None:
     angles = np.arange(10) * np.pi / 5 - np.pi / 2
     radii = np.where(np.arange(10) % 2, 23.0, 46.0)
-    s.polygon(
-        [(50 + r * np.cos(a), 54 + r * np.sin(a)) for a, r in zip(angles, radii, strict=True)], c
-    )
+    s.polygon([(50 + r * np.cos(a), 54 + r * np.sin(a)) for a, r in zip(angles, radii, strict=True)], c)
     s.smile(50, 50, 18)
 
 

@@ -18,9 +18,7 @@ def gradient(side: int, *colours: str) -> Image.Image:
     """A square that runs evenly from the first colour at the top to the last at the bottom."""
     stops = np.stack([_rgb(c) for c in colours])  # [stops, 3]
     t = np.linspace(0, 1, side)
-    column = np.stack(
-        [np.interp(t, np.linspace(0, 1, len(stops)), stops[:, i]) for i in range(3)], 1
-    )
+    column = np.stack([np.interp(t, np.linspace(0, 1, len(stops)), stops[:, i]) for i in range(3)], 1)
     return Image.fromarray(np.tile(column[:, None], (1, side, 1)).round().astype(np.uint8))
 
 
@@ -31,9 +29,7 @@ class Backdrop:
         self.pixels, self.side = pixels, pixels * SUPERSAMPLING
         self.image = gradient(self.side, *sky)
 
-    def layer(
-        self, draw, top: str, bottom: str | None = None, opacity: float = 1.0, blur: float = 0.0
-    ) -> None:
+    def layer(self, draw, top: str, bottom: str | None = None, opacity: float = 1.0, blur: float = 0.0) -> None:
         """Fill what ``draw(ImageDraw, side)`` marks, top to bottom; ``blur`` in finished pixels."""
         mask = Image.new("L", self.image.size, 0)
         draw(ImageDraw.Draw(mask), self.side)
@@ -42,9 +38,7 @@ class Backdrop:
         mask = mask.point(lambda v: round(v * opacity))
         self.image.paste(gradient(self.side, top, bottom or top), (0, 0), mask)
 
-    def hill(
-        self, level: float, height: float, waves: float, phase: float, top: str, bottom: str
-    ) -> None:
+    def hill(self, level: float, height: float, waves: float, phase: float, top: str, bottom: str) -> None:
         """Everything below a gently waving line."""
         x = np.linspace(0, 1, 65)
         y = level - height * np.sin(2 * np.pi * (waves * x + phase))
@@ -91,9 +85,7 @@ class Backdrop:
 
     def finish(self) -> np.ndarray:
         """uint8 [pixels, pixels, 3]."""
-        return np.asarray(
-            self.image.resize((self.pixels, self.pixels), Image.Resampling.BOX)
-        ).copy()
+        return np.asarray(self.image.resize((self.pixels, self.pixels), Image.Resampling.BOX)).copy()
 
 
 def _scatter(columns: int, rows: int, top: float, bottom: float, seed: int) -> np.ndarray:
@@ -111,10 +103,7 @@ def _grass(pixels: int) -> np.ndarray:
     b.cloud(0.72, 0.23, 0.13, "#ffffff")
     b.hill(HORIZON - 0.02, 0.035, 1.3, 0.1, "#a9d89a", "#a9d89a")
     b.hill(HORIZON + 0.05, 0.03, 1.0, 0.55, "#a4dd7c", "#78c057")
-    blades = [
-        [(x - 0.014, y - 0.02), (x, y), (x + 0.012, y - 0.024)]
-        for x, y in _scatter(8, 6, 0.56, 1.0, 1)
-    ]
+    blades = [[(x - 0.014, y - 0.02), (x, y), (x + 0.012, y - 0.024)] for x, y in _scatter(8, 6, 0.56, 1.0, 1)]
     b.strokes(blades, "#5fa845", 0.008, 0.7)
     return b.finish()
 
@@ -125,10 +114,7 @@ def _sand(pixels: int) -> np.ndarray:
     b.hill(HORIZON - 0.01, 0.05, 0.9, 0.3, "#f1c888", "#f1c888")
     b.hill(HORIZON + 0.06, 0.03, 1.1, 0.85, "#f7d99c", "#e3b46c")
     t = np.linspace(-1, 1, 9)
-    ripples = [
-        [(x + 0.05 * a, y - 0.012 * (1 - a * a)) for a in t]
-        for x, y in _scatter(6, 6, 0.58, 1.0, 2)
-    ]
+    ripples = [[(x + 0.05 * a, y - 0.012 * (1 - a * a)) for a in t] for x, y in _scatter(6, 6, 0.58, 1.0, 2)]
     b.strokes(ripples, "#c8924f", 0.008, 0.45)
     return b.finish()
 
@@ -146,9 +132,7 @@ def _snow(pixels: int) -> np.ndarray:
         (1, 1),
         (0, 1),
     ]
-    b.layer(
-        lambda d, s: d.polygon([(x * s, y * s) for x, y in peaks], fill=255), "#c9cde8", "#c9cde8"
-    )
+    b.layer(lambda d, s: d.polygon([(x * s, y * s) for x, y in peaks], fill=255), "#c9cde8", "#c9cde8")
     b.hill(HORIZON + 0.05, 0.03, 1.0, 0.2, "#fbfcff", "#e3e8f6")
     b.hill(0.74, 0.03, 0.8, 0.7, "#f6f8ff", "#dde4f4")
     b.ovals([(x, y, 0.011, 0.011) for x, y in _scatter(8, 4, 0.0, 0.5, 3)], "#ffffff", 0.95)
@@ -165,18 +149,11 @@ def _night(pixels: int) -> np.ndarray:
     b = Backdrop(pixels, "#232a5c", "#3a4280", "#59599a")
     b.ovals([(0.82, 0.15, 0.13, 0.13)], "#fff3c4", 0.25, 3.0)
     b.layer(_crescent, "#fff3c4")
-    stars = [
-        (x, y, 0.009, 0.009)
-        for x, y in _scatter(8, 4, 0.0, 0.48, 5)
-        if np.hypot(x - 0.84, y - 0.14) > 0.12
-    ]
+    stars = [(x, y, 0.009, 0.009) for x, y in _scatter(8, 4, 0.0, 0.48, 5) if np.hypot(x - 0.84, y - 0.14) > 0.12]
     b.ovals(stars, "#fff6d8", 0.9)
     b.hill(HORIZON - 0.01, 0.04, 1.2, 0.4, "#3b4a80", "#3b4a80")
     b.hill(HORIZON + 0.06, 0.03, 1.0, 0.05, "#3f5f74", "#28435a")
-    blades = [
-        [(x - 0.012, y - 0.02), (x, y), (x + 0.012, y - 0.02)]
-        for x, y in _scatter(7, 5, 0.58, 1.0, 6)
-    ]
+    blades = [[(x - 0.012, y - 0.02), (x, y), (x + 0.012, y - 0.02)] for x, y in _scatter(7, 5, 0.58, 1.0, 6)]
     b.strokes(blades, "#5d8492", 0.008, 0.5)
     return b.finish()
 
@@ -187,10 +164,7 @@ def _water(pixels: int) -> np.ndarray:
     b.cloud(0.85, 0.12, 0.1, "#ffffff", 0.8)
     b.layer(lambda d, s: d.rectangle((0, HORIZON * s, s, s), fill=255), "#5cc3e0", "#1f86b8")
     t = np.linspace(-1, 1, 13)
-    waves = [
-        [(x + 0.06 * a, y - 0.012 * np.cos(np.pi * a)) for a in t]
-        for x, y in _scatter(6, 7, 0.5, 1.0, 7)
-    ]
+    waves = [[(x + 0.06 * a, y - 0.012 * np.cos(np.pi * a)) for a in t] for x, y in _scatter(6, 7, 0.5, 1.0, 7)]
     b.strokes(waves, "#d8f6fb", 0.009, 0.7)
     return b.finish()
 

@@ -98,9 +98,7 @@ def write(
     if _is_complete(folder, arguments):
         return folder
     if folder.is_dir() and any(folder.iterdir()) and not (folder / "manifest.json").is_file():
-        raise FileExistsError(
-            f"{folder} holds other files: name an empty or new folder for the storybook."
-        )
+        raise FileExistsError(f"{folder} holds other files: name an empty or new folder for the storybook.")
     temporary = folder.with_name(folder.name + ".tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
@@ -215,16 +213,12 @@ def _vqa(split: str, asked: dict[int, list[Question]]) -> dict[str, dict]:
             "question_type": q.kind_of_question,
             "answer_type": _answer_type(q.answer),
             "multiple_choice_answer": q.answer,
-            "answers": [
-                {"answer": q.answer, "answer_confidence": "yes", "answer_id": k}
-                for k in range(1, 11)
-            ],
+            "answers": [{"answer": q.answer, "answer_confidence": "yes", "answer_id": k} for k in range(1, 11)],
         }
         for n, i, q in rows
     ]
     return {
-        f"vqa/v2_OpenEnded_storybook_{split}_questions.json": head
-        | {"task_type": "Open-Ended", "questions": texts},
+        f"vqa/v2_OpenEnded_storybook_{split}_questions.json": head | {"task_type": "Open-Ended", "questions": texts},
         f"vqa/v2_storybook_{split}_annotations.json": head | {"annotations": annotations},
     }
 

@@ -168,9 +168,7 @@ def language_only_accuracy(train: Iterable[Question], test: Iterable[Question]) 
     return _guess(train, test, lambda q: (q.kind_of_question, q.text))
 
 
-def most_frequent_answer_accuracy(
-    train: Iterable[Question], test: Iterable[Question]
-) -> dict[str, float]:
+def most_frequent_answer_accuracy(train: Iterable[Question], test: Iterable[Question]) -> dict[str, float]:
     """How often the most frequent answer of a kind of question is right; shares as above."""
     return _guess(train, test, lambda q: q.kind_of_question)
 

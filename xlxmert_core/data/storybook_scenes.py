@@ -93,9 +93,7 @@ def sample_scene(rng: np.random.Generator, held_out: bool = False) -> Scene:
         kinds = [KINDS[i] for i in rng.permutation(len(KINDS))[:count]]
         looks = [_sample_look(kind, rng) for kind in kinds]
         if held_out:
-            colour = (
-                next(c for c, k in HELD_OUT if k == kinds[0]) if _has_held_out(kinds[0]) else None
-            )
+            colour = next(c for c, k in HELD_OUT if k == kinds[0]) if _has_held_out(kinds[0]) else None
             if colour is None:
                 continue
             looks[0] = (colour, looks[0][1])
@@ -114,17 +112,13 @@ def _sample_look(kind: str, rng: np.random.Generator) -> tuple[str, str]:
     return colours[rng.integers(len(colours))], SIZES[rng.integers(len(SIZES))]
 
 
-def _place(
-    kinds: list[str], looks: list[tuple[str, str]], rng: np.random.Generator
-) -> list[Thing] | None:
+def _place(kinds: list[str], looks: list[tuple[str, str]], rng: np.random.Generator) -> list[Thing] | None:
     """Put the things down one by one, each on a free place; None when one finds none."""
     taken = np.zeros((GRID, GRID), bool)
     things = []
     for kind, (colour, size) in zip(kinds, looks, strict=True):
         span = SPAN[size]
-        free = [
-            (r, c) for r, c in places(kind, size) if not taken[r : r + span, c : c + span].any()
-        ]
+        free = [(r, c) for r, c in places(kind, size) if not taken[r : r + span, c : c + span].any()]
         if not free:
             return None
         row, column = free[rng.integers(len(free))]
@@ -169,9 +163,7 @@ def centre_cell(thing: Thing) -> tuple[int, int]:
     return thing.row + thing.span // 2, thing.column + thing.span // 2
 
 
-def find(
-    scene: Scene, kind: str, colour: str | None = None, size: str | None = None
-) -> Thing | None:
+def find(scene: Scene, kind: str, colour: str | None = None, size: str | None = None) -> Thing | None:
     """The thing of a kind (and colour, and size), or None."""
     for t in scene.things:
         if t.kind == kind and colour in (None, t.colour) and size in (None, t.size):
@@ -197,6 +189,4 @@ def _holds(scene: Scene, fact) -> bool:
         case ("relation", (colour_a, kind_a), relation, (colour_b, kind_b)):
             a, b = find(scene, kind_a, colour_a), find(scene, kind_b, colour_b)
             return a is not None and b is not None and stands(a, relation, b)
-    raise ValueError(
-        f"{fact!r} is not a storybook fact: begin it with 'background', 'thing' or 'relation'."
-    )
+    raise ValueError(f"{fact!r} is not a storybook fact: begin it with 'background', 'thing' or 'relation'.")

@@ -140,9 +140,7 @@ def _shows(left: Scene, right: Scene) -> tuple[list[str], list[str]]:
     for side, here, there in (("left", left, right), ("right", right, left)):
         form = f"the {side} picture shows "
         true += [form + describe(t, False) for t in here.things]
-        false += [
-            form + describe(t, False) for t in there.things if not find(here, t.kind, t.colour)
-        ]
+        false += [form + describe(t, False) for t in there.things if not find(here, t.kind, t.colour)]
     return true, false
 
 

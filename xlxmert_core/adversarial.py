@@ -1,0 +1,100 @@
+"""Training the generator: a picture must match in pixels and features, fool a critic, and keep its codes.
+
+Paper, section 3.3: perceptual 10, hinge 1, feature matching 10, codes 1, no pixel loss. On Storybook a code
+and its neighbours settle every pixel, so the book adds a pixel loss and lets the critic only sharpen.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from xlxmert_core.features import to_float
+from xlxmert_core.generator import (
+    Discriminator,
+    Generator,
+    code_loss,
+    feature_matching,
+    hinge_d,
+    hinge_g,
+    perceptual,
+)
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """What each term of the generator's loss counts; the defaults are the paper's."""
+
+    perceptual: float = 10.0
+    hinge: float = 1.0
+    matching: float = 10.0
+    code: float = 1.0
+    pixel: float = 0.0
+
+
+STORYBOOK_WEIGHTS = LossWeights(perceptual=0.05, hinge=0.05, matching=0.2, code=0.02, pixel=4.0)
+
+
+class GeneratorObjective(nn.Module):
+    """``forward(batch, turn)`` with turn "generator", then "discriminator".
+
+    Args:
+        generator, discriminator: the two players; ``discriminator=None`` trains on pixels and features alone.
+        network: pictures [-1, 1] -> list of maps, for the perceptual loss; kept frozen.
+        centroids: float [K, F], frozen.
+
+    A batch holds images uint8 [B, S, S, 3] and codes int64 [B, N].
+    """
+
+    def __init__(self, generator: Generator, discriminator: Discriminator | None, network: nn.Module,
+                 centroids: Tensor, weights: LossWeights = STORYBOOK_WEIGHTS):  # fmt: skip
+        super().__init__()
+        self.generator, self.discriminator, self.weights = generator, discriminator, weights
+        self._frozen = [network.eval().requires_grad_(False)]  # in a list: not ours to save or to train
+        self.register_buffer("centroids", centroids, persistent=False)
+
+    def paint(self, codes: Tensor) -> Tensor:
+        """Codes int64 [B, N] -> pictures [B, 3, S, S] in [-1, 1]."""
+        grid = self.generator.config.grid
+        features = F.embedding(codes, self.centroids).transpose(1, 2)  # [B, F, N]
+        return self.generator(features.unflatten(2, (grid, grid)))
+
+    def forward(self, batch: dict, turn: str = "generator") -> tuple[Tensor, dict]:
+        """The loss of one player and its numbers; the second turn reuses the first one's pictures."""
+        real = to_float(batch["images"])
+        if turn == "generator":
+            batch["fake"] = self.paint(batch["codes"])
+            return self._generator(real, batch["fake"], batch["codes"])
+        return self._discriminator(real, batch["fake"].detach(), batch["codes"])
+
+    def _generator(self, real, fake, codes):
+        weights, network = self.weights, self._frozen[0].to(real.device)
+        terms = {"perceptual": perceptual(network.stages, fake, real)}
+        if weights.pixel:
+            terms["pixel"] = F.l1_loss(fake, real)
+        if self.discriminator is not None:
+            patch, maps, features = self.discriminator(fake)
+            with torch.no_grad():
+                real_maps = self.discriminator(real)[1]
+            terms["hinge"], terms["matching"] = hinge_g(patch), feature_matching(maps, real_maps)
+            terms["code"] = code_loss(features, codes, self.centroids)
+        total = sum(getattr(weights, name) * term for name, term in terms.items())
+        return total, {name: term.detach() for name, term in terms.items()}
+
+    def _discriminator(self, real, fake, codes):
+        real_patch, _, real_features = self.discriminator(real)
+        fake_patch, _, fake_features = self.discriminator(fake)
+        adversarial = hinge_d(real_patch, fake_patch)
+        codes_seen = code_loss(real_features, codes, self.centroids) + code_loss(fake_features, codes, self.centroids)
+        numbers = {"critic": adversarial.detach(), "critic_codes": codes_seen.detach()}
+        return adversarial + codes_seen, numbers
+
+
+def players(objective: GeneratorObjective, generator_lr: float = 2e-3, discriminator_lr: float = 4e-4) -> dict:
+    """Adam for each player, momentum-free as in the paper (beta1 = 0 for the critic)."""
+    turns = {"generator": torch.optim.Adam(objective.generator.parameters(), generator_lr, betas=(0.5, 0.999))}
+    if objective.discriminator is not None:
+        critic = objective.discriminator.parameters()
+        turns["discriminator"] = torch.optim.Adam(critic, discriminator_lr, betas=(0.0, 0.999), eps=1e-7)
+    return turns
