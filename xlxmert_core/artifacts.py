@@ -43,7 +43,7 @@ class Artifacts:
 
     def require(self, name: str) -> Path:
         """The place of an artifact that must be complete; raises :class:`MissingArtifactError` otherwise."""
-        if not self._manifest(name).exists():
+        if not self.manifest(name).exists():
             chapter = MADE_BY.get(name.split(".")[0], "an earlier chapter")
             raise MissingArtifactError(
                 f"{self.folder / name} is not there: run notebooks/{chapter}.ipynb first "
@@ -54,13 +54,14 @@ class Artifacts:
     def finish(self, name: str, chapter: str, inputs: dict | None = None, metrics: dict | None = None) -> None:
         """Mark an artifact complete by writing its manifest (atomically, last)."""
         manifest = {"made_by": chapter, "inputs": inputs or {}, "metrics": metrics or {}}
-        write_json(self._manifest(name), manifest)
+        write_json(self.manifest(name), manifest)
 
     def record(self, chapter: str, metrics: dict[str, float]) -> None:
         """Write a chapter's metrics, a flat dict of numbers, to ``metrics/{chapter}.json``."""
         write_json(self.folder / "metrics" / f"{chapter}.json", {k: float(v) for k, v in metrics.items()})
 
-    def _manifest(self, name: str) -> Path:
+    def manifest(self, name: str) -> Path:
+        """The place of an artifact's manifest, which exists only when the artifact is complete."""
         return self.folder / f"{name}.manifest.json"
 
 

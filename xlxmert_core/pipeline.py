@@ -12,12 +12,13 @@ import torch
 from torch import Tensor
 
 from xlxmert_core import checkpoints, sampling
-from xlxmert_core.artifacts import write_json
+from xlxmert_core.artifacts import Artifacts, write_json
 from xlxmert_core.config import GeneratorConfig, ModelConfig
 from xlxmert_core.data.images import open_image, to_square
 from xlxmert_core.features import GridEncoder, extract, to_uint8
 from xlxmert_core.generator import Generator, fold_spectral_norm
 from xlxmert_core.model import XLxmert
+from xlxmert_core.profiles import Profile
 from xlxmert_core.text import Tokenizer
 from xlxmert_core.vocabulary import VisualVocabulary
 
@@ -110,7 +111,7 @@ class Pipeline:
         codes = sampling.paint(
             self.model, words, word_mask, steps=steps, order=order, schedule=schedule, temperature=temperature,
             guidance=guidance, generator=torch.Generator().manual_seed(seed), codes=codes, editable=editable,
-            empty=self._words([""])if guidance else None, callback=remember,
+            uncond=self._words([""]) if guidance else None, callback=remember,
         )  # fmt: skip
         return Painting(self.render(codes), codes, history)
 
@@ -201,3 +202,19 @@ def load(name_or_path: str | os.PathLike = "storybook") -> Pipeline:
     for name, module in {"transformer": model, "generator": generator, "encoder": encoder}.items():
         checkpoints.load(module, folder / f"{name}.safetensors")
     return Pipeline(model, Tokenizer.load(folder / "tokenizer.json"), generator, encoder, config["answers"])
+
+
+def assemble(files: Artifacts, run: Profile) -> Pipeline:
+    """Put the parts that chapters 02, 03, 05 and 06 left in ``files`` together.
+
+    Raises MissingArtifactError naming the chapter to run.
+    """
+    manifest = json.loads(files.manifest("transformer.safetensors").read_text())
+    config = checkpoints.read_config(files.require("transformer.safetensors"))
+    model, generator = XLxmert(ModelConfig(**config)), fold_spectral_norm(Generator(run.generator))
+    settings = json.loads(files.manifest("encoder.safetensors").read_text())["inputs"]
+    encoder = GridEncoder(run.model.feature_dim, settings["labels"], imagenet=False)
+    for name, module in {"transformer": model, "generator": generator, "encoder": encoder}.items():
+        checkpoints.load(module, files.require(f"{name}.safetensors"))
+    tokenizer = Tokenizer.load(files.path("tokenizer.json"))
+    return Pipeline(model, tokenizer, generator, encoder, manifest["inputs"]["answers"])

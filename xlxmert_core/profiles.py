@@ -18,6 +18,8 @@ class Profile:
     pretraining_batch: int = 64
     generator_steps: int = 240
     generator_batch: int = 16
+    reader_steps: int = 150
+    painted: int = 96  # pictures painted and read back
     model: ModelConfig = storybook()
     generator: GeneratorConfig = storybook_generator()
 
@@ -25,7 +27,7 @@ class Profile:
         """The same run on another data set: a hundred real photographs cannot fill a thousand codes."""
         if dataset == "storybook":
             return self
-        return replace(self, train=160, held_out=60, encoder_steps=30, codes=128, pretraining_steps=60,
+        return replace(self, train=160, held_out=60, encoder_steps=30, codes=128, painted=32, pretraining_steps=60,
                        generator_steps=20)  # fmt: skip
 
 

@@ -1,0 +1,344 @@
+"""Painting and writing: one loop that fills in what is masked, from easy to hard or in any order.
+
+Paper, section 3.2 and appendix. ``fill`` is the loop; an *order* says which cells to trust, a *schedule*
+how many stay masked, a *prediction* what the model thinks. ``paint`` fills a grid of codes, ``write_caption``
+a row of words. Axes: B batch, N cells (or word slots), K codes, L words, F feature width, M scored cells.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Step(NamedTuple):
+    """Where the loop is: step ``index`` of ``count``, counted from 0."""
+
+    index: int
+    count: int
+
+
+# (values [B, N], masked [B, N], scored [B, N], step) -> logits [M, K] of the scored cells, row by row
+Predict = Callable[[Tensor, Tensor, Tensor, Step], Tensor]
+# (confidence [B, N], masked [B, N], step, rows) -> score [B, N]: the lowest scores are masked next
+Order = Callable[[Tensor, Tensor, Step, "Rows"], Tensor]
+Schedule = Callable[[int, int], float]  # (step, steps) -> share of the editable cells still masked
+
+
+def fill(
+    predict: Predict,
+    values: Tensor,
+    masked: Tensor,
+    steps: int,
+    order: Order,
+    schedule: Schedule,
+    temperature: float = 0.0,
+    generator: torch.Generator | None = None,
+    callback: Callable[[dict], None] | None = None,
+) -> Tensor:
+    """Fill the masked cells in ``steps`` rounds; all others keep their values and are seen throughout.
+
+    Args:
+        values: int64 [B, N]; what stands in masked cells does not matter.
+        masked: bool [B, N], the cells to fill; the only ones that are ever written.
+        temperature: 0 takes the likeliest value, otherwise values are sampled.
+        generator: source of all randomness; each row draws from a stream of its own.
+        callback: called after each step with step (from 0), codes int64 [B, N], masked bool [B, N]
+            (to be filled again), written bool [B, N] (filled in this step), and confidence
+            float [B, N] (probability of the value; 1 for given cells).
+
+    Returns values int64 [B, N]. Raises ValueError for no steps, or when a random choice has no generator.
+    """
+    if steps < 1:
+        raise ValueError(f"fill() got steps={steps}: give at least 1.")
+    editable, rows = masked, Rows(generator, len(values))
+    confidence = torch.ones(values.shape, device=values.device)
+    for index in range(steps):
+        step = Step(index, steps)
+        scored = torch.ones_like(masked) if order is mask_predict else masked
+        logits = predict(values, masked, scored, step)  # [M, K]
+        choice, probability = choose(logits, masked[scored], masked.sum(1), temperature, rows)
+        confidence = confidence.masked_scatter(scored, probability)
+        written, values = masked, values.masked_scatter(masked, choice[masked[scored]])
+        score = order(confidence, masked, step, rows).masked_fill(~editable, math.inf)
+        masked = lowest(score, remaining(schedule, step, editable))
+        if callback is not None:
+            state = {"codes": values, "masked": masked, "written": written}
+            callback({"step": index, "confidence": confidence, **state})
+    return values
+
+
+def lowest(score: Tensor, count: Tensor) -> Tensor:
+    """Mark the ``count`` [B] lowest scores of each row [B, N]; of equal ones, the later cells."""
+    rank = score.argsort(1, descending=True, stable=True).argsort(1)  # 0 is the highest score
+    return rank >= score.shape[1] - count[:, None]
+
+
+def remaining(schedule: Schedule, step: Step, editable: Tensor) -> Tensor:
+    """How many cells of each row are still masked after a step, rounded down: int64 [B]."""
+    share = schedule(step.index + 1, step.count)
+    return (share * editable.sum(1).double() + 1e-6).long()  # 1e-6: a whole number stays whole
+
+
+def choose(logits: Tensor, masked: Tensor, counts: Tensor, temperature: float, rows: "Rows") -> tuple[Tensor, Tensor]:
+    """Pick a value for each scored cell: logits [M, K] -> (values [M], their probabilities [M]).
+
+    At a temperature above 0 the ``masked`` ones [M] (``counts`` [B] in each row) are sampled by the
+    Gumbel trick; cells that are only scored always show their likeliest value's probability.
+    """
+    probability, choice = logits.softmax(-1).max(-1)
+    if temperature > 0:
+        noise = rows.gumbel(counts.tolist(), logits.shape[-1]).to(logits)  # [masked, K]
+        sampled = (logits[masked] / temperature + noise).argmax(-1)
+        choice = choice.masked_scatter(masked, sampled)
+        probability = logits.softmax(-1).gather(-1, choice[:, None])[:, 0]
+    return choice, probability
+
+
+class Rows:
+    """One random stream a row, so that a row's result does not depend on its neighbours."""
+
+    def __init__(self, generator: torch.Generator | None, batch: int):
+        self.streams: list[torch.Generator] | None = None
+        if generator is not None:
+            drawn = torch.randint(2**62, (batch,), generator=generator, device=generator.device)
+            self.streams = [torch.Generator().manual_seed(seed) for seed in drawn.tolist()]
+
+    def uniform(self, counts: Sequence[int], *shape: int) -> Tensor:
+        """Numbers in [0, 1), float [sum(counts), *shape]: ``counts[b]`` of them from row b's stream."""
+        if self.streams is None:
+            raise ValueError("This order or temperature draws at random: pass generator=torch.Generator().")
+        pairs = zip(counts, self.streams, strict=True)
+        return torch.cat([torch.rand(n, *shape, generator=stream) for n, stream in pairs])
+
+    def gumbel(self, counts: Sequence[int], *shape: int) -> Tensor:
+        """Standard Gumbel noise, shaped as in :meth:`uniform`."""
+        tiny = torch.finfo(torch.float32).tiny
+        return -(-self.uniform(counts, *shape).clamp_min(tiny).log()).clamp_min(tiny).log()
+
+
+# --- Schedules: (step, steps) -> share still masked; 1 at step 0, 0 at the end. ---------------------
+
+
+def linear(step: int, steps: int) -> float:
+    """The same number of cells every step (Mask-Predict; the paper's)."""
+    return (steps - step) / steps
+
+
+def cosine(step: int, steps: int) -> float:
+    """Few cells first, many at the end (MaskGIT)."""
+    return max(0.0, math.cos(math.pi / 2 * step / steps)) if step < steps else 0.0
+
+
+def arccos(step: int, steps: int) -> float:
+    """Few cells in the middle, many at both ends (Muse's mask ratio)."""
+    return 2 / math.pi * math.acos(step / steps)
+
+
+# --- Orders: the higher a cell's score, the sooner it is kept. --------------------------------------
+
+
+def mask_predict(confidence: Tensor, masked: Tensor, step: Step, rows: Rows) -> Tensor:
+    """Trust the most confident of *all* cells, scored afresh; any other may be masked again.
+
+    Mask-Predict-T (Ghazvininejad et al. 2019): the paper's four-step sampler.
+    """
+    return confidence
+
+
+def easy_first(confidence: Tensor, masked: Tensor, step: Step, rows: Rows) -> Tensor:
+    """Keep what is kept, then add the most confident masked cells."""
+    return confidence.masked_fill(~masked, math.inf)
+
+
+def random(confidence: Tensor, masked: Tensor, step: Step, rows: Rows) -> Tensor:
+    """Keep what is kept, then add masked cells at random."""
+    batch, cells = masked.shape
+    return rows.uniform([1] * batch, cells).to(confidence).masked_fill(~masked, math.inf)
+
+
+def raster(confidence: Tensor, masked: Tensor, step: Step, rows: Rows) -> Tensor:
+    """Top left to bottom right, or left to right for words."""
+    place = torch.arange(masked.shape[1], device=masked.device)
+    return (-place.to(confidence)).expand(masked.shape).masked_fill(~masked, math.inf)
+
+
+left_to_right = raster
+
+
+def maskgit(confidence: Tensor, masked: Tensor, step: Step, rows: Rows, noise: float = 4.5) -> Tensor:
+    """Keep what is kept, then add by log-probability plus Gumbel noise that fades to nothing.
+
+    MaskGIT (Chang et al. 2022); ``noise`` is the strength at the start (set it with functools.partial).
+    """
+    batch, cells = masked.shape
+    strength = noise * (1 - (step.index + 1) / step.count)
+    shaken = confidence.log() + strength * rows.gumbel([1] * batch, cells).to(confidence)
+    return shaken.masked_fill(~masked, math.inf)
+
+
+def halton(confidence: Tensor, masked: Tensor, step: Step, rows: Rows) -> Tensor:
+    """Spread over the picture: visit cells along a Halton sequence (Besnier et al. 2025)."""
+    place = torch.tensor(halton_places(masked.shape[1]), device=masked.device)  # [N]
+    return (-place.to(confidence)).expand(masked.shape).masked_fill(~masked, math.inf)
+
+
+@lru_cache
+def halton_places(cells: int) -> tuple[int, ...]:
+    """When each cell of a square grid is visited, 0 first: its row follows base 2, its column base 3.
+
+    Raises ValueError when the cells do not make a square.
+    """
+    side = math.isqrt(cells)
+    if side * side != cells:
+        raise ValueError(f"The halton order needs a square grid, not {cells} cells in a row.")
+    visited: dict[int, int] = {}
+    point = 1
+    while len(visited) < cells:
+        row, column = int(_radical_inverse(point, 2) * side), int(_radical_inverse(point, 3) * side)
+        visited.setdefault(row * side + column, len(visited))
+        point += 1
+    return tuple(visited[cell] for cell in range(cells))
+
+
+def _radical_inverse(number: int, base: int) -> float:
+    value, scale = 0.0, 1.0 / base
+    while number:
+        number, digit = divmod(number, base)
+        value, scale = value + digit * scale, scale / base
+    return value
+
+
+# --- The two users of the loop. ---------------------------------------------------------------------
+
+
+@torch.no_grad()
+def paint(
+    model,
+    words: Tensor,
+    word_mask: Tensor,
+    steps: int = 4,
+    order: Order = mask_predict,
+    schedule: Schedule = linear,
+    temperature: float = 0.0,
+    guidance: float = 0.0,
+    generator: torch.Generator | None = None,
+    codes: Tensor | None = None,
+    editable: Tensor | None = None,
+    uncond: tuple[Tensor, Tensor] | None = None,
+    callback: Callable[[dict], None] | None = None,
+) -> Tensor:
+    """Paint a sentence: words int64 [B, L] with word_mask bool [B, L] -> codes int64 [B, N].
+
+    Args:
+        model: an XLxmert in eval mode; the text is encoded once.
+        steps: forward passes. 4 with ``mask_predict`` is the paper's demo; N with ``random``, ``raster``
+            or ``easy_first`` its one-cell-a-step samplers.
+        guidance: w of classifier-free guidance, (1 + w) c - w u, rising linearly to its full value.
+        codes, editable: an existing picture, int64 [B, N], and the cells to repaint, bool [B, N].
+        uncond: (words, word_mask) of the text to move away from, one row or B rows: the empty text,
+            or a negative prompt. Needed with guidance.
+
+    The other arguments are those of :func:`fill`. Raises ValueError when arguments contradict each other.
+    """
+    codes, editable = _canvas(model, len(words), words.device, codes, editable)
+    text = model.encode_text(words, word_mask)  # [B, L, H]
+    if guidance and uncond is None:
+        raise ValueError("paint() with guidance needs uncond=(words, word_mask): the encoded empty text.")
+    if guidance:
+        other = [model.encode_text(*uncond), uncond[0], uncond[1]]
+        other_text, *other_words = [t.expand(len(words), *t.shape[1:]) for t in other]
+
+    def predict(values, masked, scored, step):
+        features = model.embed_codes(values)  # [B, N, F]
+        cells = model(words, word_mask, features, masked, text=text).cells  # [B, N, H]
+        logits = model.code_logits(cells[scored])  # [M, K]
+        if not guidance:
+            return logits
+        weight = guidance * (step.index + 1) / step.count
+        cells = model(*other_words, features, masked, text=other_text).cells
+        return (1 + weight) * logits - weight * model.code_logits(cells[scored])
+
+    options = (steps, order, schedule, temperature, generator, callback)
+    return fill(predict, codes, editable, *options)
+
+
+def _canvas(model, batch, device, codes, editable):
+    shape = (batch, model.config.cells)
+    if codes is None and editable is not None:
+        raise ValueError("paint() got editable cells but no codes: pass the codes of the picture.")
+    if codes is None:
+        codes = torch.zeros(shape, dtype=torch.long, device=device)
+    if editable is None:
+        editable = torch.ones(shape, dtype=torch.bool, device=device)
+    for name, value in (("codes", codes), ("editable", editable)):
+        if value.shape != shape:
+            raise ValueError(f"paint() needs {name} {list(shape)} for {batch} texts, got {list(value.shape)}.")
+    return codes, editable.bool()
+
+
+@torch.no_grad()
+def write_caption(
+    model,
+    tokenizer,
+    features: Tensor,
+    lengths: Sequence[int] = range(4, 15),
+    order: Order = easy_first,
+    steps: int | None = None,
+    schedule: Schedule = linear,
+    temperature: float = 0.0,
+    generator: torch.Generator | None = None,
+    callback: Callable[[dict], None] | None = None,
+) -> tuple[list[str], Tensor]:
+    """Write one sentence about each picture: features [B, N, F] -> (texts, scores [B]).
+
+    For each picture a candidate of every length ([CLS], that many [MASK], [SEP]) is filled in, all in
+    one batch, and the one with the highest mean log-probability a word wins; that mean is the score.
+
+    Args:
+        model: an XLxmert in eval mode.
+        lengths: numbers of words (or word pieces) to try.
+        order: ``easy_first``, ``left_to_right`` or ``mask_predict``.
+        steps: forward passes; None writes one word a step.
+    """
+    lengths = list(lengths)
+    if not lengths or min(lengths) < 1 or max(lengths) + 2 > model.config.positions:
+        limit = model.config.positions - 2
+        raise ValueError(f"write_caption() got lengths {lengths}: give some from 1 to {limit}.")
+    words = blank_sentences(tokenizer, lengths).to(features.device)  # [C, L]
+    words = words.repeat(len(features), 1)  # [B * C, L]
+    word_mask, blanks = words != tokenizer.pad, words == tokenizer.mask
+    seen = features.repeat_interleave(len(lengths), 0)  # [B * C, N, F]
+    special = [tokenizer.pad, tokenizer.cls, tokenizer.sep, tokenizer.mask, tokenizer.unk]
+    log_probability = torch.zeros(words.shape, device=features.device)
+
+    def predict(values, masked, scored, step):
+        hidden = model(values.masked_fill(masked, tokenizer.mask), word_mask, seen).words
+        logits = model.word_logits(hidden[scored])  # [M, V]
+        logits[:, special] = -math.inf
+        return logits
+
+    def remember(state):
+        log_probability[state["written"]] = state["confidence"][state["written"]].log()
+        if callback is not None:
+            callback(state)
+
+    options = (steps or max(lengths), order, schedule, temperature, generator, remember)
+    words = fill(predict, words, blanks, *options)
+    scores = (log_probability.sum(1) / blanks.sum(1)).unflatten(0, (-1, len(lengths)))  # [B, C]
+    best_score, best = scores.max(1)  # [B]
+    candidates = words.unflatten(0, scores.shape)[torch.arange(len(best)), best]  # [B, L]
+    return [tokenizer.decode(row) for row in candidates.tolist()], best_score
+
+
+def blank_sentences(tokenizer, lengths: Sequence[int]) -> Tensor:
+    """One row a length, [CLS] [MASK] ... [SEP], padded to the longest: int64 [C, max(lengths) + 2]."""
+    words = torch.full((len(lengths), max(lengths) + 2), tokenizer.pad)
+    words[:, 0] = tokenizer.cls
+    for row, length in zip(words, lengths, strict=True):
+        row[1 : length + 1] = tokenizer.mask
+        row[length + 1] = tokenizer.sep
+    return words
