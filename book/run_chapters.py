@@ -17,6 +17,10 @@ CELL_SECONDS = 6 * 3600  # a cell that takes longer hangs
 KERNEL = {
     "MPLBACKEND": "module://matplotlib_inline.backend_inline",
     "OMP_NUM_THREADS": "2",
+    "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin while they wait slow a shared machine tenfold
+    "GOMP_SPINCOUNT": "0",
+    "MALLOC_TRIM_THRESHOLD_": "4294967296",  # glibc keeps large buffers instead of returning them after each call
+    "MALLOC_MMAP_THRESHOLD_": "4294967296",
     "TOKENIZERS_PARALLELISM": "false",
     "JUPYTER_PREFER_ENV_PATH": "1",  # the kernel of this .venv, not one of the home folder
 }

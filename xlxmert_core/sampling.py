@@ -73,7 +73,7 @@ def fill(
 
 def lowest(score: Tensor, count: Tensor) -> Tensor:
     """Mark the ``count`` [B] lowest scores of each row [B, N]; of equal ones, the later cells."""
-    rank = score.argsort(1, descending=True, stable=True).argsort(1)  # 0 is the highest score
+    rank = score.argsort(dim=1, descending=True, stable=True).argsort(1)  # 0 is the highest score
     return rank >= score.shape[1] - count[:, None]
 
 
