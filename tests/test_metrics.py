@@ -1,0 +1,203 @@
+"""How paintings are judged: facts looked up in what the reader saw, and the distance between two sets."""
+
+import numpy as np
+import pytest
+import torch
+
+from xlxmert_core.data.storybook import (
+    BACKGROUNDS,
+    COLOURS,
+    KINDS,
+    SIZES,
+    captions,
+    cell_labels,
+    sample_scene,
+)
+from xlxmert_core.features import LabelObjective
+from xlxmert_core.metrics import LABELS, SceneReader, frechet_distance, holds, scene_accuracy
+
+SEEN = {
+    "background": "snow",
+    "things": {
+        "house": {"colour": "red", "size": "large", "row": 6.0, "column": 1.0},
+        "star": {"colour": "blue", "size": "small", "row": 0.5, "column": 5.5},
+        "car": {"colour": None, "size": None, "row": 6.0, "column": 5.5},
+    },
+}
+HOUSE, STAR = ("red", "house"), ("blue", "star")
+
+
+@pytest.mark.parametrize(
+    ("fact", "true"),
+    [
+        (("background", "snow"), True),
+        (("background", "grass"), False),
+        (("thing", "large", "red", "house"), True),
+        (("thing", None, "red", "house"), True),
+        (("thing", "small", "red", "house"), False),
+        (("thing", "large", "blue", "house"), False),
+        (("thing", None, "red", "car"), False),  # its colour was not recognised
+        (("thing", None, "red", "kite"), False),  # it was not seen
+        (("relation", HOUSE, "left of", STAR), True),
+        (("relation", STAR, "left of", HOUSE), False),
+        (("relation", STAR, "right of", HOUSE), True),
+        (("relation", HOUSE, "right of", STAR), False),
+        (("relation", STAR, "above", HOUSE), True),
+        (("relation", HOUSE, "above", STAR), False),
+        (("relation", HOUSE, "below", STAR), True),
+        (("relation", STAR, "below", HOUSE), False),
+        (("relation", HOUSE, "left of", ("pink", "kite")), False),
+        (("relation", ("pink", "kite"), "left of", STAR), False),
+        (("relation", STAR, "left of", ("red", "car")), False),  # the same column
+        (("relation", ("red", "car"), "right of", STAR), False),
+        (["thing", "small", "blue", "star"], True),  # facts read from JSON are lists
+    ],
+)
+def test_a_fact_is_looked_up(fact, true):
+    assert holds(fact, SEEN) is true
+
+
+def test_accuracies_are_shares_per_type_and_per_text():
+    empty = {"background": "sand", "things": {}}
+    facts = [
+        [("background", "snow"), ("thing", None, "red", "house"), ("relation", STAR, "above", HOUSE)],
+        [("background", "snow"), ("thing", None, "red", "house"), ("thing", "large", "blue", "star")],
+        [("background", "sand"), ("thing", None, "red", "house")],
+        [("background", "sand")],
+    ]
+    got = scene_accuracy([SEEN, SEEN, empty, empty], facts)
+    want = {"facts": 7 / 9, "all_right": 2 / 4, "background": 1.0, "thing": 2 / 4, "relation": 1.0}
+    assert got == pytest.approx(want)
+    assert set(scene_accuracy([SEEN], [[("background", "snow")]])) == {"facts", "all_right", "background"}
+    with pytest.raises(ValueError, match="zip"):
+        scene_accuracy([SEEN], facts)
+
+
+def perfect_reading(scene):
+    things = {
+        t.kind: {
+            "colour": t.colour,
+            "size": t.size,
+            "row": t.row + (t.span - 1) / 2,
+            "column": t.column + (t.span - 1) / 2,
+        }
+        for t in scene.things
+    }
+    return {"background": scene.background, "things": things}
+
+
+def test_all_captions_hold_for_a_perfect_reading_and_not_for_another_scene():
+    rng = np.random.default_rng(0)
+    scenes = [sample_scene(rng) for _ in range(60)]
+    texts = [(scene, caption.facts) for scene in scenes for caption in captions(scene, rng)]
+    right = scene_accuracy([perfect_reading(scene) for scene, _ in texts], [facts for _, facts in texts])
+    assert set(right) == {"facts", "all_right", "background", "thing", "relation"}
+    assert set(right.values()) == {1.0}
+    shifted = scene_accuracy([perfect_reading(scene) for scene, _ in texts], [f for _, f in texts[5:] + texts[:5]])
+    assert shifted["all_right"] < 0.1 and shifted["thing"] < 0.2
+
+
+class Told(SceneReader):
+    """A reader whose cells show given label grids: picture i is painted in brightness i."""
+
+    def __init__(self, labels: list[dict]):
+        super().__init__(width=sum(LABELS.values()))
+        self.rows = torch.stack([self.one_hot(cells) for cells in labels])  # [M, N, width]
+        parts = torch.eye(self.rows.shape[-1]).split(list(LABELS.values()))
+        with torch.no_grad():
+            for head, part in zip(self.heads.values(), parts, strict=True):
+                head.weight.copy_(part)
+                head.bias.zero_()
+
+    @staticmethod
+    def one_hot(cells):
+        parts = [torch.eye(size)[torch.as_tensor(cells[name]).flatten()] for name, size in LABELS.items()]
+        return torch.cat(parts, -1)
+
+    def forward(self, images):
+        return self.rows[((images[:, 0, 0, 0] + 1) * 127.5).round().long()]
+
+
+def read(*labels):
+    images = np.zeros((len(labels), 128, 128, 3), np.uint8)
+    images[:] = np.arange(len(labels))[:, None, None, None]
+    return Told(list(labels)).read(images)
+
+
+def grid(**things):
+    """Labels of a snowy picture; things are (kind, colour, size, cells)."""
+    cells = {name: np.zeros(64, np.int64) for name in LABELS}
+    cells["background"][:] = BACKGROUNDS.index("snow")
+    for kind, (colours, size, where) in things.items():
+        cells["kind"][where] = KINDS.index(kind) + 1
+        cells["colour"][where] = [COLOURS.index(c) + 1 if c else 0 for c in colours]
+        cells["size"][where] = SIZES.index(size) + 1
+    return cells
+
+
+def test_reading_takes_majorities_and_centres():
+    first = grid(house=(["red", "red", "blue", None], "large", [0, 1, 8, 9]))
+    second = grid(cup=(["pink"] * 2, "small", [62, 63]), kite=(["green"], "small", [5]))
+    second["background"][:20] = BACKGROUNDS.index("night")  # the smaller part
+    third = grid(ball=([None, None], "small", [3, 11]))
+    house, cup, ball = read(first, second, third)
+    assert house == {
+        "background": "snow",
+        "things": {"house": {"colour": "red", "size": "large", "row": 0.5, "column": 0.5}},
+    }
+    assert cup["things"] == {"cup": {"colour": "pink", "size": "small", "row": 7.0, "column": 6.5}}  # no lone kite
+    assert cup["background"] == "snow"
+    assert ball["things"]["ball"] == {"colour": None, "size": "small", "row": 0.5, "column": 3.0}
+    assert not holds(("thing", None, "red", "ball"), ball)
+
+
+def test_reading_true_labels_gives_the_scene_and_its_captions():
+    rng = np.random.default_rng(1)
+    scenes = [sample_scene(rng) for _ in range(40)]
+    seen = read(*[cell_labels(scene) for scene in scenes])
+    for scene, picture in zip(scenes, seen, strict=True):
+        assert {(t.kind, t.colour, t.size) for t in scene.things} == {
+            (kind, t["colour"], t["size"]) for kind, t in picture["things"].items()
+        }
+    facts = [[fact for c in captions(scene, rng) for fact in c.facts] for scene in scenes]
+    assert scene_accuracy(seen, facts)["all_right"] == 1.0
+
+
+def test_a_reader_has_a_cell_for_each_sixteen_pixels_and_trains():
+    torch.manual_seed(0)
+    reader = SceneReader(width=12)
+    images = torch.randint(0, 256, (2, 128, 128, 3), dtype=torch.uint8)
+    scene = sample_scene(np.random.default_rng(2))
+    labels = {name: torch.from_numpy(cells)[None].repeat(2, 1, 1) for name, cells in cell_labels(scene).items()}
+    loss, numbers = LabelObjective(reader)({"images": images, **labels})
+    loss.backward()
+    assert all(p.grad is not None for p in reader.parameters()) and {"loss", *LABELS} == set(numbers)
+    pictures = reader.read(images.numpy())
+    assert len(pictures) == 2 and not reader.training
+    assert all(p["background"] in BACKGROUNDS and set(p["things"]) <= set(KINDS) for p in pictures)
+
+
+def standardised(rng, rows, width):
+    """Vectors whose sample mean is exactly 0 and whose sample covariance is exactly 1."""
+    x = rng.normal(size=(rows, width))
+    x -= x.mean(0)
+    return x @ np.linalg.inv(np.linalg.cholesky(np.cov(x, rowvar=False))).T
+
+
+def test_the_distance_of_known_gaussians_is_the_closed_form():
+    rng = np.random.default_rng(0)
+    x, y = standardised(rng, 400, 4), standardised(rng, 300, 4)
+    first, second, shift = np.array([1.0, 2, 3, 4]), np.array([2.0, 2, 1, 0.5]), np.array([1.0, 0, -2, 0])
+    want = (shift**2).sum() + ((first - second) ** 2).sum()  # of axis-parallel Gaussians
+    turn = np.linalg.qr(rng.normal(size=(4, 4)))[0]  # turning both changes nothing
+    a, b = x * first @ turn, (y * second + shift) @ turn
+    assert frechet_distance(a, b) == pytest.approx(want)
+    assert frechet_distance(b, a) == pytest.approx(want)
+
+
+def test_a_set_has_no_distance_to_itself_however_few_it_holds():
+    rng = np.random.default_rng(1)
+    for rows in (100, 5):  # five vectors of eight values span no full covariance
+        x = rng.normal(size=(rows, 8))
+        assert frechet_distance(x, x) == pytest.approx(0, abs=1e-4)
+        assert frechet_distance(x, x + 3) == pytest.approx(72, rel=1e-4)
