@@ -1,0 +1,192 @@
+"""The feature store keeps every picture once, whatever moment the process that fills it is killed at."""
+
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+import xlxmert_core
+from xlxmert_core.store import FeatureStore, StoreError
+
+SHAPE = (2, 3)
+
+# Fills the store without end, as a chapter does, and says how many pictures are safe; folder and batch are arguments.
+FILL = """
+import sys
+import numpy as np
+from xlxmert_core.store import FeatureStore
+
+store, size = FeatureStore(sys.argv[1], (2, 3)), int(sys.argv[2])
+while True:
+    print(len(store), flush=True)
+    batch = range(len(store), len(store) + size)
+    store.append(batch, np.stack([np.arange(6, dtype="float32").reshape(2, 3) + 10 * i for i in batch]))
+"""
+
+
+def vectors(ids):
+    """What belongs to these pictures: different for every one and in every place."""
+    return np.stack([np.arange(6, dtype="float32").reshape(SHAPE) + 10 * i for i in ids])
+
+
+def filled(folder, *batches):
+    store = FeatureStore(folder, SHAPE)
+    for batch in batches:
+        store.append(batch, vectors(batch))
+    return store
+
+
+def assert_holds(store, ids):
+    assert store.ids == list(ids)
+    assert len(store) == len(ids)
+    assert (store[:] == vectors(ids)).all()
+    assert (store.rows(ids) == vectors(ids)).all()
+
+
+def test_what_is_appended_is_read_back(tmp_path):
+    store = filled(tmp_path / "deep" / "store", [7, 3], [12])
+    assert_holds(store, [7, 3, 12])
+    assert_holds(FeatureStore(store.folder, SHAPE), [7, 3, 12])
+    assert store[:].dtype == np.float32
+    assert (store[1:3] == vectors([3, 12])).all()
+    assert (store.rows([12, 7, 12]) == vectors([12, 7, 12])).all()
+    with pytest.raises(KeyError):
+        store.rows([99])
+
+
+def test_an_empty_store_is_empty(tmp_path):
+    store = FeatureStore(tmp_path, SHAPE)
+    assert len(store) == 0
+    assert store[:].shape == store.rows([]).shape == (0, *SHAPE)
+    assert store.missing([5, 4]) == [5, 4]
+
+
+def test_missing_keeps_the_order(tmp_path):
+    store = filled(tmp_path, [5, 6], [9])
+    assert store.missing([8, 9, 5, 1, 6, 2]) == [8, 1, 2]
+    assert store.missing(store.ids) == []
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float64"])
+def test_other_types_and_shapes(tmp_path, dtype):
+    store = FeatureStore(tmp_path, [4], dtype)
+    store.append([1, 2], np.array([[1, 2, 3, 4], [5, 6, 7, 8]]))
+    again = FeatureStore(tmp_path, (4,), dtype)
+    assert again[:].dtype == np.dtype(dtype)
+    assert again.rows([2]).tolist() == [[5, 6, 7, 8]]
+
+
+def kill_while_filling(folder, size, wait):
+    """How many pictures a process had called safe when it was killed, ``wait`` seconds after it began to write."""
+    command = [sys.executable, "-c", FILL, str(folder), str(size)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=folder.parent) as process:
+        said = process.stdout.readline()
+        time.sleep(wait)
+        process.send_signal(signal.SIGKILL)
+        said += process.stdout.read()
+    assert process.returncode == -signal.SIGKILL
+    return int(said[: said.rindex("\n")].split()[-1])
+
+
+def light_start(monkeypatch, tmp_path):
+    """Let the processes import the store without the rest of the package, which takes seconds."""
+    package = tmp_path / "light" / "xlxmert_core"
+    package.mkdir(parents=True)
+    package.joinpath("__init__.py").write_text(f"__path__ = {list(xlxmert_core.__path__)!r}\n")
+    monkeypatch.setenv("PYTHONPATH", str(package.parent))
+
+
+def test_killed_processes_lose_and_repeat_nothing(tmp_path, monkeypatch):
+    light_start(monkeypatch, tmp_path)
+    folder, rng, before = tmp_path / "store", random.Random(0), 0
+    for size in (1, 2, 3, 1, 5, 2, 1, 50, 1, 7):
+        safe = kill_while_filling(folder, size, rng.uniform(0, 0.02))
+        store = FeatureStore(folder, SHAPE)
+        assert before <= safe <= len(store) <= safe + size
+        assert_holds(store, range(len(store)))
+        before = len(store)
+    assert before > 0, "no process was given the time to write"
+    left = store.missing(range(before + 30))
+    store.append(left, vectors(left))
+    assert_holds(FeatureStore(folder, SHAPE), range(before + 30))
+
+
+@pytest.mark.parametrize("tail", [b"[", b"[3, 4", b"[3, 4]", b"[3"])
+def test_a_torn_index_line_is_cut_off(tmp_path, tail):
+    filled(tmp_path, [1, 2])
+    whole = (tmp_path / "index.jsonl").read_bytes()
+    (tmp_path / "index.jsonl").write_bytes(whole + tail)
+    with open(tmp_path / "features.bin", "ab") as file:
+        file.write(vectors([3, 4]).tobytes())  # as append() does before its line
+    store = FeatureStore(tmp_path, SHAPE)
+    assert (tmp_path / "index.jsonl").read_bytes() == whole
+    assert_holds(store, [1, 2])
+    store.append([8], vectors([8]))
+    assert_holds(FeatureStore(tmp_path, SHAPE), [1, 2, 8])
+
+
+@pytest.mark.parametrize("surplus", [1, 23, 24, 100])
+def test_surplus_vectors_are_cut_off(tmp_path, surplus):
+    filled(tmp_path, [1, 2])
+    with open(tmp_path / "features.bin", "ab") as file:
+        file.write(b"\x7f" * surplus)
+    store = FeatureStore(tmp_path, SHAPE)
+    assert (tmp_path / "features.bin").stat().st_size == 2 * 24
+    store.append([3], vectors([3]))
+    assert_holds(FeatureStore(tmp_path, SHAPE), [1, 2, 3])
+
+
+def test_a_torn_first_line_starts_anew(tmp_path):
+    (tmp_path / "index.jsonl").write_bytes(b'{"shape": [2,')
+    assert_holds(filled(tmp_path, [4]), [4])
+    assert_holds(FeatureStore(tmp_path, SHAPE), [4])
+
+
+def test_vectors_that_are_too_short_are_reported(tmp_path):
+    filled(tmp_path, [1, 2])
+    data = tmp_path / "features.bin"
+    data.write_bytes(data.read_bytes()[:-1])
+    with pytest.raises(StoreError, match="is 47 bytes long but lists 48: .* remove the folder") as caught:
+        FeatureStore(tmp_path, SHAPE)
+    assert str(data) in str(caught.value)
+
+
+@pytest.mark.parametrize(("shape", "dtype"), [((3, 2), "float32"), ((6,), "float32"), (SHAPE, "float16")])
+def test_a_store_of_another_kind_is_refused(tmp_path, shape, dtype):
+    filled(tmp_path, [1])
+    with pytest.raises(StoreError, match=r"holds features of shape \[2, 3\] \(float32\), not") as caught:
+        FeatureStore(tmp_path, shape, dtype)
+    assert str(tmp_path) in str(caught.value)
+    assert_holds(FeatureStore(tmp_path, SHAPE), [1])  # untouched
+
+
+def not_finite(value):
+    features = vectors([8, 9])
+    features[1, 0, 2] = value
+    return features
+
+
+@pytest.mark.parametrize(
+    ("ids", "features", "message"),
+    [
+        ([8, 9], vectors([8]), r"features \[1, 2, 3\] for 2 ids of \[2, 3\]"),
+        ([8], np.zeros((1, 3, 2)), r"features \[1, 3, 2\] for 1 ids of \[2, 3\]"),
+        ([8], np.zeros(SHAPE), r"features \[2, 3\] for 1 ids"),
+        ([8, 2], vectors([8, 2]), "Picture 2 is in .* already"),
+        ([8, 8], vectors([8, 8]), "Picture 8 is in .* already"),
+        ([8, 9], not_finite(np.nan), "features of picture 9 are not finite"),
+        ([8, 9], not_finite(-np.inf), "features of picture 9 are not finite"),
+    ],
+    ids=["too few", "shape", "no batch", "stored", "twice", "nan", "infinite"],
+)
+def test_append_refuses_and_leaves_the_store_alone(tmp_path, ids, features, message):
+    store = filled(tmp_path, [1, 2])
+    with pytest.raises(StoreError, match=message):
+        store.append(ids, features)
+    assert store.missing([8, 9]) == [8, 9]
+    store.append([3], vectors([3]))
+    assert_holds(FeatureStore(tmp_path, SHAPE), [1, 2, 3])
