@@ -136,8 +136,8 @@ def grid(**things):
 
 
 def test_reading_takes_majorities_and_centres():
-    first = grid(house=(["red", "red", "blue", None], "large", [0, 1, 8, 9]))
-    second = grid(cup=(["pink"] * 2, "small", [62, 63]), kite=(["green"], "small", [5]))
+    first = grid(house=(["red", None, None, None], "large", [0, 1, 8, 9]))
+    second = grid(cup=(["pink", "pink", "red"], "small", [61, 62, 63]), kite=(["green"], "small", [5]))
     second["background"][:20] = BACKGROUNDS.index("night")  # the smaller part
     third = grid(ball=([None, None], "small", [3, 11]))
     house, cup, ball = read(first, second, third)
@@ -145,7 +145,7 @@ def test_reading_takes_majorities_and_centres():
         "background": "snow",
         "things": {"house": {"colour": "red", "size": "large", "row": 0.5, "column": 0.5}},
     }
-    assert cup["things"] == {"cup": {"colour": "pink", "size": "small", "row": 7.0, "column": 6.5}}  # no lone kite
+    assert cup["things"] == {"cup": {"colour": "pink", "size": "small", "row": 7.0, "column": 6.0}}  # no lone kite
     assert cup["background"] == "snow"
     assert ball["things"]["ball"] == {"colour": None, "size": "small", "row": 0.5, "column": 3.0}
     assert not holds(("thing", None, "red", "ball"), ball)
