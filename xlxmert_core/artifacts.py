@@ -78,7 +78,7 @@ def fingerprint(path: str | os.PathLike) -> str:
     digest, path = hashlib.sha256(), Path(path)
     for file in sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]:
         if path.is_dir():
-            digest.update(str(file.relative_to(path)).encode())
+            digest.update(f"{file.relative_to(path)}\0{file.stat().st_size}\0".encode())
         with open(file, "rb") as stream:
             while block := stream.read(1 << 20):
                 digest.update(block)

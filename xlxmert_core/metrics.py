@@ -48,8 +48,8 @@ class SceneReader(nn.Module):
         A thing is {"colour": str, "size": str, "row": float, "column": float} (centre, in cells); a kind is
         seen when at least two cells say so, its colour and size are those cells' majority.
         """
-        features = torch.from_numpy(extract(self, images))
-        labels = {name: logits.argmax(-1).numpy() for name, logits in self.label_logits(features).items()}
+        features = torch.from_numpy(extract(self, images)).to(next(self.parameters()).device)
+        labels = {name: logits.argmax(-1).cpu().numpy() for name, logits in self.label_logits(features).items()}
         return [_assemble({name: values[i] for name, values in labels.items()}) for i in range(len(images))]
 
 
@@ -94,7 +94,9 @@ def holds(fact: Sequence, seen: dict) -> bool:
         return thing is not None and thing["colour"] == colour and size in (None, thing["size"])
     _, (colour_a, kind_a), relation, (colour_b, kind_b) = fact
     a, b = things.get(kind_a), things.get(kind_b)
-    return a is not None and b is not None and RELATIONS[relation](a, b)
+    if a is None or b is None or (a["colour"], b["colour"]) != (colour_a, colour_b):
+        return False
+    return RELATIONS[relation](a, b)
 
 
 def scene_accuracy(seen: Sequence[dict], facts: Sequence[Sequence[Sequence]]) -> dict[str, float]:

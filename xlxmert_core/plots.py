@@ -108,7 +108,7 @@ def code_map(codes: np.ndarray, image: np.ndarray, size: float = 3.2) -> Figure:
     for line in np.arange(1, len(codes)) * cell - 0.5:
         left.axhline(line, color="white", linewidth=0.4)
         left.axvline(line, color="white", linewidth=0.4)
-    right.imshow((codes * 2654435761 % 997) / 997, cmap="Pastel1")
+    right.imshow((codes.astype(np.int64) * 2654435761 % 997) / 997, cmap="Pastel1")
     for row, column in np.ndindex(codes.shape):
         right.text(column, row, codes[row, column], ha="center", va="center", fontsize=5.5, color=INK)
     for axis in (left, right):

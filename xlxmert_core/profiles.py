@@ -14,27 +14,35 @@ class Profile:
     encoder_steps: int = 160
     encoder_batch: int = 32
     codes: int = 1024  # K
-    pretraining_steps: int = 600
+    painting_steps: int = 360  # visual task alone, before the three in turn
+    pretraining_steps: int = 210
     pretraining_batch: int = 64
     generator_steps: int = 240
     generator_batch: int = 16
     reader_steps: int = 150
     painted: int = 96  # pictures painted and read back
-    model: ModelConfig = storybook()
+    model: ModelConfig = replace(storybook(), hidden=128, heads=4, feed_forward=512)
     generator: GeneratorConfig = storybook_generator()
 
     def for_dataset(self, dataset: str) -> "Profile":
         """The same run on another data set: a hundred real photographs cannot fill a thousand codes."""
         if dataset == "storybook":
             return self
-        return replace(self, train=160, held_out=60, encoder_steps=30, codes=128, painted=32, pretraining_steps=60,
-                       generator_steps=20)  # fmt: skip
+        return replace(self, train=160, held_out=60, encoder_steps=30, codes=128, painted=32, painting_steps=30,
+                       pretraining_steps=30, pretraining_batch=16, generator_steps=20)  # fmt: skip
 
 
 PROFILES = {
     "ci": Profile(),
     "train": Profile(
-        train=24000, held_out=1200, encoder_steps=1500, codes=2048, pretraining_steps=20000, generator_steps=8000
+        train=12000,
+        held_out=1000,
+        encoder_steps=400,
+        painting_steps=9000,
+        pretraining_steps=3000,
+        generator_steps=5000,
+        painted=960,
+        model=storybook(),
     ),  # fmt: skip
 }
 

@@ -41,10 +41,14 @@ class FeatureStore:
         content = self._index.read_bytes() if self._index.exists() else b""
         whole = content[: content.rfind(b"\n") + 1]  # a line without its end was never committed
         if not whole:
-            _write_durably(self._index, json.dumps(header).encode() + b"\n", "wb")
             _write_durably(self._data, b"", "wb")
+            _write_durably(self._index, json.dumps(header).encode() + b"\n", "wb")
             return
-        first, *batches = (json.loads(line) for line in whole.splitlines())
+        try:
+            first, *batches = (json.loads(line) for line in whole.splitlines())
+            found = self._data.stat().st_size
+        except (json.JSONDecodeError, FileNotFoundError) as error:
+            raise StoreError(f"{self.folder} is no feature store ({error}): remove it and extract again.") from error
         if first != header:
             raise StoreError(
                 f"{self.folder} holds features of shape {first['shape']} ({first['dtype']}), not "
@@ -53,7 +57,7 @@ class FeatureStore:
         if len(whole) < len(content):
             os.truncate(self._index, len(whole))
         self._list([image_id for batch in batches for image_id in batch])
-        wanted, found = len(self.ids) * self._bytes, self._data.stat().st_size
+        wanted = len(self.ids) * self._bytes
         if found < wanted:
             raise StoreError(
                 f"{self._data} is {found} bytes long but lists {wanted}: it was cut off by something else; "
@@ -83,6 +87,7 @@ class FeatureStore:
         if not np.isfinite(features).all():
             bad = ids[int(np.argwhere(~np.isfinite(features))[0][0])]
             raise StoreError(f"The features of picture {bad} are not finite: check the picture and the encoder.")
+        os.truncate(self._data, len(self.ids) * self._bytes)  # what an interrupted append left behind
         _write_durably(self._data, features.tobytes(), "ab")
         _write_durably(self._index, json.dumps(ids).encode() + b"\n", "ab")
         self._list(ids)

@@ -23,6 +23,8 @@ class Tokenizer:
 
     def __init__(self, backend: Backend):
         self.backend = backend
+        backend.no_padding()
+        backend.no_truncation()
         missing = [token for token in SPECIAL if backend.token_to_id(token) is None]
         if missing:
             raise ValueError(f"The vocabulary has no {', '.join(missing)}: use one with BERT's special tokens.")
@@ -46,6 +48,8 @@ class Tokenizer:
         """BERT's uncased word pieces from a ``vocab.txt``, one piece a line."""
         pieces = Path(vocabulary).read_text(encoding="utf-8").splitlines()
         table = {piece: i for i, piece in enumerate(pieces)}
+        if missing := [token for token in SPECIAL if token not in table]:
+            raise ValueError(f"{vocabulary} has no {', '.join(missing)}: it is not BERT's vocab.txt.")
         backend = Backend(models.WordPiece(table, unk_token="[UNK]", max_input_chars_per_word=100))
         _split_words(backend)
         return cls(_with_special(backend))
@@ -71,6 +75,8 @@ class Tokenizer:
 
         Every row is [CLS] words [SEP], cut to ``max_words`` tokens; L is the longest row, or ``pad_to``.
         """
+        if max_words < 2 or (pad_to is not None and pad_to < max_words):
+            raise ValueError(f"encode() got max_words={max_words}, pad_to={pad_to}: at least 2, and pad_to not below.")
         rows = [e.ids[: max_words - 2] for e in self.backend.encode_batch(list(sentences), add_special_tokens=False)]
         length = pad_to or max((len(row) + 2 for row in rows), default=2)
         ids = torch.full((len(rows), length), self.pad)

@@ -35,7 +35,7 @@ def warmup_linear(step: int, steps: int, warmup: float = 0.05) -> float:
     progress = (step + 1) / max(1, steps)
     if progress < warmup:
         return progress / warmup
-    return max(0.0, (1 - step / steps) / (1 - warmup))
+    return max(0.0, min(1.0, (1 - step / steps) / (1 - warmup)))
 
 
 def constant(step: int, steps: int) -> float:

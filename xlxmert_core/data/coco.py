@@ -111,15 +111,16 @@ def read_boxes(folder: str | os.PathLike, split: str) -> tuple[dict[int, list], 
     try:
         categories = sorted(content["categories"], key=lambda c: c["id"])
         index = {c["id"]: i for i, c in enumerate(categories)}
+        names = [c["name"] for c in categories]
         sizes = {i["id"]: (i["width"], i["height"]) for i in content["images"]}
         boxes: dict[int, list] = defaultdict(list)
         for a in content["annotations"]:
             width, height = sizes[a["image_id"]]
             x, y, w, h = a["bbox"]
             boxes[a["image_id"]].append((x / width, y / height, w / width, h / height, index[a["category_id"]]))
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
         raise DataError(f"{path} does not have COCO's instances layout: {error!r} while reading it.") from error
-    return dict(boxes), [c["name"] for c in categories]
+    return dict(boxes), names
 
 
 def iterate_images(records: Sequence[Record], size: int, report: Report) -> Iterator[tuple[Record, np.ndarray]]:

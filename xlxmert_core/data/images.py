@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 
 class ImageError(ValueError):
@@ -14,8 +14,9 @@ class ImageError(ValueError):
 def open_image(source) -> Image.Image:
     """A picture as RGB: from a path, a PIL image, or a numpy array [H, W], [H, W, 3] or [H, W, 4].
 
-    Grey-scale, palette, CMYK and 16-bit pictures are converted; transparency is laid on white; the camera's
-    orientation is applied. Addresses are refused: nothing is fetched or executed. Raises :class:`ImageError`.
+    Grey-scale, palette, CMYK and 16-bit pictures (scaled by their own brightest pixel) are converted;
+    transparency is laid on white; the camera's orientation is applied.
+    Addresses are refused: nothing is fetched or executed. Raises :class:`ImageError`.
     """
     if isinstance(source, np.ndarray):
         return _to_rgb(_from_array(source))
@@ -33,7 +34,7 @@ def open_image(source) -> Image.Image:
     try:
         with Image.open(path) as image:
             return _to_rgb(image)
-    except (OSError, UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except Exception as error:  # Pillow's decoders raise whatever they like for a broken file
         raise ImageError(f"The picture {path} is broken ({error}): replace or remove it.") from error
 
 
@@ -43,7 +44,7 @@ def to_square(image: Image.Image, size: int) -> np.ndarray:
 
 
 def _from_array(array: np.ndarray) -> Image.Image:
-    if array.dtype != np.uint8 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)):
+    if array.dtype != np.uint8 or array.ndim not in (2, 3) or not array.size or array.shape[2:] not in ((), (3,), (4,)):
         raise ImageError(
             f"A picture array is uint8 [H, W], [H, W, 3] or [H, W, 4], not {array.dtype} {list(array.shape)}."
         )

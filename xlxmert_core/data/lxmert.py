@@ -49,6 +49,8 @@ def examples(content: Sequence[dict], path: str = "the list") -> list[Example]:
 def _of_picture(entry: dict) -> list[Example]:
     found = []
     for source, sentences in entry["sentf"].items():
+        if not isinstance(sentences, list):
+            raise TypeError(f"the sentences of {source!r} are no list")
         labels = entry.get("labelf", {}).get(source)
         if labels is None:
             labels = [None] * len(sentences)

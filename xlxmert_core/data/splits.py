@@ -1,6 +1,5 @@
 """One call for the chapters: a split's pictures, captions and cell labels, whatever the data set."""
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from xlxmert_core.data import storybook
-from xlxmert_core.data.coco import DataError, Record, Report, iterate_images, read_boxes, read_captions
+from xlxmert_core.data.coco import DataError, Record, Report, iterate_images, read_boxes, read_captions, read_json
 
 NAMES = {"storybook": ("train", "val", "test", "composition"), "coco": ("train2017", "val2017")}
 UNLABELLED = -100
@@ -65,8 +64,12 @@ def load_split(dataset: str, folder: Path | str, split: str, limit: int | None =
 
 
 def _storybook_split(folder: Path, split: str, records, images, report) -> Split:
-    graphs = json.loads((folder / "scenes" / f"{split}.json").read_text())
-    scenes = [storybook.Scene.from_json(graphs[str(record.image_id)]) for record in records]
+    path = folder / "scenes" / f"{split}.json"
+    graphs = read_json(path)
+    try:
+        scenes = [storybook.Scene.from_json(graphs[str(record.image_id)]) for record in records]
+    except (KeyError, TypeError) as error:
+        raise DataError(f"{path} lacks scene graphs of the captions ({error!r}): write it again.") from error
     cells = [storybook.cell_labels(scene) for scene in scenes]
     labels = {name: np.stack([c[name] for c in cells]) for name in ("kind", "colour", "size", "background")}
     # What lies behind an object is no part of it: left unlabelled, a house stays one word on grass or snow.
