@@ -1,0 +1,196 @@
+"""One loop paints what the paper's four samplers paint, each written out plainly here."""
+
+import math
+
+import pytest
+import torch
+
+from xlxmert_core import sampling
+from xlxmert_core.config import ModelConfig
+from xlxmert_core.model import XLxmert
+from xlxmert_core.text import Tokenizer
+
+CORPUS = ["a red house left of a blue star in the snow", "two green boats on the water at night"]
+TINY = ModelConfig(
+    vocab_size=22, hidden=24, heads=3, feed_forward=40, language_layers=1, visual_layers=1,
+    cross_layers=1, positions=24, dropout=0.0, codes=13, feature_dim=10, grid=4, answers=5,
+)  # fmt: skip
+ORDERS = [getattr(sampling, n) for n in ("mask_predict", "easy_first", "random", "raster", "maskgit", "halton")]
+SCHEDULES = [sampling.linear, sampling.cosine, sampling.arccos]
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    made = Tokenizer.from_corpus(CORPUS)
+    assert made.size == TINY.vocab_size
+    return made
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    net = XLxmert(TINY, torch.randn(13, 10)).eval()
+    with torch.no_grad():
+        for value in net.parameters():
+            value.add_(0.3 * torch.randn_like(value))  # fresh weights hardly tell one cell from another
+    return net
+
+
+@pytest.fixture(scope="module")
+def words(tokenizer):
+    return tokenizer.encode(["a red house in the snow", "boats", "a blue star left of two green boats"], 20)
+
+
+def source(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def predictions(model, words, word_mask, codes, masked):
+    """What the whole model says of one picture: probabilities [N, K]."""
+    with torch.no_grad():
+        out = model(words, word_mask, model.embed_codes(codes[None]), masked[None])
+        return model.code_logits(out.cells)[0].softmax(-1)
+
+
+def plain_mask_predict(model, words, word_mask, steps):
+    """Algorithm of Mask-Predict-T: hide the n least sure of all cells, predict them, score all afresh."""
+    codes, sure = torch.zeros(16, dtype=torch.long), torch.zeros(16)
+    for t in range(steps):
+        hide = 16 * (steps - t) // steps
+        masked = torch.zeros(16, dtype=torch.bool)
+        masked[sorted(range(16), key=lambda cell: (float(sure[cell]), -cell))[:hide]] = True
+        sure, best = predictions(model, words, word_mask, codes, masked).max(-1)
+        codes = torch.where(masked, best, codes)
+    return codes
+
+
+def plain_one_by_one(model, words, word_mask, pick):
+    """Commit one cell a step; ``pick(sure, masked)`` says which."""
+    codes, masked = torch.zeros(16, dtype=torch.long), torch.ones(16, dtype=torch.bool)
+    for _ in range(16):
+        sure, best = predictions(model, words, word_mask, codes, masked).max(-1)
+        codes = torch.where(masked, best, codes)  # all are guessed, but only one is kept
+        masked[pick(sure, masked)] = False
+    return codes
+
+
+@pytest.mark.parametrize("steps", [1, 4, 8, 16])
+def test_mask_predict_is_the_plain_loop(model, words, steps):
+    painted = sampling.paint(model, *words, steps=steps)
+    for row in range(3):
+        one = [part[row : row + 1] for part in words]
+        assert torch.equal(painted[row], plain_mask_predict(model, *one, steps))
+
+
+def test_raster_and_easy_first_are_the_plain_loops(model, words):
+    picks = {
+        sampling.raster: lambda sure, masked: int(masked.nonzero()[0]),
+        sampling.easy_first: lambda sure, masked: int(sure.masked_fill(~masked, -1).argmax()),
+    }
+    for order, pick in picks.items():
+        painted = sampling.paint(model, *words, steps=16, order=order)
+        for row in range(3):
+            one = [part[row : row + 1] for part in words]
+            assert torch.equal(painted[row], plain_one_by_one(model, *one, pick))
+
+
+def test_random_order_is_the_plain_loop_with_the_same_draws(model, words):
+    painted = sampling.paint(model, *words, steps=16, order=sampling.random, generator=source(5))
+    draws = sampling.Rows(source(5), 3)
+    scores = [draws.uniform([1, 1, 1], 16) for _ in range(16)]  # a fresh draw each step
+    for row in range(3):
+        turn = iter(scores)
+        one = [part[row : row + 1] for part in words]
+
+        def pick(sure, masked, turn=turn, row=row):
+            return int(next(turn)[row].masked_fill(~masked, -1).argmax())
+
+        assert torch.equal(painted[row], plain_one_by_one(model, *one, pick))
+
+
+def test_text_is_encoded_once_whatever_the_steps(model, words, monkeypatch):
+    calls = []
+    encode = model.encode_text
+    monkeypatch.setattr(model, "encode_text", lambda *a: calls.append(1) or encode(*a))
+    sampling.paint(model, *words, steps=8)
+    assert len(calls) == 1
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("order", ORDERS)
+def test_cells_outside_the_mask_keep_their_codes_and_all_others_are_filled(model, words, order, schedule):
+    given = torch.randint(13, (3, 16), generator=source(1))
+    editable = torch.rand(3, 16, generator=source(2)) < 0.5
+    last = []
+    options = {"steps": 5, "order": order, "schedule": schedule, "temperature": 1.0, "generator": source(3)}
+    painted = sampling.paint(model, *words, codes=given, editable=editable, callback=last.append, **options)
+    assert torch.equal(painted[~editable], given[~editable])
+    assert not last[-1]["masked"].any()
+    written = torch.stack([step["written"] for step in last]).any(0)
+    assert torch.equal(written, editable)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_schedules_fall_from_all_to_none(schedule):
+    shares = [schedule(step, 12) for step in range(13)]
+    assert shares[0] == pytest.approx(1) and shares[-1] == 0
+    assert all(a > b for a, b in zip(shares, shares[1:], strict=False))
+
+
+def test_seeds_decide_and_rows_do_not_disturb_each_other(model, words):
+    options = {"steps": 4, "temperature": 1.0, "order": sampling.maskgit}
+    first = sampling.paint(model, *words, generator=source(1), **options)
+    assert torch.equal(first, sampling.paint(model, *words, generator=source(1), **options))
+    assert not torch.equal(first, sampling.paint(model, *words, generator=source(2), **options))
+    with pytest.raises(ValueError, match="generator"):
+        sampling.paint(model, *words, **options)
+
+
+def test_guidance_moves_away_from_the_other_text(model, words, tokenizer):
+    plain = sampling.paint(model, *words, steps=4)
+    same = sampling.paint(model, *words, steps=4, guidance=3.0, uncond=words)
+    away = sampling.paint(model, *words, steps=4, guidance=3.0, uncond=tokenizer.encode([""], 20))
+    assert torch.equal(plain, same) and not torch.equal(plain, away)
+    with pytest.raises(ValueError, match="uncond"):
+        sampling.paint(model, *words, guidance=1.0)
+
+
+def test_known_logits_decode_to_the_known_answer():
+    truth = torch.tensor([[3, 1, 4, 1], [2, 0, 2, 3]])
+
+    def predict(values, masked, scored, step):
+        return 9.0 * torch.nn.functional.one_hot(truth, 5).float()[scored]
+
+    everything = torch.ones(2, 4, dtype=torch.bool)
+    for order in (sampling.mask_predict, sampling.easy_first, sampling.halton):
+        filled = sampling.fill(predict, torch.zeros(2, 4, dtype=torch.long), everything, 3, order, sampling.linear)
+        assert torch.equal(filled, truth)
+    with pytest.raises(ValueError, match="steps=0"):
+        sampling.fill(predict, truth, everything, 0, sampling.raster, sampling.linear)
+
+
+def test_halton_visits_every_cell_once_and_wants_a_square():
+    assert sorted(sampling.halton_places(64)) == list(range(64))
+    with pytest.raises(ValueError, match="square"):
+        sampling.halton_places(12)
+
+
+def test_contradicting_arguments_are_refused(model, words):
+    with pytest.raises(ValueError, match="codes"):
+        sampling.paint(model, *words, editable=torch.ones(3, 16, dtype=torch.bool))
+    with pytest.raises(ValueError, match=r"\[3, 16\]"):
+        sampling.paint(model, *words, codes=torch.zeros(3, 9, dtype=torch.long))
+
+
+@pytest.mark.parametrize("order", [sampling.easy_first, sampling.left_to_right, sampling.mask_predict])
+def test_captions_hold_words_only_and_the_best_length_wins(model, tokenizer, order):
+    features = model.embed_codes(torch.randint(13, (2, 16), generator=source(4)))
+    texts, scores = sampling.write_caption(model, tokenizer, features, [3, 5, 7], order=order, steps=7)
+    alone = [sampling.write_caption(model, tokenizer, features, [n], order=order, steps=7) for n in (3, 5, 7)]
+    for row in range(2):
+        best = max(range(3), key=lambda i: float(alone[i][1][row]))
+        assert texts[row] == alone[best][0][row] and len(texts[row].split()) == (3, 5, 7)[best]
+        assert float(scores[row]) == pytest.approx(float(alone[best][1][row]), abs=1e-4)
+        assert "[" not in texts[row] and math.isfinite(scores[row])
+    with pytest.raises(ValueError, match="lengths"):
+        sampling.write_caption(model, tokenizer, features, [0])
