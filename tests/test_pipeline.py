@@ -1,0 +1,136 @@
+"""The one object a reader holds takes any picture, keeps what it must, and is saved and opened unchanged."""
+
+import os
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import xlxmert_core
+from xlxmert_core.config import GeneratorConfig, ModelConfig
+from xlxmert_core.features import GridEncoder
+from xlxmert_core.generator import Generator
+from xlxmert_core.model import XLxmert
+from xlxmert_core.text import Tokenizer
+
+TEXTS = ["a red house in the snow", "two blue boats at night"]
+SIZES = GeneratorConfig(feature_dim=10, bottleneck=8, channels=(8, 8, 8, 4, 4), spade_hidden=4, groups=2, grid=2)
+
+
+@pytest.fixture(scope="module")
+def painter():
+    torch.manual_seed(0)
+    tokenizer = Tokenizer.from_corpus(TEXTS)
+    config = ModelConfig(
+        vocab_size=tokenizer.size, hidden=24, heads=3, feed_forward=40, language_layers=1, visual_layers=1,
+        cross_layers=1, positions=24, max_words=12, dropout=0.0, codes=13, feature_dim=10, grid=2, answers=3,
+    )  # fmt: skip
+    model = XLxmert(config, torch.randn(13, 10))
+    encoder = GridEncoder(10, {"kind": 3}, imagenet=False)
+    return xlxmert_core.Pipeline(model, tokenizer, Generator(SIZES), encoder, ["yes", "no", "red"])
+
+
+@pytest.fixture
+def picture():
+    return np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+
+
+def test_paint_returns_pictures_codes_and_every_step(painter):
+    painting = painter.paint(TEXTS, steps=3)
+    assert painting.images.shape == (2, 32, 32, 3) and painting.images.dtype == np.uint8
+    assert painting.codes.shape == (2, 4) and painting.codes.dtype == torch.int64
+    assert [step["step"] for step in painting.history] == [0, 1, 2]
+    assert torch.equal(painting.history[-1]["codes"], painting.codes)
+    assert len(painter.paint(TEXTS[0]).images) == 1
+
+
+def test_equal_seeds_give_equal_pictures(painter):
+    first, again, other = (painter.paint(TEXTS, seed=s, temperature=5.0) for s in (1, 1, 2))
+    assert np.array_equal(first.images, again.images)
+    assert not torch.equal(first.codes, other.codes)
+
+
+def test_repaint_keeps_unmasked_cells_bit_for_bit(painter):
+    codes, mask = torch.tensor([[1, 2, 3, 4], [5, 6, 7, 8]]), np.array([[True, False], [False, False]])
+    repainted = painter.repaint(codes, mask, "two blue boats", temperature=5.0, seed=3)
+    assert torch.equal(repainted.codes[:, 1:], codes[:, 1:])
+    with pytest.raises(ValueError, match=r"mask must be bool \[2, 2\]"):
+        painter.repaint(codes, np.ones((3, 3), bool), "boats")
+    with pytest.raises(ValueError, match="3 texts for 2 pictures"):
+        painter.repaint(codes, mask, ["boats"] * 3)
+
+
+def test_pictures_of_all_kinds_give_the_same_codes(painter, picture, tmp_path):
+    path = tmp_path / "picture.png"
+    Image.fromarray(picture).save(path)
+    codes = painter.encode(picture)
+    assert codes.shape == (1, 4) and codes.dtype == torch.int64
+    for same in (path, str(path), Image.fromarray(picture), [picture], picture[None]):
+        assert torch.equal(painter.encode(same), codes)
+    assert painter.encode([path, picture]).tolist() == [*codes.tolist()] * 2
+    for mode in ("L", "RGBA", "CMYK"):
+        assert painter.encode(Image.fromarray(picture).convert(mode)).shape == (1, 4)
+    with pytest.raises(ValueError, match="address"):
+        painter.encode("https://example.com/a.png")
+
+
+def test_captions_and_answers_are_sentences_and_known_answers(painter, picture):
+    (caption,) = painter.caption(picture, lengths=[3])
+    assert len(caption.split()) == 3
+    assert set(painter.answer([picture, picture], "a house")) <= {"yes", "no", "red"}
+    with pytest.raises(ValueError, match="2 questions for 1 pictures"):
+        painter.answer(picture, ["a", "house"])
+    mute = xlxmert_core.Pipeline(painter.model, painter.tokenizer, painter.generator, painter.encoder)
+    with pytest.raises(ValueError, match="no answer vocabulary"):
+        mute.answer(picture, "a house")
+
+
+def test_saved_and_opened_it_does_the_same(painter, picture, tmp_path):
+    painter.save(tmp_path / "p")
+    opened = xlxmert_core.load(tmp_path / "p")
+    assert np.array_equal(opened.paint(TEXTS).images, painter.paint(TEXTS).images)
+    assert torch.equal(opened.encode(picture), painter.encode(picture))
+    assert opened.answer(picture, "a house") == painter.answer(picture, "a house")
+    painter.save(tmp_path / "half", half=True)
+    assert xlxmert_core.load(tmp_path / "half").paint(TEXTS).codes.shape == (2, 4)
+
+
+def test_load_refuses_addresses_and_names_what_is_missing(painter, tmp_path):
+    with pytest.raises(ValueError, match="local folders only"):
+        xlxmert_core.load("https://example.com/model")
+    painter.save(tmp_path)
+    (tmp_path / "tokenizer.json").unlink()
+    with pytest.raises(FileNotFoundError, match="it has no tokenizer.json"):
+        xlxmert_core.load(tmp_path)
+
+
+class Attack:
+    """Unpickling this runs a command."""
+
+    def __init__(self, marker):
+        self.marker = str(marker)
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.marker}",)
+
+
+def test_load_never_runs_what_is_in_a_file(painter, tmp_path):
+    painter.save(tmp_path / "p")
+    marker = tmp_path / "ran"
+    (tmp_path / "p" / "transformer.safetensors").write_bytes(pickle.dumps(Attack(marker)))
+    with pytest.raises(Exception, match="transformer.safetensors"):
+        xlxmert_core.load(tmp_path / "p")
+    assert not marker.exists()
+
+
+def test_unknown_words_are_named_with_the_nearest_known(painter):
+    with pytest.warns(UserWarning, match="'housse' .did you mean house"):
+        painter.paint("a red housse")
+
+
+@pytest.mark.filterwarnings("ignore:Words the model never learned")
+@pytest.mark.parametrize("text", ["", "house " * 500, "🏠🌟", "بيت أحمر", "[MASK] [PAD] \x00"])
+def test_odd_texts_paint_something(painter, text):
+    assert painter.paint(text, steps=2).images.shape == (1, 32, 32, 3)
