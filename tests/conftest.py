@@ -33,6 +33,6 @@ def book_run() -> BookRun:
 
 
 def pytest_collection_modifyitems(items):
-    """Quick tests first, then the chapters, then the pages that are made of them."""
-    order = {"test_notebooks": 1, "test_book": 2}
+    """Quick tests first, then the chapters, then what is made of them, then photographs."""
+    order = {"test_notebooks": 1, "test_readme": 2, "test_book": 3, "test_coco_chapters": 4}
     items.sort(key=lambda item: order.get(item.path.stem, 0))
