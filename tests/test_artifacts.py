@@ -134,3 +134,13 @@ def test_a_profile_is_cut_down_for_photographs():
     assert coco.train < profile("train").train and coco.codes < profile("train").codes
     assert coco.model == profile("train").model
     assert profile("train").pretraining_steps > profile("ci").pretraining_steps
+
+
+@pytest.mark.parametrize(("profile", "kept"), [("ci", False), ("train", True)])
+def test_a_finished_stage_starts_anew_unless_it_took_hours(tmp_path, profile, kept):
+    files = Artifacts(tmp_path, "storybook", profile)
+    progress = files.checkpoint("encoder", "encoder.safetensors")
+    progress.write_bytes(b"half")
+    assert files.checkpoint("encoder", "encoder.safetensors").exists()  # not finished: goes on
+    files.finish("encoder.safetensors", "02_feature_extraction")
+    assert files.checkpoint("encoder", "encoder.safetensors").exists() is kept

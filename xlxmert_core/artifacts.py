@@ -60,6 +60,22 @@ class Artifacts:
         """Write a chapter's metrics, a flat dict of numbers, to ``metrics/{chapter}.json``."""
         write_json(self.folder / "metrics" / f"{chapter}.json", {k: float(v) for k, v in metrics.items()})
 
+    def made_from(self, name: str) -> dict | None:
+        """The inputs that a finished artifact was made from; None while it is not finished."""
+        path = self.manifest(name)
+        return json.loads(path.read_text())["inputs"] if path.exists() else None
+
+    def checkpoint(self, name: str, stage: str) -> Path:
+        """Where training keeps its progress towards the artifact ``stage``.
+
+        A stage that is finished starts anew, so that a reader who changes a line sees what it does; only the
+        long ``train`` profile keeps what it has.
+        """
+        path = self.path(f"{name}.checkpoint.pt")
+        if self.profile != "train" and self.manifest(stage).exists():
+            path.unlink(missing_ok=True)
+        return path
+
     def manifest(self, name: str) -> Path:
         """The place of an artifact's manifest, which exists only when the artifact is complete."""
         return self.folder / f"{name}.manifest.json"

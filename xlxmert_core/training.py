@@ -139,7 +139,10 @@ def _resume(path, objective, optimisers) -> tuple[int, list[dict]]:
     if path is None or not path.exists():
         return 0, []
     state = torch.load(path, map_location="cpu", weights_only=True)
-    objective.load_state_dict(state["objective"])
-    for turn, optimiser in optimisers.items():
-        optimiser.load_state_dict(state["optimisers"][turn])
+    try:
+        objective.load_state_dict(state["objective"])
+        for turn, optimiser in optimisers.items():
+            optimiser.load_state_dict(state["optimisers"][turn])
+    except (RuntimeError, KeyError, ValueError) as error:
+        raise ValueError(f"{path} holds the progress of another model: remove it to start anew.") from error
     return state["step"], state["history"]
