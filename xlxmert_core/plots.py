@@ -46,7 +46,9 @@ def picture_grid(rows: dict[str, np.ndarray], size: float = 1.4) -> Figure:
 
 def painting_steps(images: np.ndarray, masked: np.ndarray, title: str = "", size: float = 1.5) -> Figure:
     """One picture after each step: images uint8 [T, S, S, 3]; masked bool [T, grid, grid] is greyed out."""
-    figure, axes = plt.subplots(1, len(images), figsize=(size * len(images), size + 0.35), squeeze=False)
+    figure, axes = plt.subplots(
+        1, len(images), figsize=(size * len(images), size + 0.5), squeeze=False, layout="constrained"
+    )
     side = images.shape[1]
     for step, axis in enumerate(axes[0]):
         veil = np.kron(masked[step], np.ones((side // masked.shape[1],) * 2))
@@ -55,7 +57,6 @@ def painting_steps(images: np.ndarray, masked: np.ndarray, title: str = "", size
         axis.set_title(f"step {step + 1}", fontsize=8, color=INK)
         axis.axis("off")
     figure.suptitle(title, fontsize=9, color=INK)
-    figure.tight_layout(pad=0.4)
     return figure
 
 
