@@ -23,6 +23,7 @@ class SameConv(nn.Conv2d):
     """Convolution with TensorFlow's "same" padding (an odd pixel goes right and below)."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """x [B, in, S, S] -> [B, out, ceil(S / stride), ceil(S / stride)]."""
         total = [max(k - s, 0) for k, s in zip(self.kernel_size, self.stride, strict=True)]
         if total[0] % 2:
             x = F.pad(x, (total[1] // 2, total[1] - total[1] // 2, total[0] // 2, total[0] - total[0] // 2))
@@ -47,6 +48,7 @@ class InvertedResidual(nn.Module):
         self.residual = stride == 1 and inputs == outputs
 
     def forward(self, x: Tensor) -> Tensor:
+        """x [B, in, S, S] -> [B, out, S / stride, S / stride]."""
         return x + self.body(x) if self.residual else self.body(x)
 
 
@@ -64,6 +66,7 @@ class Backbone(nn.Module):
         self.layers = nn.ModuleList(layers)
 
     def forward(self, images: Tensor) -> Tensor:
+        """images [-1, 1] [B, 3, S, S] -> the last map, [B, 112, S/16, S/16]."""
         return self.stages(images)[-1]
 
     def stages(self, images: Tensor) -> list[Tensor]:
@@ -137,6 +140,7 @@ class LabelObjective(nn.Module):
         self.encoder, self.object_weight, self.noise = encoder, object_weight, noise
 
     def forward(self, batch: dict, turn: str = "all") -> tuple[Tensor, dict]:
+        """A batch of images uint8 [B, S, S, 3] and labels [B, grid, grid] -> (loss, accuracy per head)."""
         features = self.encoder(to_float(batch["images"]))  # [B, N, F]
         if self.training and self.noise:
             features = features + self.noise * torch.randn_like(features)

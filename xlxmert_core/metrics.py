@@ -35,6 +35,7 @@ class SceneReader(nn.Module):
         self.heads = nn.ModuleDict({name: nn.Linear(width, size) for name, size in LABELS.items()})
 
     def forward(self, images: Tensor) -> Tensor:
+        """images [-1, 1] [B, 3, S, S] -> features [B, N, width]."""
         return self.body(images).flatten(2).transpose(1, 2)  # [B, N, width]
 
     def label_logits(self, features: Tensor) -> dict[str, Tensor]:

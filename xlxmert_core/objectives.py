@@ -181,6 +181,7 @@ class Pretraining(nn.Module):
         self.model, self.answers = model, answers
 
     def forward(self, batch: dict, turn: str = "all") -> tuple[Tensor, dict]:
+        """One batch of :class:`PretrainingBatches` -> (loss of its task, plus its answers'; numbers to plot)."""
         model = self.model
         features = model.embed_codes(batch["codes"])  # [B, N, F]
         out = model(batch["words"], batch["word_mask"], features, batch.get("masked"))
