@@ -241,3 +241,17 @@ def test_every_brightness_survives_the_way_to_float_and_back():
     assert floats.shape == (1, 3, 16, 16) and (floats.min(), floats.max()) == (-1, 1)
     assert len(np.unique(images)) == 256 and np.array_equal(to_uint8(floats), images)
     assert to_uint8(torch.tensor([-3.0, 3.0]).view(1, 1, 1, 2)).ravel().tolist() == [0, 255]
+
+
+def test_colour_has_numbers_of_its_own_that_no_other_head_reads(package):
+    torch.manual_seed(0)
+    encoder = GridEncoder(12, {"kind": 5, "colour": 3}, colour_dim=4, imagenet=False).eval()
+    features = encoder(torch.randn(1, 3, 32, 32))
+    for part in features.split(encoder.widths, -1):
+        assert part.mean(-1).abs().max() < 1e-5 and (part.var(-1, unbiased=False) - 1).abs().max() < 1e-2
+    other = torch.cat([features[..., :8], features[..., 8:] + torch.randn(4)], -1)
+    before, after = encoder.label_logits(features), encoder.label_logits(other)
+    assert torch.equal(before["kind"], after["kind"])
+    assert not torch.equal(before["colour"], after["colour"])
+    with pytest.raises(ValueError, match="colour_dim=4"):
+        GridEncoder(12, {"kind": 5}, colour_dim=4, imagenet=False)

@@ -145,3 +145,19 @@ def test_the_probe_votes_by_majority_and_guesses_for_unseen_codes():
     codes, labels = np.array([0, 0, 1, 3, 2, 9, 9, 1]), np.array([2, 1, 1, 0, 1, 1, 0, 4])
     assert code_probe(train_codes, train_labels, codes, labels) == 5 / 8
     assert code_probe(train_codes, train_labels, np.array([2, 9]), np.array([1, 1])) == 1.0
+
+
+def test_a_product_vocabulary_names_combinations_that_no_cell_ever_showed():
+    rng = np.random.default_rng(0)
+    shapes, colours = np.eye(3) * 9, np.eye(2) * 9
+    seen = np.array([(s, c) for s in range(3) for c in range(2) if (s, c) != (2, 1)])
+    which = seen[rng.integers(len(seen), size=(60, 8))]  # [M, N, 2]
+    cells = np.concatenate([shapes[which[..., 0]], colours[which[..., 1]]], -1)
+    cells = (cells + rng.normal(0, 0.1, cells.shape)).astype(np.float32)
+    vocabulary = VisualVocabulary.fit_product(cells, (3, 2), (3, 2))
+    assert vocabulary.centroids.shape == (6, 5)
+    unseen = np.concatenate([shapes[2], colours[1]])
+    code = vocabulary.encode(unseen[None])[0]
+    assert code not in vocabulary.encode(cells)
+    assert np.abs(vocabulary.decode(code) - unseen).max() < 0.2
+    assert code // 2 in vocabulary.encode(cells[which[..., 0] == 2]) // 2  # its first index is the shape's

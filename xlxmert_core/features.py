@@ -106,11 +106,15 @@ class GridEncoder(nn.Module):
     Args:
         feature_dim: F, the width of a cell's feature.
         labels: head name -> number of classes, e.g. {"kind": 13, "colour": 9}.
+        colour_dim: the last so many numbers of a feature serve the head "colour" alone and the rest serves
+            all other heads, so that shape and colour can be quantised apart; 0 lets every head read all.
     """
 
-    def __init__(self, feature_dim: int, labels: Mapping[str, int], imagenet: bool = True):
+    def __init__(self, feature_dim: int, labels: Mapping[str, int], colour_dim: int = 0, imagenet: bool = True):
         super().__init__()
-        self.feature_dim, self.labels = feature_dim, dict(labels)
+        if colour_dim and not ("colour" in labels and colour_dim < feature_dim):
+            raise ValueError(f"colour_dim={colour_dim} needs a label 'colour' and a feature_dim above it.")
+        self.feature_dim, self.labels, self.colour_dim = feature_dim, dict(labels), colour_dim
         self.backbone = Backbone()
         if imagenet:
             self.backbone.load_imagenet()
@@ -118,14 +122,23 @@ class GridEncoder(nn.Module):
         self.heads = nn.ModuleDict({name: nn.Linear(feature_dim, size) for name, size in labels.items()})
 
     def forward(self, images: Tensor) -> Tensor:
-        """images in [-1, 1] [B, 3, S, S] -> features [B, N, F], row-major, each of unit variance."""
+        """images in [-1, 1] [B, 3, S, S] -> features [B, N, F], row-major, each (part) of unit variance."""
         grid = self.backbone(images.contiguous(memory_format=torch.channels_last))  # [B, 112, 8, 8]
         features = self.neck(grid.flatten(2).transpose(1, 2))  # [B, N, F]
-        return F.layer_norm(features, (self.feature_dim,))
+        parts = features.split(self.widths, -1)
+        return torch.cat([F.layer_norm(part, part.shape[-1:]) for part in parts], -1)
+
+    @property
+    def widths(self) -> list[int]:
+        """Widths of the parts of a feature: [F], or [F - colour_dim, colour_dim]."""
+        return [self.feature_dim - self.colour_dim, self.colour_dim] if self.colour_dim else [self.feature_dim]
 
     def label_logits(self, features: Tensor) -> dict[str, Tensor]:
         """features [B, N, F] -> {name: [B, N, classes]}."""
-        return {name: head(features) for name, head in self.heads.items()}
+        if not self.colour_dim:
+            return {name: head(features) for name, head in self.heads.items()}
+        colour = torch.arange(self.feature_dim, device=features.device) >= self.feature_dim - self.colour_dim
+        return {name: head(features * (colour == (name == "colour"))) for name, head in self.heads.items()}
 
 
 class LabelObjective(nn.Module):

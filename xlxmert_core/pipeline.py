@@ -175,7 +175,8 @@ class Pipeline:
             checkpoints.save(module, folder / f"{name}.safetensors", half=half)
         self.tokenizer.save(folder / "tokenizer.json")
         config = {"model": asdict(self.model.config), "generator": asdict(self.generator.config)}
-        config |= {"encoder": {"feature_dim": self.encoder.feature_dim, "labels": self.encoder.labels}}
+        eye = ("feature_dim", "labels", "colour_dim")
+        config |= {"encoder": {name: getattr(self.encoder, name) for name in eye}}
         write_json(folder / "config.json", config | {"answers": self.answers})
 
     def _modules(self):
@@ -213,7 +214,8 @@ def assemble(files: Artifacts, run: Profile) -> Pipeline:
     config = checkpoints.read_config(files.require("transformer.safetensors"))
     model, generator = XLxmert(ModelConfig(**config)), fold_spectral_norm(Generator(run.generator))
     settings = json.loads(files.manifest("encoder.safetensors").read_text())["inputs"]
-    encoder = GridEncoder(run.model.feature_dim, settings["labels"], imagenet=False)
+    colour_dim = settings.get("colour_dim", 0)
+    encoder = GridEncoder(run.model.feature_dim, settings["labels"], colour_dim, imagenet=False)
     for name, module in {"transformer": model, "generator": generator, "encoder": encoder}.items():
         checkpoints.load(module, files.require(f"{name}.safetensors"))
     tokenizer = Tokenizer.load(files.path("tokenizer.json"))

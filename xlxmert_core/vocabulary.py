@@ -73,6 +73,27 @@ class VisualVocabulary:
         kmeans.train(sample, init_centroids=start)
         return cls(kmeans.centroids.reshape(codes, -1).copy())
 
+    @classmethod
+    def fit_product(cls, features: Sequence, codes: Sequence[int], widths: Sequence[int], seed: int = 0,
+                    iterations: int = 20) -> "VisualVocabulary":  # fmt: skip
+        """Product quantisation (Jégou et al., 2011): k-means on each part of the features, then all combinations.
+
+        With parts for shape and colour every shape gets every colour, also those that no picture has combined.
+
+        Args:
+            codes: entries of each part's vocabulary; K is their product. Code = first index x codes[1] + second.
+            widths: how many of the F numbers belong to each part.
+        """
+        rng = np.random.default_rng(seed)
+        sample = sample_rows(features, max(codes) * POINTS_PER_CENTROID, rng)
+        parts = np.split(sample, np.cumsum(widths)[:-1], axis=1)
+        fitted = [
+            cls.fit(part[:, None], size, seed + i, iterations).centroids
+            for i, (part, size) in enumerate(zip(parts, codes, strict=True))
+        ]
+        choices = np.indices(codes).reshape(len(codes), -1)  # [parts, K]
+        return cls(np.concatenate([c[i] for c, i in zip(fitted, choices, strict=True)], axis=1))
+
     def encode(self, features: np.ndarray) -> np.ndarray:
         """features [..., F] -> codes int64 [...]: the nearest centroid in L2 (exact flat search)."""
         import faiss
