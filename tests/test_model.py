@@ -1,5 +1,7 @@
 """XLxmert's embeddings, heads and ties; PairClassifier."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -126,6 +128,62 @@ def test_code_logits_are_the_written_formula_also_on_gathered_cells(model, batch
     assert model.code_logits(cells[:0]).shape == (0, 9, 11)
 
 
+PRODUCT = replace(TINY, codes=12, colour_codes=3, colour_dim=4, mixture=2, learned_positions=True)
+
+
+@pytest.fixture
+def product():
+    shapes, colours = torch.randn(4, 6), torch.randn(3, 4)
+    return XLxmert(PRODUCT, torch.cat([shapes.repeat_interleave(3, 0), colours.repeat(4, 1)], 1)).eval()
+
+
+@torch.no_grad()
+def test_a_product_vocabularys_logits_are_the_log_of_mixed_guesses(product):
+    cells = torch.randn(5, 24)
+    x = product.code_transform(cells)
+    feature, weight = product.code_feature(x), product.code_mix(x).softmax(-1)
+    want = torch.zeros(5, 12)
+    for m in range(2):
+        own = feature[:, 10 * m : 10 * m + 10]
+        shape = (own[:, :6] @ product.centroids[::3, :6].T).softmax(-1)
+        colour = (own[:, 6:] @ product.centroids[:3, 6:].T).softmax(-1)
+        for code in range(12):
+            want[:, code] += weight[:, m] * shape[:, code // 3] * colour[:, code % 3]
+    assert torch.allclose(product.code_logits(cells), want.log(), atol=1e-5)
+    codes = torch.randint(12, (5,))
+    by_hand = F.cross_entropy(product.code_logits(cells), codes)
+    assert torch.allclose(product.code_loss(cells, codes), by_hand, atol=1e-5)
+    assert product.code_loss(cells, codes) > 0 and product.code_bias is None
+
+
+def test_two_guesses_can_say_red_cube_or_blue_ball_but_never_red_ball(product):
+    """Two independent heads cannot: they would give each of the four pairs a quarter."""
+    cells = torch.randn(1, 24).expand(64, 24)
+    codes = torch.tensor([0, 4]).repeat(32)  # shape 0 with colour 0, shape 1 with colour 1
+    optimiser = torch.optim.Adam(product.parameters(), 0.02)
+    for _ in range(150):
+        optimiser.zero_grad()
+        product.code_loss(cells, codes).backward()
+        optimiser.step()
+    found = product.code_logits(cells[:1]).exp()[0].detach()
+    assert found[[0, 4]].min() > 0.4 and found[[1, 3]].max() < 0.05
+
+
+@torch.no_grad()
+def test_learned_positions_tell_cells_apart(product):
+    same = product.centroids[:1].expand(1, 9, 10)
+    places = product.cell_embedding(same, product.boxes())
+    product.cell_embedding.grid[0] += 1.0 * torch.randn(24)
+    moved = (product.cell_embedding(same, product.boxes()) - places).abs().amax(-1)[0]
+    assert moved[0] > 1e-3 and moved[1:].max() == 0
+
+
+@pytest.mark.parametrize("wrong", [{"colour_codes": 5}, {"colour_codes": 0}, {"colour_dim": 10}, {"colour_dim": 0}])
+def test_a_product_vocabulary_that_does_not_add_up_is_refused(wrong):
+    with pytest.raises(ValueError, match="colour_codes"):
+        replace(PRODUCT, **wrong)
+
+
 def test_centroids_are_frozen_and_serve_both_uses(model, centroids, batch):
     assert "centroids" not in dict(model.named_parameters())
     assert [k for k, v in model.state_dict().items() if v.shape == (11, 10)] == ["centroids"]
@@ -175,6 +233,8 @@ def test_initialised_like_bert():
             assert value.abs().max() == 0, name
         elif "norm" in name or name == "answer_head.2.weight":
             assert (value == 1).all(), name
+        elif name == "cell_embedding.grid":  # as large as the norm leaves the boxes' share
+            assert abs(value.std() - 0.5) < 0.01 and abs(value.mean()) < 0.01
         else:
             assert abs(value.std() - 0.02) < 0.003 and abs(value.mean()) < 0.003, name
 

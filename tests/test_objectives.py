@@ -214,7 +214,7 @@ def test_losses_equal_a_plain_computation_and_train_all_but_the_centroids(object
         "matched": lambda: by_hand(model.match_logits(out.pooled), batch["matched"]),
     }[task]()
     answers, answers_right = by_hand(model.answer_logits(out.pooled), batch["answers"])
-    loss, numbers = objective(batch)
+    loss, numbers = objective.eval()(batch)
     got = torch.stack([numbers[n] for n in (task, f"{task}_right", "answers", "answers_right")])
     assert torch.allclose(got, torch.stack([want, right, answers, answers_right]), atol=1e-5)
     assert torch.allclose(loss, want + answers, atol=1e-5)
@@ -224,6 +224,21 @@ def test_losses_equal_a_plain_computation_and_train_all_but_the_centroids(object
         assert value.grad.abs().sum() > 0
     assert model.centroids.grad is None and not model.centroids.requires_grad
     assert (task == "visual") == (model.mask_feature.grad is not None)
+
+
+def test_first_captions_are_drawn_as_often_as_asked_and_only_by_the_visual_task(data):
+    twice = [*EXAMPLES, *[Example(e.image_id, "again " + e.sentence, "mscoco") for e in EXAMPLES[::2]]]
+    twice.sort(key=lambda e: e.image_id)
+    both = PairedText.build(twice, range(100, 106), torch.arange(24).view(6, CELLS), TOKENIZER, ["no"], 16)
+    again = TOKENIZER.backend.token_to_id("[UNK]")  # "again" is no word of the corpus
+
+    def share(task, **options):
+        words = draw(both, task, right_text=True, caption_dropout=0.0, word_rate=0.0, **options)["words"]
+        return float((words[:, 1] == again).float().mean())
+
+    assert share("visual", first_caption=1.0) == 0
+    assert abs(share("visual", first_caption=0.6) - 0.2) < 0.03  # half of the other 40 %
+    assert share("words", first_caption=1.0) > 0.25
 
 
 def test_without_answers_the_loss_is_the_task_alone_and_nothing_hidden_costs_nothing(objective, data):

@@ -37,8 +37,9 @@ def test_captions_have_facts_that_hold(split):
 
 
 def test_labels_are_those_of_the_scenes(split):
-    assert list(split.labels) == list(split.classes) == ["kind", "colour", "size", "background"]
-    assert split.classes == {"kind": 13, "colour": 9, "size": 3, "background": 5}
+    sizes = {"kind": 13, "colour": 9, "size": 3, "background": 5, "part": 14, "place": 16}
+    assert list(split.labels) == list(split.classes) == list(sizes)
+    assert split.classes == sizes
     for name, labels in split.labels.items():
         assert labels.shape == (len(split), storybook.GRID, storybook.GRID)
         assert labels.dtype == np.int64
@@ -46,10 +47,17 @@ def test_labels_are_those_of_the_scenes(split):
         assert (labels[labels != splits.UNLABELLED] >= 0).all()
     for index, scene in enumerate(split.scenes):
         cells = storybook.cell_labels(scene)
-        for name in ("kind", "colour", "size"):
+        for name in ("kind", "colour", "size", "part"):
             assert (split.labels[name][index] == cells[name]).all()
         kinds = set(np.unique(split.labels["kind"][index])) - {0}
         assert kinds == {storybook.KINDS.index(thing.kind) + 1 for thing in scene.things}
+
+
+def test_places_count_blocks_of_four_cells_and_are_unlabelled_under_objects(split):
+    free = split.labels["kind"] == 0
+    for index, row, column in np.argwhere(free):
+        assert split.labels["place"][index, row, column] == row // 2 * 4 + column // 2
+    assert (split.labels["place"][~free] == splits.UNLABELLED).all()
 
 
 def test_the_background_is_unlabelled_under_objects(split):

@@ -239,3 +239,19 @@ def test_every_step_of_every_run_has_its_own_seed():
     seeds = {step_seed(seed, step) for seed in (0, 1, 2, 2**20 - 1) for step in edge}
     assert len(seeds) == 16
     assert torch.Generator().manual_seed(max(seeds)).initial_seed() == max(seeds)
+
+
+def test_the_log_holds_each_step_once_also_after_a_resumption(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    def stop(step, values):
+        if step == 7:
+            raise KeyboardInterrupt
+
+    options = {"checkpoint": tmp_path / "c.pt", "checkpoint_seconds": 0, "log": tmp_path / "log"}
+    with pytest.raises(KeyboardInterrupt):
+        run(*toy(), on_step=stop, **options)
+    history = run(*toy(), **options)
+    events = EventAccumulator(str(tmp_path / "log")).Reload().Scalars("loss")
+    assert [e.step for e in events] == list(range(STEPS))
+    assert [e.value for e in events] == pytest.approx([values["loss"] for values in history])

@@ -1,7 +1,7 @@
 """Training the generator: a picture must match in pixels and features, fool a critic, and keep its codes.
 
 Paper, section 3.3: perceptual 10, hinge 1, feature matching 10, codes 1, no pixel loss. On Storybook a code
-and its neighbours settle every pixel, so the book adds a pixel loss and lets the critic only sharpen.
+and its neighbours settle nearly every pixel, so there the book adds a pixel loss and can do without the critic.
 """
 
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ class LossWeights:
     pixel: float = 0.0
 
 
-STORYBOOK_WEIGHTS = LossWeights(perceptual=0.05, hinge=0.05, matching=0.2, code=0.02, pixel=4.0)
+STORYBOOK_WEIGHTS = LossWeights(perceptual=1.0, hinge=1.0, matching=4.0, code=0.4, pixel=1.0)
 
 
 class GeneratorObjective(nn.Module):
@@ -70,7 +70,7 @@ class GeneratorObjective(nn.Module):
 
     def _generator(self, real, fake, codes):
         weights, network = self.weights, self._frozen[0].to(real.device)
-        terms = {"perceptual": perceptual(network.stages, fake, real)}
+        terms = {"perceptual": perceptual(lambda images: network.stages(images)[:3], fake, real)}
         if weights.pixel:
             terms["pixel"] = F.l1_loss(fake, real)
         if self.discriminator is not None:

@@ -23,8 +23,19 @@ class ModelConfig:
     feature_dim: int = 2048  # F, width of one cell's feature vector
     grid: int = 8  # cells along one side of a picture
     answers: int = 9500  # A, entries of the answer table
+    learned_positions: bool = False  # add a learned vector for each cell of the grid to its box's
+    colour_codes: int = 0  # above 0 a code is shape x colour_codes + colour (VisualVocabulary.fit_product)
+    colour_dim: int = 0  # how many of the F feature numbers, the last ones, hold the colour
+    mixture: int = 1  # guesses (shape, colour) that a cell's prediction mixes; more needs colour_codes
 
     def __post_init__(self):
+        product = self.colour_codes > 0 and self.codes % self.colour_codes == 0 and 0 < self.colour_dim
+        if (self.colour_codes or self.mixture > 1) and not (product and self.colour_dim < self.feature_dim):
+            raise ValueError(
+                f"ModelConfig has colour_codes={self.colour_codes}, colour_dim={self.colour_dim} and "
+                f"mixture={self.mixture}, but codes={self.codes}, feature_dim={self.feature_dim}: "
+                "colour_codes must divide codes, and colour_dim leave features to the shapes."
+            )
         if self.hidden % self.heads:
             raise ValueError(
                 f"ModelConfig has hidden={self.hidden}, which heads={self.heads} does not divide; choose a multiple."
@@ -63,18 +74,22 @@ def storybook() -> ModelConfig:
     """The book's transformer: small enough to train on two CPU cores."""
     return ModelConfig(
         vocab_size=160,
-        hidden=192,
-        heads=6,
-        feed_forward=768,
+        hidden=128,
+        heads=4,
+        feed_forward=512,
         language_layers=2,
         visual_layers=1,
         cross_layers=3,
         positions=64,
         max_words=32,
         dropout=0.0,
-        codes=1024,
+        codes=3840,
         feature_dim=64,
         answers=64,
+        learned_positions=True,
+        colour_codes=12,
+        colour_dim=16,
+        mixture=6,
     )
 
 

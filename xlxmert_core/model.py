@@ -53,11 +53,15 @@ class CellEmbedding(nn.Module):
         self.feature_norm = nn.LayerNorm(config.hidden, eps=config.layer_norm_eps)
         self.box = nn.Linear(4, config.hidden)
         self.box_norm = nn.LayerNorm(config.hidden, eps=config.layer_norm_eps)
+        self.grid = nn.Parameter(torch.randn(config.cells, config.hidden) / 2) if config.learned_positions else None
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, features: Tensor, boxes: Tensor) -> Tensor:
         """features [B, N, F], boxes [N, 4] or [B, N, 4] -> [B, N, H]."""
-        place = self.box_norm(self.box(boxes))  # [N, H]: once, not once a picture
+        place = self.box(boxes)  # [N, H]: once, not once a picture
+        if self.grid is not None:
+            place = place + self.grid  # neighbours differ little in four coordinates, much in these
+        place = self.box_norm(place)
         return self.dropout((self.feature_norm(self.feature(features)) + place) / 2)
 
 
@@ -120,12 +124,13 @@ class XLxmert(nn.Module):
         self.word_transform = Transform(config)
         self.match_head = nn.Linear(width, 2)
         self.code_transform = Transform(config)
-        self.code_feature = nn.Linear(width, config.feature_dim)
+        self.code_feature = nn.Linear(width, config.feature_dim * config.mixture)
+        self.code_mix = nn.Linear(width, config.mixture) if config.mixture > 1 else None
         self.answer_head = answer_head(width, 2 * width, config.answers, eps)
         self.apply(initialise)
         self.mask_feature = nn.Parameter(torch.zeros(config.feature_dim))  # [F], a masked cell
         self.word_bias = nn.Parameter(torch.zeros(config.vocab_size))
-        self.code_bias = nn.Parameter(torch.zeros(config.codes))
+        self.code_bias = None if config.colour_codes else nn.Parameter(torch.zeros(config.codes))
         self.register_buffer("centroids", _checked(centroids, config))  # [K, F], frozen
         self.register_buffer("_boxes", grid_boxes(config.grid), persistent=False)  # [N, 4]
 
@@ -185,8 +190,38 @@ class XLxmert(nn.Module):
 
     def code_logits(self, cells: Tensor) -> Tensor:
         """[..., H] -> [..., K]. The K-wide head is dear: gather the masked cells first."""
+        if self.config.colour_codes:
+            weights, shapes, colours = self._guesses(cells)
+            both = torch.einsum("...ms,...mc->...sc", (weights + shapes).exp(), colours.exp())
+            return both.clamp_min(1e-30).log().flatten(-2)
         feature = self.code_feature(self.code_transform(cells))  # [..., F]
         return F.linear(feature, self.centroids, self.code_bias)
+
+    def code_loss(self, cells: Tensor, codes: Tensor) -> Tensor:
+        """Mean cross-entropy: cells [M, H], codes int64 [M] -> []; a product vocabulary's K stay unspelt."""
+        if not self.config.colour_codes:
+            return F.cross_entropy(self.code_logits(cells), codes)
+        weights, shapes, colours = self._guesses(cells)
+        parts = (codes // self.config.colour_codes, codes % self.config.colour_codes)
+        right = [
+            log.gather(-1, part[:, None, None].expand(-1, log.shape[1], 1))[..., 0]  # [M, mixture]
+            for log, part in zip((shapes, colours), parts, strict=True)
+        ]
+        return -(weights[..., 0] + sum(right)).logsumexp(-1).mean()
+
+    def _guesses(self, cells):
+        """[..., H] -> log-probabilities of m guesses [..., m, 1], of their shapes [..., m, S] and colours [..., m, C].
+
+        p(shape, colour) = sum over m of p(m) p(shape | m) p(colour | m): where the text leaves a cell to a red
+        cube or a blue ball, two guesses say so; one alone, or two heads, would also allow the red ball.
+        """
+        config, x = self.config, self.code_transform(cells)  # [..., H]
+        feature = self.code_feature(x).unflatten(-1, (config.mixture, config.feature_dim))
+        split = config.feature_dim - config.colour_dim
+        shapes = feature[..., :split] @ self.centroids[:: config.colour_codes, :split].T
+        colours = feature[..., split:] @ self.centroids[: config.colour_codes, split:].T
+        weights = torch.zeros_like(shapes[..., :1]) if self.code_mix is None else self.code_mix(x)[..., None]
+        return weights.log_softmax(-2), shapes.log_softmax(-1), colours.log_softmax(-1)
 
     def word_logits(self, words: Tensor) -> Tensor:
         """[..., H] -> [..., V]; the decoder's weights are the word embeddings."""

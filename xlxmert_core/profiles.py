@@ -11,39 +11,43 @@ class Profile:
 
     train: int = 2400  # pictures to learn from
     held_out: int = 320  # pictures to measure on
-    encoder_steps: int = 160
+    encoder_steps: int = 200
     encoder_batch: int = 32
-    codes: int = 1024  # K
+    codes: int = 3840  # K: 320 shapes x 12 colours
     painting_steps: int = 360  # visual task alone, before the three in turn
     pretraining_steps: int = 210
     pretraining_batch: int = 64
-    generator_steps: int = 240
+    generator_steps: int = 200  # pixels and perception
+    critic_steps: int = 30  # then all four losses
     generator_batch: int = 16
     reader_steps: int = 150
     painted: int = 96  # pictures painted and read back
-    model: ModelConfig = replace(storybook(), hidden=128, heads=4, feed_forward=512)
+    model: ModelConfig = storybook()
     generator: GeneratorConfig = storybook_generator()
 
     def for_dataset(self, dataset: str) -> "Profile":
         """The same run on another data set: a hundred real photographs cannot fill a thousand codes."""
         if dataset == "storybook":
             return self
+        flat = replace(self.model, codes=128, colour_codes=0, colour_dim=0, mixture=1)
         return replace(self, train=160, held_out=60, encoder_steps=30, codes=128, painted=32, painting_steps=30,
-                       pretraining_steps=30, pretraining_batch=16, generator_steps=20)  # fmt: skip
+                       pretraining_steps=30, pretraining_batch=16, generator_steps=20, critic_steps=4,
+                       model=flat)  # fmt: skip
 
 
 PROFILES = {
     "ci": Profile(),
     "train": Profile(
-        train=12000,
+        train=16000,
         held_out=1000,
-        encoder_steps=400,
-        painting_steps=9000,
+        encoder_steps=600,
+        painting_steps=12000,
         pretraining_steps=3000,
-        generator_steps=5000,
-        painted=960,
-        model=storybook(),
-    ),  # fmt: skip
+        generator_steps=3000,
+        critic_steps=0,
+        reader_steps=1500,
+        painted=1000,
+    ),
 }
 
 

@@ -65,6 +65,7 @@ def fit(
     clip: float | None = 1.0,
     checkpoint: Path | str | None = None,
     checkpoint_seconds: float = 60.0,
+    log: Path | str | None = None,
     progress: str | None = None,
     on_step: Callable[[int, dict], None] | None = None,
     accelerator=None,
@@ -77,18 +78,20 @@ def fit(
         batch_at: ``(step, generator) -> batch``, a dict of tensors; must depend on nothing else.
         clip: largest gradient norm, or None.
         checkpoint: file to resume from if it exists, written every ``checkpoint_seconds`` and at the end.
+        log: folder of a TensorBoard log, or None.
         progress: title of the progress bar, or None for silence.
     """
     if accelerator is None:
         from accelerate import Accelerator
 
-        accelerator = Accelerator()
+        accelerator = Accelerator(mixed_precision="bf16" if torch.cuda.is_available() else "no")
     prepared = accelerator.prepare(objective)
     optimisers = {turn: accelerator.prepare(o) for turn, o in optimisers.items()}
     rates = {turn: [g["lr"] for g in o.param_groups] for turn, o in optimisers.items()}
     path = Path(checkpoint) if checkpoint is not None else None
     start, history = _resume(path, objective, optimisers)
     prepared.train()
+    write = _logger(log, start)
     saved = time.monotonic()
     for step in (bar := tqdm(range(start, steps), desc=progress, disable=progress is None, initial=start, total=steps)):
         torch.manual_seed(step_seed(seed, step))
@@ -100,6 +103,7 @@ def fit(
                 group["lr"] = rate * schedule(step, steps)
             values |= _turn(prepared, optimiser, batch, turn, clip, accelerator)
         history.append(values)
+        write(values)
         if on_step is not None:
             on_step(step, values)
         if progress is not None and step % 10 == 0:
@@ -109,6 +113,22 @@ def fit(
             saved = time.monotonic()
     objective.eval()
     return history
+
+
+def _logger(folder, start) -> Callable[[dict], None]:
+    """Writes each step's numbers for TensorBoard; what a killed run wrote after its last checkpoint is overwritten."""
+    if folder is None:
+        return lambda values: None
+    from torch.utils.tensorboard import SummaryWriter
+
+    writer = SummaryWriter(str(folder), purge_step=start)
+
+    def write(values: dict) -> None:
+        for name, value in values.items():
+            if name != "step":
+                writer.add_scalar(name, value, values["step"])
+
+    return write
 
 
 def _to(value, device):

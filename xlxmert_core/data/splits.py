@@ -13,6 +13,10 @@ NAMES = {"storybook": ("train", "val", "test", "composition"), "coco": ("train20
 UNLABELLED = -100
 
 
+# Where in the landscape a cell lies, in blocks of 2 x 2 cells: int64 [8, 8], 0-15.
+PLACES = np.add.outer(np.arange(8) // 2 * 4, np.arange(8) // 2)
+
+
 @dataclass
 class Split:
     """A split in memory.
@@ -71,12 +75,14 @@ def _storybook_split(folder: Path, split: str, records, images, report) -> Split
     except (KeyError, TypeError) as error:
         raise DataError(f"{path} lacks scene graphs of the captions ({error!r}): write it again.") from error
     cells = [storybook.cell_labels(scene) for scene in scenes]
-    labels = {name: np.stack([c[name] for c in cells]) for name in ("kind", "colour", "size", "background")}
+    labels = {name: np.stack([c[name] for c in cells]) for name in ("kind", "colour", "size", "background", "part")}
     # What lies behind an object is no part of it: left unlabelled, a house stays one word on grass or snow.
     labels["background"] = np.where(labels["kind"] > 0, UNLABELLED, labels["background"])
+    labels["place"] = np.where(labels["kind"] > 0, UNLABELLED, PLACES)
     sizes = (storybook.KINDS, storybook.COLOURS, storybook.SIZES)
     classes = {name: len(values) + 1 for name, values in zip(labels, sizes, strict=False)}
-    return Split(records, images, labels, classes | {"background": len(storybook.BACKGROUNDS)}, report, scenes)
+    classes |= {"background": len(storybook.BACKGROUNDS), "part": 14, "place": int(PLACES.max()) + 1}
+    return Split(records, images, labels, classes, report, scenes)
 
 
 def box_labels(boxes: list | None, grid: int = 8) -> np.ndarray:
