@@ -103,7 +103,7 @@ def test_an_interrupted_run_resumes_to_the_same_bits(whole, tmp_path):
     assert same(torch.load(path, weights_only=True), whole)
     assert history == whole["history"]
     assert same(objective.state_dict(), whole["objective"])
-    assert same(optimiser.state_dict()["state"], whole["optimisers"]["all"]["state"])
+    assert same(optimiser.state_dict()["state"], whole["optimisers"]["all"][0]["state"])
 
 
 def test_a_process_killed_in_the_middle_resumes_to_the_same_bits(whole, tmp_path):

@@ -83,11 +83,11 @@ def storybook() -> ModelConfig:
         positions=64,
         max_words=32,
         dropout=0.0,
-        codes=3840,
+        codes=2304,
         feature_dim=64,
         answers=64,
         learned_positions=True,
-        colour_codes=12,
+        colour_codes=9,
         colour_dim=16,
         mixture=6,
     )

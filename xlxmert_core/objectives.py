@@ -59,6 +59,34 @@ def mask_words(
     return inputs, labels
 
 
+def neighbours(words: Tensor, size: int) -> Tensor:
+    """Which pairs of words ever stand side by side in the sentences [S, L]: bool [size, size]."""
+    known = torch.zeros(size, size, dtype=torch.bool)
+    known[words[:, :-1].flatten(), words[:, 1:].flatten()] = True
+    return known
+
+
+def exchange_word(words: Tensor, groups: Sequence[Tensor], known: Tensor, generator: torch.Generator) -> Tensor:
+    """Exchange one word of each sentence for another of its group: ids [B, L] -> [B, L].
+
+    Only words that are ``known`` bool [V, V] beside both neighbours are used: "an red house" would give itself
+    away, and a pair that training holds out would be learned as false. Where none is left, nothing changes.
+
+    Args:
+        groups: word ids int64 of words that can stand for each other, e.g. all colours.
+    """
+    changed = words.clone()
+    found = torch.isin(words, torch.cat(list(groups)))  # [B, L]
+    draw = torch.rand(words.shape, generator=generator).masked_fill(~found, -1)
+    for row, place in enumerate(draw.argmax(1).tolist()):
+        before, word, after = words[row, place - 1], words[row, place], words[row, (place + 1) % words.shape[1]]
+        group = next((g for g in groups if word in g), words[:0, 0])
+        others = group[(group != word) & known[before, group] & known[group, after]]
+        if len(others):
+            changed[row, place] = others[torch.randint(len(others), (), generator=generator)]
+    return changed
+
+
 @dataclass(frozen=True)
 class PairedText:
     """Sentences tied to coded pictures, all in memory: what pretraining draws from.
@@ -124,11 +152,14 @@ class PretrainingBatches:
         right_text: the visual task sees captions only (the paper's third refinement); False is the ablation.
         first_caption: share of the visual task's texts that are their picture's first caption, where Storybook
             tells every fact of the scene; the others are drawn from all captions.
+        exchangeable: groups of word ids, e.g. all colours. With them the matching task reads captions only, and
+            half of its mismatches are the picture's own caption with one word exchanged within its group: the
+            paper's hard R-precision, turned into a lesson, so that the head notices a wrong colour.
     """
 
     def __init__(self, data: PairedText, tokenizer, batch: int, tasks=TASKS, cell_mask=uniform_cell_mask,
                  word_rate: float | None = 0.15, caption_dropout: float = 0.1, right_text: bool = True,
-                 first_caption: float = 0.0):  # fmt: skip
+                 first_caption: float = 0.0, exchangeable: Sequence[Sequence[int]] = ()):  # fmt: skip
         self.data, self.tokenizer, self.batch, self.tasks = data, tokenizer, batch, tasks
         self.cell_mask, self.word_rate, self.caption_dropout = cell_mask, word_rate, caption_dropout
         captions = data.is_caption.nonzero().flatten()
@@ -139,6 +170,10 @@ class PretrainingBatches:
         self.first_caption = first_caption
         fresh = data.picture[captions].diff(prepend=torch.tensor([-1])) != 0
         self.firsts = captions[fresh]
+        self.exchangeable = [torch.tensor(group) for group in exchangeable]
+        if exchangeable:
+            self.pools["matched"] = captions
+            self.known = neighbours(data.words, tokenizer.size)
         self.empty = torch.full_like(data.words[0], tokenizer.pad)
         self.empty[:2] = torch.tensor([tokenizer.cls, tokenizer.sep])
 
@@ -174,10 +209,16 @@ class PretrainingBatches:
         batch["words"], batch["word_labels"] = mask_words(batch["words"], self.tokenizer, generator, self.word_rate)
 
     def _matched(self, batch, rows, generator):
-        other = torch.randint(len(self.data.words), (self.batch,), generator=generator)
+        pool = self.pools["matched"]
+        other = pool[torch.randint(len(pool), (self.batch,), generator=generator)]
         same = self.data.picture[other] == self.data.picture[rows]
+        false, words = self.data.words[other], batch["words"]
+        if self.exchangeable:
+            near = exchange_word(words, self.exchangeable, self.known, generator)
+            hard = (torch.rand(self.batch, generator=generator) < 0.5) & (near != words).any(1)
+            false, same = torch.where(hard[:, None], near, false), same & ~hard
         swap = (torch.rand(self.batch, generator=generator) < 0.5) & ~same
-        batch["words"] = torch.where(swap[:, None], self.data.words[other], batch["words"])
+        batch["words"] = torch.where(swap[:, None], false, words)
         batch["matched"] = (~swap).long()
         batch["answers"] = torch.where(swap, IGNORED, batch["answers"])
 

@@ -23,6 +23,7 @@ from xlxmert_core.text import Tokenizer
 from xlxmert_core.vocabulary import VisualVocabulary
 
 SHIPPED = Path(__file__).parent / "weights"
+SHOWN = 5  # unknown words named in one warning
 PARTS = ("transformer.safetensors", "generator.safetensors", "encoder.safetensors", "tokenizer.json", "config.json")
 
 
@@ -65,21 +66,23 @@ class Pipeline:
 
     def paint(self, texts: str | Sequence[str], steps: int = 8, seed: int = 0, order: Callable = sampling.mask_predict,
               schedule: Callable = sampling.linear, temperature: float = 0.0, guidance: float = 0.0,
-              callback: Callable[[dict], None] | None = None) -> Painting:  # fmt: skip
+              candidates: int = 1, callback: Callable[[dict], None] | None = None) -> Painting:  # fmt: skip
         """Paint each text on an empty canvas.
 
         Args:
             steps: forward passes; 4 is the paper's demo, ``grid**2`` with a one-cell order its slow mode.
             seed: of everything drawn at random (nothing is at temperature 0 with a confidence order).
             order, schedule: functions of :mod:`xlxmert_core.sampling`.
-            callback: called after every step with the step's dict.
+            candidates: paint each text so many times and keep the one that the matching head likes best.
+            callback: called after every step with the step's dict (of all candidates).
         """
         texts = [texts] if isinstance(texts, str) else list(texts)
-        return self._fill(texts, None, None, steps, seed, order, schedule, temperature, guidance, callback)
+        return self._fill(texts, None, None, steps, seed, order, schedule, temperature, guidance, candidates,
+                          callback)  # fmt: skip
 
     def repaint(self, image_or_codes, mask, text: str | Sequence[str], steps: int = 8, seed: int = 0,
                 order: Callable = sampling.mask_predict, schedule: Callable = sampling.linear,
-                temperature: float = 0.0, guidance: float = 0.0,
+                temperature: float = 0.0, guidance: float = 0.0, candidates: int = 1,
                 callback: Callable[[dict], None] | None = None) -> Painting:  # fmt: skip
         """Paint the masked cells anew, for another text; every other cell keeps its code bit for bit.
 
@@ -96,10 +99,11 @@ class Pipeline:
         editable = editable.reshape(-1, self.grid**2).expand(len(codes), -1)
         if len(texts) != len(codes):
             raise ValueError(f"{len(texts)} texts for {len(codes)} pictures: give one text, or one for each.")
-        return self._fill(texts, codes, editable, steps, seed, order, schedule, temperature, guidance, callback)
+        return self._fill(texts, codes, editable, steps, seed, order, schedule, temperature, guidance, candidates,
+                          callback)  # fmt: skip
 
     @torch.inference_mode()
-    def _fill(self, texts, codes, editable, steps, seed, order, schedule, temperature, guidance, callback):
+    def _fill(self, texts, codes, editable, steps, seed, order, schedule, temperature, guidance, candidates, callback):
         history: list[dict] = []
 
         def remember(step: dict) -> None:
@@ -107,22 +111,44 @@ class Pipeline:
             if callback is not None:
                 callback(step)
 
-        words, word_mask = self._words(texts)
+        if not all(text.strip() for text in texts):
+            warnings.warn("An empty text asks for nothing: the picture will be whatever comes.", stacklevel=3)
+        given = (*self._words(texts), codes, editable)
+        words, word_mask, codes, editable = (
+            t if t is None else t.repeat_interleave(candidates, 0) for t in given
+        )  # [B * candidates, ...]
         codes = sampling.paint(
             self.model, words, word_mask, steps=steps, order=order, schedule=schedule, temperature=temperature,
             guidance=guidance, generator=torch.Generator().manual_seed(seed), codes=codes, editable=editable,
             uncond=self._words([""]) if guidance else None, callback=remember,
         )  # fmt: skip
+        if candidates > 1:
+            best = self._match(words, word_mask, codes).view(-1, candidates).argmax(1)
+            rows = torch.arange(len(texts)) * candidates + best  # [B]
+            codes = codes[rows]
+            history = [{k: v[rows] if isinstance(v, Tensor) else v for k, v in step.items()} for step in history]
         return Painting(self.render(codes), codes, history)
 
+    def _match(self, words: Tensor, word_mask: Tensor, codes: Tensor) -> Tensor:
+        pooled = self.model(words, word_mask, self.model.embed_codes(codes)).pooled
+        return self.model.match_logits(pooled).softmax(-1)[:, 1]
+
+    @torch.inference_mode()
+    def match(self, texts: str | Sequence[str], codes: Tensor) -> Tensor:
+        """How likely each text belongs to its picture: codes int64 [B, N] -> probabilities [B]."""
+        texts = [texts] * len(codes) if isinstance(texts, str) else list(texts)
+        return self._match(*self._words(texts), codes)
+
     def _words(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        limit = self.model.config.max_words
         for text in texts:
-            if unknown := self.tokenizer.unknown(text):
-                hints = "; ".join(
-                    f"{word!r} (did you mean {', '.join(near) or 'nothing near'}?)" for word, near in unknown
-                )
-                warnings.warn(f"Words the model never learned: {hints}.", stacklevel=4)
-        return self.tokenizer.encode(texts, self.model.config.max_words)
+            unknown = self.tokenizer.unknown(text)
+            if hints := [f"{word!r}" + (f" (near: {', '.join(near)})" if near else "") for word, near in unknown]:
+                more = f" and {len(hints) - SHOWN} more" if len(hints) > SHOWN else ""
+                warnings.warn(f"Words the model never learned: {'; '.join(hints[:SHOWN])}{more}.", stacklevel=4)
+            if (length := self.tokenizer.length(text)) > limit - 2:
+                warnings.warn(f"The text has {length} words; the model reads the first {limit - 2}.", stacklevel=4)
+        return self.tokenizer.encode(texts, limit)
 
     @torch.inference_mode()
     def render(self, codes: Tensor) -> np.ndarray:

@@ -13,7 +13,7 @@ class Profile:
     held_out: int = 320  # pictures to measure on
     encoder_steps: int = 200
     encoder_batch: int = 32
-    codes: int = 3840  # K: 320 shapes x 12 colours
+    codes: int = 2304  # K: 256 shapes x 9 colours
     painting_steps: int = 360  # visual task alone, before the three in turn
     pretraining_steps: int = 210
     pretraining_batch: int = 64
@@ -38,12 +38,12 @@ class Profile:
 PROFILES = {
     "ci": Profile(),
     "train": Profile(
-        train=16000,
+        train=24000,
         held_out=1000,
-        encoder_steps=600,
-        painting_steps=12000,
-        pretraining_steps=3000,
-        generator_steps=3000,
+        encoder_steps=800,
+        painting_steps=4000,
+        pretraining_steps=5000,
+        generator_steps=2500,
         critic_steps=0,
         reader_steps=1500,
         painted=1000,

@@ -91,6 +91,10 @@ class Tokenizer:
         words = [self.backend.id_to_token(i) or "" for i in ids if i not in special]
         return " ".join(words).replace(" ##", "")
 
+    def length(self, text: str) -> int:
+        """How many tokens a text has, without [CLS] and [SEP]."""
+        return len(self.backend.encode(text, add_special_tokens=False).ids)
+
     def unknown(self, text: str) -> list[tuple[str, list[str]]]:
         """Words that become [UNK], each with up to three known words spelled like it."""
         known = [word for word in self.backend.get_vocab() if word not in SPECIAL]

@@ -7,7 +7,7 @@ derived from ``(seed, i)`` alone, so a run that was killed and resumed repeats t
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -15,6 +15,7 @@ from torch import nn
 from tqdm.auto import tqdm
 
 BatchAt = Callable[[int, torch.Generator], dict]
+Optimisers = torch.optim.Optimizer | Sequence[torch.optim.Optimizer]
 
 
 def step_seed(seed: int, step: int) -> int:
@@ -28,6 +29,22 @@ def adamw(module: nn.Module, lr: float, weight_decay: float = 0.01, betas=(0.9, 
     plain = [p for p in module.parameters() if p.requires_grad and p.dim() < 2]
     groups = [{"params": decay, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0}]
     return torch.optim.AdamW(groups, lr=lr, betas=betas)
+
+
+def muon(module: nn.Module, lr: float = 0.02, adam_lr: float = 2e-3) -> list[torch.optim.Optimizer]:
+    """Muon (Jordan et al. 2024) for the matrices inside the network, AdamW for embeddings, heads, biases, norms.
+
+    Muon makes every direction of a matrix's momentum equally long, so rare patterns, such as one word naming
+    a few cells, move the weights as much as frequent ones. Inside means: named ``encoder`` or ``transform``.
+    """
+    named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
+    inner = [p.dim() == 2 and ("encoder." in name or "transform." in name) for name, p in named]
+    matrices = [p for (_, p), inside in zip(named, inner, strict=True) if inside]
+    rest = [p for (_, p), inside in zip(named, inner, strict=True) if not inside]
+    return [
+        torch.optim.Muon(matrices, lr=lr, momentum=0.95, weight_decay=0.0),
+        torch.optim.AdamW(rest, lr=adam_lr, betas=(0.9, 0.98), weight_decay=0.0),
+    ]
 
 
 def warmup_linear(step: int, steps: int, warmup: float = 0.05) -> float:
@@ -56,7 +73,7 @@ def save_atomically(state: dict, path: Path) -> None:
 
 def fit(
     objective: nn.Module,
-    optimisers: dict[str, torch.optim.Optimizer],
+    optimisers: dict[str, Optimisers],
     batch_at: BatchAt,
     steps: int,
     *,
@@ -73,8 +90,8 @@ def fit(
     """Train ``objective`` and return the history, one dict of floats a step.
 
     Args:
-        optimisers: turn name -> optimiser. In each step every turn is taken once, in order
-            (one turn for most models; "generator" then "discriminator" for the image generator).
+        optimisers: turn name -> optimiser, or several that share the turn's gradient. In each step every turn is
+            taken once, in order (one for most models; "generator" then "discriminator" for the image generator).
         batch_at: ``(step, generator) -> batch``, a dict of tensors; must depend on nothing else.
         clip: largest gradient norm, or None.
         checkpoint: file to resume from if it exists, written every ``checkpoint_seconds`` and at the end.
@@ -86,8 +103,8 @@ def fit(
 
         accelerator = Accelerator(mixed_precision="bf16" if torch.cuda.is_available() else "no")
     prepared = accelerator.prepare(objective)
-    optimisers = {turn: accelerator.prepare(o) for turn, o in optimisers.items()}
-    rates = {turn: [g["lr"] for g in o.param_groups] for turn, o in optimisers.items()}
+    optimisers = {turn: [accelerator.prepare(o) for o in _several(given)] for turn, given in optimisers.items()}
+    rates = [group["lr"] for group in _groups(optimisers)]
     path = Path(checkpoint) if checkpoint is not None else None
     start, history = _resume(path, objective, optimisers)
     prepared.train()
@@ -98,10 +115,10 @@ def fit(
         generator = torch.Generator().manual_seed(step_seed(seed, step))
         batch = {k: _to(v, accelerator.device) for k, v in batch_at(step, generator).items()}
         values = {"step": step}
-        for turn, optimiser in optimisers.items():
-            for group, rate in zip(optimiser.param_groups, rates[turn], strict=True):
-                group["lr"] = rate * schedule(step, steps)
-            values |= _turn(prepared, optimiser, batch, turn, clip, accelerator)
+        for group, rate in zip(_groups(optimisers), rates, strict=True):
+            group["lr"] = rate * schedule(step, steps)
+        for turn, its_own in optimisers.items():
+            values |= _turn(prepared, its_own, batch, turn, clip, accelerator)
         history.append(values)
         write(values)
         if on_step is not None:
@@ -113,6 +130,14 @@ def fit(
             saved = time.monotonic()
     objective.eval()
     return history
+
+
+def _several(optimisers: Optimisers) -> list[torch.optim.Optimizer]:
+    return [optimisers] if isinstance(optimisers, torch.optim.Optimizer) else list(optimisers)
+
+
+def _groups(optimisers: dict[str, list]) -> list[dict]:
+    return [group for turn in optimisers.values() for optimiser in turn for group in optimiser.param_groups]
 
 
 def _logger(folder, start) -> Callable[[dict], None]:
@@ -135,8 +160,9 @@ def _to(value, device):
     return value.to(device) if isinstance(value, torch.Tensor) else value
 
 
-def _turn(objective, optimiser, batch, turn, clip, accelerator) -> dict:
-    optimiser.zero_grad(set_to_none=True)
+def _turn(objective, optimisers, batch, turn, clip, accelerator) -> dict:
+    for optimiser in optimisers:
+        optimiser.zero_grad(set_to_none=True)
     loss, values = objective(batch, turn)
     if not torch.isfinite(loss):
         raise FloatingPointError(
@@ -144,14 +170,15 @@ def _turn(objective, optimiser, batch, turn, clip, accelerator) -> dict:
         )
     accelerator.backward(loss)
     if clip is not None:
-        accelerator.clip_grad_norm_([p for g in optimiser.param_groups for p in g["params"]], clip)
-    optimiser.step()
+        accelerator.clip_grad_norm_([p for g in _groups({turn: optimisers}) for p in g["params"]], clip)
+    for optimiser in optimisers:
+        optimiser.step()
     return {name: float(value) for name, value in values.items()}
 
 
 def _save(path, step, objective, optimisers, history) -> None:
     state = {"step": step, "objective": objective.state_dict(), "history": history}
-    state["optimisers"] = {turn: o.state_dict() for turn, o in optimisers.items()}
+    state["optimisers"] = {turn: [o.state_dict() for o in several] for turn, several in optimisers.items()}
     save_atomically(state, path)
 
 
@@ -161,8 +188,9 @@ def _resume(path, objective, optimisers) -> tuple[int, list[dict]]:
     state = torch.load(path, map_location="cpu", weights_only=True)
     try:
         objective.load_state_dict(state["objective"])
-        for turn, optimiser in optimisers.items():
-            optimiser.load_state_dict(state["optimisers"][turn])
+        for turn, several in optimisers.items():
+            for optimiser, its_own in zip(several, state["optimisers"][turn], strict=True):
+                optimiser.load_state_dict(its_own)
     except (RuntimeError, KeyError, ValueError) as error:
         raise ValueError(f"{path} holds the progress of another model: remove it to start anew.") from error
     return state["step"], state["history"]

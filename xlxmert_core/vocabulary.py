@@ -120,7 +120,7 @@ def _plus_plus(sample: np.ndarray, codes: int, rng: np.random.Generator) -> np.n
 
     few = sample[rng.permutation(len(sample))[: 24 * codes]]
     seed = int(rng.integers(2**31))
-    return kmeans_plusplus(few, codes, random_state=seed, n_local_trials=1)[0].astype(np.float32)
+    return kmeans_plusplus(few, codes, random_state=seed)[0].astype(np.float32)
 
 
 def code_probe(train_codes: np.ndarray, train_labels: np.ndarray, codes: np.ndarray, labels: np.ndarray) -> float:

@@ -45,10 +45,10 @@ from xlxmert_core.data.storybook_scenes import (
     sample_scene,
     stands,
 )
-from xlxmert_core.data.storybook_text import Caption, captions, pair_statements, related_pairs
+from xlxmert_core.data.storybook_text import EXCHANGEABLE, Caption, captions, pair_statements, related_pairs
 
 __all__ = [
-    "BACKGROUNDS", "CELL", "COLOURS", "Caption", "GRID", "HELD_OUT", "KINDS", "KINDS_OF_QUESTION",
+    "BACKGROUNDS", "CELL", "COLOURS", "Caption", "EXCHANGEABLE", "GRID", "HELD_OUT", "KINDS", "KINDS_OF_QUESTION",
     "PIXELS", "Question", "RELATIONS", "SIZES", "Scene", "Thing", "captions", "cell_labels",
     "centre_cell", "facts_hold", "find", "language_only_accuracy", "most_frequent_answer_accuracy",
     "overlap", "pair_statements", "places", "questions", "related_pairs", "render", "sample_scene",

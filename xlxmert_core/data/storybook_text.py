@@ -11,8 +11,10 @@ import numpy as np
 
 from xlxmert_core.data.storybook_scenes import (
     BACKGROUNDS,
+    COLOURS,
     KINDS,
     RELATIONS,
+    SIZES,
     Scene,
     Thing,
     find,
@@ -27,6 +29,8 @@ PLACE = {
     "water": "by the water",
 }
 MOST_WORDS = 28  # in any caption
+# Words that can stand for each other: a caption with one of them exchanged is false, and sounds as good.
+EXCHANGEABLE = (COLOURS, KINDS, SIZES, ("grass", "sand"), ("left", "right"), ("above", "below"))
 
 
 @dataclass(frozen=True)
