@@ -15,7 +15,7 @@ from pathlib import Path
 
 import nbformat
 from IPython.core.inputtransformer2 import TransformerManager
-from run_chapters import KERNEL, ROOT, Run
+from run_chapters import KERNEL, Run
 from ship_weights import ship
 
 CHAPTERS = ("02_feature_extraction", "03_visual_vocabulary", "05_pretraining", "06_image_generator", "07_painting")

@@ -126,7 +126,7 @@ def test_load_never_runs_what_is_in_a_file(painter, tmp_path):
 
 
 def test_unknown_words_are_named_with_the_nearest_known(painter):
-    with pytest.warns(UserWarning, match="'housse' .did you mean house"):
+    with pytest.warns(UserWarning, match="'housse' .near: house"):
         painter.paint("a red housse")
 
 

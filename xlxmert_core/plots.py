@@ -101,6 +101,32 @@ def bars(groups: dict[str, dict[str, float]], ylabel: str, chance: dict[str, flo
     return figure
 
 
+def trade_off(results: Sequence[dict], metric: str = "all_right") -> Figure:
+    """Quality against time, one dot a setting; each a dict with order, steps, guidance, candidates, ms and ``metric``.
+
+    Colours are orders, sizes grow with the steps; filled dots choose one of several candidates, and a ring around
+    a dot means guidance.
+    """
+    figure, axis = plt.subplots(figsize=(7.4, 4.2))
+    names = list(dict.fromkeys(r["order"] for r in results))
+    for r in results:
+        colour = PALETTE[names.index(r["order"]) % len(PALETTE)]
+        area = 14 + 16 * np.log2(r["steps"])
+        fill = colour if r["candidates"] > 1 else "none"
+        axis.scatter(r["ms"], r[metric], s=area, facecolors=fill, edgecolors=colour, linewidths=0.9, alpha=0.85)
+        if r["guidance"]:
+            axis.scatter(r["ms"], r[metric], s=2.2 * area, facecolors="none", edgecolors=colour, linewidths=0.4)
+    for index, name in enumerate(names):
+        axis.scatter([], [], color=PALETTE[index % len(PALETTE)], label=name)
+    axis.set_xscale("log")
+    axis.set_xlabel("milliseconds a picture (batches of 32, two cores)")
+    axis.set_ylabel("texts with every fact right")
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.legend(frameon=False, fontsize=8)
+    figure.tight_layout()
+    return figure
+
+
 def code_map(codes: np.ndarray, image: np.ndarray, size: float = 3.2) -> Figure:
     """A picture beside its grid of code numbers; codes int [grid, grid], image uint8 [S, S, 3]."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(2 * size, size))

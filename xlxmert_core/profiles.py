@@ -21,7 +21,10 @@ class Profile:
     critic_steps: int = 30  # then all four losses
     generator_batch: int = 16
     reader_steps: int = 150
-    painted: int = 96  # pictures painted and read back
+    painted: int = 96  # texts painted and read back
+    seeds: int = 1  # how often each text is painted
+    sampler_texts: int = 0  # texts for the table of all samplers; 0 shows the recorded one
+    ablation_steps: int = 0  # steps for each row of the ablation table; 0 shows the recorded one
     model: ModelConfig = storybook()
     generator: GeneratorConfig = storybook_generator()
 
@@ -42,11 +45,14 @@ PROFILES = {
         held_out=1000,
         encoder_steps=800,
         painting_steps=4000,
-        pretraining_steps=5000,
+        pretraining_steps=3000,
         generator_steps=2500,
         critic_steps=0,
         reader_steps=1500,
         painted=1000,
+        seeds=3,
+        sampler_texts=32,
+        ablation_steps=400,
     ),
 }
 
