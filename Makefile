@@ -11,11 +11,12 @@ PINS  := requirements.txt pyproject.toml
 EXTRA_KEYS := metadata.papermill cell.metadata.papermill metadata.language_info.version metadata.widgets
 STAMP := $(VENV)/.installed-$(shell cat $(PINS) | cksum | cut -d' ' -f1)
 
-.PHONY: help book test format lock clean
+.PHONY: help book test train format lock clean
 
 help:
 	@echo "make book     install, run every chapter, build the pages (PROFILE=ci, DATASET=storybook)"
 	@echo "make test     install, then everything that must hold (ARGS=\"-m 'not slow'\" for the quick part)"
+	@echo "make train    make the shipped weights from nothing, about two hours on two cores (ARGS=--ship installs them)"
 	@echo "make format   mend what ruff and nbstripout can mend"
 	@echo "make lock     refresh the versions in requirements.txt"
 	@echo "make clean    remove the built pages and artifacts; .venv stays"
@@ -32,6 +33,9 @@ format: $(STAMP)
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 	@$(BIN)/nbstripout --extra-keys "$(EXTRA_KEYS)" notebooks/*.ipynb
+
+train: $(STAMP)
+	@$(BIN)/python book/train.py $(ARGS)
 
 # The stamp's name holds the pins' checksum: a changed pin installs again, an unchanged one costs nothing.
 $(STAMP):

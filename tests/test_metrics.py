@@ -11,10 +11,19 @@ from xlxmert_core.data.storybook import (
     SIZES,
     captions,
     cell_labels,
+    render,
     sample_scene,
 )
 from xlxmert_core.features import LabelObjective
-from xlxmert_core.metrics import LABELS, SceneReader, frechet_distance, holds, scene_accuracy
+from xlxmert_core.metrics import (
+    LABELS,
+    CodeReader,
+    SceneReader,
+    frechet_distance,
+    holds,
+    paint_and_read,
+    scene_accuracy,
+)
 
 SEEN = {
     "background": "snow",
@@ -201,3 +210,49 @@ def test_a_set_has_no_distance_to_itself_however_few_it_holds():
         x = rng.normal(size=(rows, 8))
         assert frechet_distance(x, x) == pytest.approx(0, abs=1e-4)
         assert frechet_distance(x, x + 3) == pytest.approx(72, rel=1e-4)
+
+
+def test_codes_are_read_by_what_they_meant_in_training():
+    scenes = [sample_scene(np.random.default_rng(i)) for i in range(60)]
+    cells = [cell_labels(scene) for scene in scenes]
+    labels = {name: np.stack([c[name] for c in cells]) for name in LABELS}
+    labels["background"] = np.where(labels["kind"] > 0, -100, labels["background"])  # as chapter 02 learns them
+    parts = np.stack([labels[name].reshape(60, 64) for name in LABELS], -1)
+    codes = np.unique(parts.reshape(-1, 4), axis=0, return_inverse=True)[1].reshape(60, 64)  # one code a meaning
+    seen = CodeReader(codes, labels).read(codes)
+    facts = [captions(scene, np.random.default_rng(0))[0].facts for scene in scenes]
+    assert scene_accuracy(seen, facts)["thing"] > 0.99
+    blank = CodeReader(codes, labels).read(np.full((1, 64), codes.max() + 7))
+    assert blank[0]["things"] == {}
+
+
+class Forger:
+    """A painter that "paints" the scenes of the texts' numbers, the second seed wrongly."""
+
+    def __init__(self, scenes):
+        self.scenes, self.calls = scenes, []
+
+    def paint(self, texts, seed, steps):
+        self.calls.append((len(texts), seed, steps))
+        return type("P", (), {"images": np.stack([render(self.scenes[int(t) + 6 * seed]) for t in texts])})
+
+
+class Eye:
+    """A reader that knows each rendered scene by heart."""
+
+    def __init__(self, scenes):
+        self.known = {render(s).tobytes(): perfect_reading(s) for s in scenes}
+
+    def read(self, images):
+        return [self.known[image.tobytes()] for image in images]
+
+
+def test_painting_and_reading_is_averaged_over_seeds():
+    scenes = [sample_scene(np.random.default_rng(i)) for i in range(12)]
+    facts = [captions(s, np.random.default_rng(0))[0].facts for s in scenes[:6]]
+    painter = Forger(scenes)
+    scores, images = paint_and_read(painter, Eye(scenes), list("012345"), facts, (0, 1), batch=4, steps=3)
+    assert painter.calls == [(4, 0, 3), (2, 0, 3), (4, 1, 3), (2, 1, 3)]
+    wrong = scene_accuracy([perfect_reading(s) for s in scenes[6:]], facts)
+    assert scores["facts"] == pytest.approx((1 + wrong["facts"]) / 2) and scores["ms"] > 0
+    assert np.array_equal(images, np.stack([render(s) for s in scenes[:6]]))

@@ -169,6 +169,27 @@ def test_about_half_of_the_sentences_are_of_another_picture_and_said_to_be(data)
     assert ((batch["answers"] != IGNORED) == asks(batch["words"]))[own].all()
 
 
+def ids(words):
+    return torch.tensor([TOKENIZER.backend.token_to_id(word) for word in words.split()])
+
+
+def test_one_word_is_exchanged_for_one_of_its_kind_that_fits_its_neighbours():
+    sentences = ["a cat stands", "a dog stands", "is cat big", "this quiet picture"]
+    words, _ = TOKENIZER.encode(sentences, 12)
+    known = objectives.neighbours(words, TOKENIZER.size)
+    assert known[ids("cat"), ids("stands")] and not known[ids("fox"), ids("stands")]
+    changed = objectives.exchange_word(words, [ids("cat dog fox")], known, generator())
+    assert [TOKENIZER.decode(row) for row in changed] == ["a dog stands", "a cat stands", *sentences[2:]]
+
+
+def test_half_of_the_mismatches_are_the_own_caption_with_another_name(data):
+    batch = draw(data, "matched", exchangeable=[ids("ant bee cat dog eel fox").tolist()])
+    own = named(batch["words"]) == batch["codes"][:, 0] // CELLS
+    assert torch.equal(batch["matched"], own.long()) and not asks(batch["words"]).any()
+    # An exchanged name is always false; another sentence is true by chance once in six.
+    assert abs(own.float().mean() - (0.5 + 0.25 / 6)) < 0.03
+
+
 def test_tasks_take_turns_and_a_step_is_repeatable(data):
     batches = PretrainingBatches(data, TOKENIZER, 8)
     again = PretrainingBatches(data, TOKENIZER, 8)

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 import xlxmert_core
+from xlxmert_core import sampling
 from xlxmert_core.config import GeneratorConfig, ModelConfig
 from xlxmert_core.features import GridEncoder
 from xlxmert_core.generator import Generator
@@ -125,12 +126,34 @@ def test_load_never_runs_what_is_in_a_file(painter, tmp_path):
     assert not marker.exists()
 
 
+def test_the_best_of_several_candidates_is_the_one_that_matches_best(painter):
+    options = {"steps": 2, "temperature": 5.0, "order": sampling.random}
+    chosen = painter.paint(TEXTS, candidates=6, **options)
+    seen = []
+    painter.paint(TEXTS, candidates=6, callback=lambda step: seen.append(step["codes"]), **options)
+    every = seen[-1]  # [2 * 6, N]
+    assert every.shape == (12, 4) and len(every.unique(dim=0)) > 2
+    for i, text in enumerate(TEXTS):
+        scores = painter.match(text, every[6 * i : 6 * i + 6])
+        assert torch.equal(chosen.codes[i], every[6 * i + int(scores.argmax())])
+    assert torch.equal(chosen.history[-1]["codes"], chosen.codes)
+
+
+def test_a_text_that_is_empty_or_too_long_is_said_to_be(painter):
+    with pytest.warns(UserWarning, match="empty text asks for nothing"):
+        painter.paint("  ", steps=1)
+    with pytest.warns(UserWarning, match="has 500 words; the model reads the first 10"):
+        painter.paint("house " * 500, steps=1)
+    with pytest.warns(UserWarning, match="'w4'.* and 35 more"):
+        painter.paint(" ".join(f"w{i}" for i in range(40)), steps=1)
+
+
 def test_unknown_words_are_named_with_the_nearest_known(painter):
     with pytest.warns(UserWarning, match="'housse' .near: house"):
         painter.paint("a red housse")
 
 
-@pytest.mark.filterwarnings("ignore:Words the model never learned")
+@pytest.mark.filterwarnings("ignore:Words the model never", "ignore:An empty text", "ignore:The text has 500")
 @pytest.mark.parametrize("text", ["", "house " * 500, "🏠🌟", "بيت أحمر", "[MASK] [PAD] \x00"])
 def test_odd_texts_paint_something(painter, text):
     assert painter.paint(text, steps=2).images.shape == (1, 32, 32, 3)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from xlxmert_core.training import adamw, constant, fit, save_atomically, step_seed, warmup_linear
+from xlxmert_core.training import adamw, constant, fit, muon, save_atomically, step_seed, warmup_linear
 
 TRUTH = torch.tensor([[2.0], [-1.0], [0.5]])
 STEPS = 12
@@ -255,3 +255,30 @@ def test_the_log_holds_each_step_once_also_after_a_resumption(tmp_path):
     events = EventAccumulator(str(tmp_path / "log")).Reload().Scalars("loss")
     assert [e.step for e in events] == list(range(STEPS))
     assert [e.value for e in events] == pytest.approx([values["loss"] for values in history])
+
+
+def test_muon_takes_the_inner_matrices_and_adamw_the_rest():
+    model = nn.ModuleDict({"encoder": nn.Linear(4, 6), "transform": nn.Linear(6, 6), "head": nn.Linear(6, 2)})
+    matrices, rest = (
+        {id(p) for g in o.param_groups for p in g["params"]} for o in muon(nn.ModuleDict({"model": model}))
+    )
+    assert matrices == {id(model["encoder"].weight), id(model["transform"].weight)}
+    assert matrices | rest == {id(p) for p in model.parameters()} and not matrices & rest
+
+
+def test_two_optimisers_of_one_turn_both_move_and_resume_to_the_same_bits(tmp_path):
+    def several(objective):
+        halves = list(objective.parameters())
+        return [torch.optim.SGD(halves[:1], 0.05, momentum=0.9), torch.optim.AdamW(halves[1:], 0.02)]
+
+    once, _ = toy()
+    run(once, several(once), checkpoint=tmp_path / "once.pt")
+    stopped, _ = toy()
+    with pytest.raises(StopError):
+        run(stopped, several(stopped), checkpoint=tmp_path / "twice.pt", checkpoint_seconds=0, on_step=stop_at(4))
+    torch.manual_seed(999)
+    resumed = Regression()
+    run(resumed, several(resumed), checkpoint=tmp_path / "twice.pt")
+    assert same(once.state_dict(), resumed.state_dict())
+    fresh = toy()[0].state_dict()
+    assert not any(torch.equal(once.state_dict()[name], fresh[name]) for name in dict(once.named_parameters()))

@@ -112,7 +112,7 @@ class Pipeline:
                 callback(step)
 
         if not all(text.strip() for text in texts):
-            warnings.warn("An empty text asks for nothing: the picture will be whatever comes.", stacklevel=3)
+            warnings.warn("An empty text asks for nothing: the picture will be whatever comes.", stacklevel=4)
         given = (*self._words(texts), codes, editable)
         words, word_mask, codes, editable = (
             t if t is None else t.repeat_interleave(candidates, 0) for t in given
@@ -145,9 +145,9 @@ class Pipeline:
             unknown = self.tokenizer.unknown(text)
             if hints := [f"{word!r}" + (f" (near: {', '.join(near)})" if near else "") for word, near in unknown]:
                 more = f" and {len(hints) - SHOWN} more" if len(hints) > SHOWN else ""
-                warnings.warn(f"Words the model never learned: {'; '.join(hints[:SHOWN])}{more}.", stacklevel=4)
+                warnings.warn(f"Words the model never learned: {'; '.join(hints[:SHOWN])}{more}.", stacklevel=5)
             if (length := self.tokenizer.length(text)) > limit - 2:
-                warnings.warn(f"The text has {length} words; the model reads the first {limit - 2}.", stacklevel=4)
+                warnings.warn(f"The text has {length} words; the model reads the first {limit - 2}.", stacklevel=5)
         return self.tokenizer.encode(texts, limit)
 
     @torch.inference_mode()

@@ -31,7 +31,7 @@ def adamw(module: nn.Module, lr: float, weight_decay: float = 0.01, betas=(0.9, 
     return torch.optim.AdamW(groups, lr=lr, betas=betas)
 
 
-def muon(module: nn.Module, lr: float = 0.02, adam_lr: float = 2e-3) -> list[torch.optim.Optimizer]:
+def muon(module: nn.Module, lr: float = 0.01, adam_lr: float = 1.5e-3) -> list[torch.optim.Optimizer]:
     """Muon (Jordan et al. 2024) for the matrices inside the network, AdamW for embeddings, heads, biases, norms.
 
     Muon makes every direction of a matrix's momentum equally long, so rare patterns, such as one word naming

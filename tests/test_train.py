@@ -1,0 +1,61 @@
+"""Making the shipped weights: chapters as scripts, finished ones skipped, and a card that says what was measured."""
+
+import json
+import subprocess
+
+import pytest
+import ship_weights
+import train as recipe
+from run_chapters import ROOT, Run
+from test_run_chapters import DEFAULTS, write
+
+import xlxmert_core
+
+SAY = """\
+import json, sys
+from pathlib import Path
+if "google.colab" in sys.modules:
+    %pip install nothing
+folder = Path(artifacts) / dataset / profile / "metrics"
+folder.mkdir(parents=True, exist_ok=True)
+with open(folder.parent / "ran.txt", "a") as file:
+    file.write("{0}\\n")
+if "{0}" == "02_b" and not (folder.parent / "go").exists():
+    sys.exit(3)
+(folder / "{0}.json").write_text(json.dumps({{"seed": seed}}))"""
+
+
+@pytest.fixture
+def run(tmp_path) -> Run:
+    made = Run(tmp_path / "notebooks", tmp_path / "work", tmp_path / "artifacts", profile="train", seed=5)
+    for name in ("01_a", "02_b"):
+        write(made, name, DEFAULTS, SAY.format(name))
+    return made
+
+
+def test_chapters_run_as_scripts_and_finished_ones_are_not_run_again(run):
+    with pytest.raises(subprocess.CalledProcessError):
+        recipe.train(run, ("01_a", "02_b"))
+    home = run.metrics.parent
+    (home / "go").touch()
+    recipe.train(run, ("01_a", "02_b"))
+    recipe.train(run, ("01_a", "02_b"))
+    assert (home / "ran.txt").read_text().split() == ["01_a", "02_b", "02_b"]
+    assert json.loads((run.metrics / "02_b.json").read_text()) == {"seed": 5}
+
+
+def test_every_goal_of_the_card_was_measured_and_the_card_says_what():
+    folder = xlxmert_core.pipeline.SHIPPED / "storybook"
+    recorded = json.loads((folder / "recipe.json").read_text())["metrics"]
+    text = (folder / "README.md").read_text()
+    for name, chapter, metric, goal in ship_weights.GOALS:
+        assert f"| {name} | >= {goal:.0%} | {recorded[chapter][metric]:.1%} |" in text
+
+
+def test_shipped_files_are_small_and_no_others():
+    folder = xlxmert_core.pipeline.SHIPPED / "storybook"
+    names = {p.name for p in folder.iterdir()}
+    tables = {"README.md", "recipe.json", "history.json", "samplers.json", "ablations.json"}
+    assert names == {*xlxmert_core.pipeline.PARTS} | tables
+    assert sum(p.stat().st_size for p in folder.iterdir()) < ship_weights.LIMIT
+    assert (ROOT / "xlxmert_core" / "weights").is_dir()
