@@ -12,6 +12,8 @@ from pathlib import Path
 from run_chapters import ROOT, ChapterError, Result, Run, chapters, execute_all
 from status_page import status_page
 
+CARD = ROOT / "xlxmert_core" / "weights" / "storybook" / "README.md"
+
 
 class BookError(RuntimeError):
     """The pages could not be built; the message holds Sphinx's own warnings."""
@@ -26,6 +28,7 @@ def make_tree(run: Run, results: list[Result], book: Path = ROOT / "book") -> Pa
     for result in results:
         shutil.copy(run.executed / f"{result.chapter}.ipynb", tree / "notebooks")
     shutil.copy(book.parent / "_config.yml", tree)
+    shutil.copy(CARD, tree / "book" / "model_card.md")
     (tree / "book" / "status.md").write_text(status_page(run, results))
     return tree
 

@@ -32,7 +32,7 @@ GOALS = (
 
 CARD = """# Storybook weights
 
-Opened by `xlxmert_core.load("storybook")`. One transformer, one generator, one grid encoder, one word list;
+What `xlxmert_core.load("storybook")` opens. One transformer, one generator, one grid encoder, one word list;
 safetensors in half precision, {size:.1f} MB in all. Everything was made from nothing but the ImageNet start of the
 encoder by `make train` (`book/train.py`), on two CPU cores.
 

@@ -3,8 +3,7 @@
 import re
 import subprocess
 
-import pytest
-from run_chapters import LAST, ROOT, chapters
+from run_chapters import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
@@ -23,12 +22,8 @@ def test_its_files_are_there():
     assert links and [link for link in links if not (ROOT / link).exists()] == []
 
 
-@pytest.mark.slow
-def test_its_code_runs(book_run):
-    for chapter in (name for name in chapters() if name != LAST):
-        book_run.result(chapter)
+def test_its_code_runs():
     (code,) = [block for kind, block in BLOCKS if kind == "python"]
-    made = book_run.run.artifacts / "storybook" / "ci" / "pipeline"
     names = {}
-    exec(code.replace("artifacts/storybook/ci/pipeline", str(made)), names)
+    exec(code, names)
     assert names["painting"].images.shape == (1, 128, 128, 3)

@@ -33,7 +33,7 @@ class LossWeights:
     pixel: float = 0.0
 
 
-STORYBOOK_WEIGHTS = LossWeights(perceptual=1.0, hinge=1.0, matching=4.0, code=0.4, pixel=1.0)
+STORYBOOK_WEIGHTS = LossWeights(perceptual=1.0, hinge=1.0, matching=4.0, code=0.4, pixel=30.0)
 
 
 class GeneratorObjective(nn.Module):
