@@ -38,6 +38,16 @@ def plain_spade(spade, x, y):
     return normal * (1 + spade.gamma(hidden)) + spade.beta(hidden)
 
 
+def spread(x):
+    """Four channels become the four pixels that replace one."""
+    batch, channels, height, width = x.shape
+    out = torch.zeros(batch, channels // 4, 2 * height, 2 * width)
+    for row in (0, 1):
+        for column in (0, 1):
+            out[:, :, row::2, column::2] = x[:, 2 * row + column :: 4]
+    return out
+
+
 def plain_generator(model, z):
     """Section 6 of the method, written down step by step with no shortcut."""
     size = model.config.image_size
@@ -46,9 +56,10 @@ def plain_generator(model, z):
     h, y = model.start(seed), model.style(seed)
     total = torch.zeros(len(z), 3, size, size)
     for block, to_rgb in zip(model.blocks, model.to_rgb, strict=True):
-        inner = block.conv1(up(F.leaky_relu(plain_spade(block.norm1, h, y), 0.2)))
+        inner = F.leaky_relu(plain_spade(block.norm1, h, y), 0.2)
+        inner = spread(block.conv1(inner)) if block.sub_pixel else block.conv1(up(inner))
         inner = block.conv2(F.leaky_relu(plain_spade(block.norm2, inner, y), 0.2))
-        h = inner + block.skip(up(h))
+        h = inner + (spread(block.skip(h)) if block.sub_pixel else block.skip(up(h)))
         rgb = to_rgb(h)
         total += F.interpolate(rgb, size=(size, size), mode="bilinear", align_corners=False)
     return torch.tanh(total)

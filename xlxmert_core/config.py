@@ -57,6 +57,7 @@ class GeneratorConfig:
     spade_hidden: int = 128  # channels inside each SPADE normalisation
     groups: int = 4  # groups of the two convolutions that make the start and style maps
     grid: int = 8  # cells along one side of the input
+    sub_pixel: bool = False  # up-sample by sub-pixel convolution (Shi et al. 2016) instead of bilinearly
     rgb_gain: float = 1.0  # scale of the first to-RGB weights; small ones keep the tanh out of saturation
 
     @property
@@ -106,5 +107,6 @@ def storybook_generator() -> GeneratorConfig:
         channels=(64, 64, 48, 32, 16),
         spade_hidden=32,
         groups=4,
+        sub_pixel=True,
         rgb_gain=0.1,
     )

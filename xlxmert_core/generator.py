@@ -103,22 +103,29 @@ class Spade(nn.Module):
 
 
 class UpBlock(nn.Module):
-    """One doubling: SPADE, noise, LeakyReLU, up, conv; SPADE, noise, LeakyReLU, conv; a skip."""
+    """One doubling: SPADE, noise, LeakyReLU, up, conv; SPADE, noise, LeakyReLU, conv; a skip.
 
-    def __init__(self, inputs: int, outputs: int, style: int, hidden: int):
+    With ``sub_pixel`` a convolution makes the four pixels that replace one, each with weights of its own: the
+    same multiplications, but a pixel knows at once which part of its cell it is.
+    """
+
+    def __init__(self, inputs: int, outputs: int, style: int, hidden: int, sub_pixel: bool = False):
         super().__init__()
+        self.sub_pixel, made = sub_pixel, 4 * outputs if sub_pixel else outputs
         self.norm1, self.norm2 = Spade(inputs, style, hidden), Spade(outputs, style, hidden)
-        self.conv1, self.conv2 = sn_conv(inputs, outputs, 3), sn_conv(outputs, outputs, 3)
-        self.skip = sn_conv(inputs, outputs, 1)
+        self.conv1, self.conv2 = sn_conv(inputs, made, 3), sn_conv(outputs, outputs, 3)
+        self.skip = sn_conv(inputs, made, 1)
         self.noise1, self.noise2 = nn.Parameter(torch.zeros(1)), nn.Parameter(torch.zeros(1))
 
     def forward(self, x: Tensor, y: Tensor, noise: torch.Generator | None = None) -> Tensor:
         """x [B, C, s, s], style y [B, Y, g, g] -> [B, C', 2s, 2s]."""
         h = add_noise(self.norm1(x, y), self.noise1, noise)
-        h = self.conv1(double(F.leaky_relu(h, 0.2)))
+        h = F.leaky_relu(h, 0.2)
+        h = F.pixel_shuffle(self.conv1(h), 2) if self.sub_pixel else self.conv1(double(h))
         h = add_noise(self.norm2(h, y), self.noise2, noise)
         h = self.conv2(F.leaky_relu(h, 0.2))
-        return h + double(self.skip(x))  # 1x1 conv and up-sampling commute; this way is 4x cheaper
+        x = self.skip(x)  # 1x1 conv and up-sampling commute; this way is 4x cheaper
+        return h + (F.pixel_shuffle(x, 2) if self.sub_pixel else double(x))
 
 
 def add_noise(x: Tensor, scale: Tensor, noise: torch.Generator | None) -> Tensor:
@@ -143,7 +150,7 @@ class Generator(nn.Module):
         self.start = sn_conv(config.bottleneck, first, 3, config.groups)
         self.style = sn_conv(config.bottleneck, first, 3, config.groups)
         pairs = list(zip(widths, widths[1:], strict=False))
-        self.blocks = nn.ModuleList(UpBlock(a, b, first, config.spade_hidden) for a, b in pairs)
+        self.blocks = nn.ModuleList(UpBlock(a, b, first, config.spade_hidden, config.sub_pixel) for a, b in pairs)
         self.to_rgb = nn.ModuleList(conv(b, 3, 3) for _, b in pairs)
         for to_rgb in self.to_rgb:
             to_rgb.weight.data.mul_(config.rgb_gain)
