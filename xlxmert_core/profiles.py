@@ -45,14 +45,14 @@ PROFILES = {
         held_out=1000,
         encoder_steps=800,
         painting_steps=3000,
-        pretraining_steps=3000,
+        pretraining_steps=2500,
         generator_steps=2500,
         critic_steps=0,
         reader_steps=1500,
         painted=1000,
         seeds=3,
         sampler_texts=32,
-        ablation_steps=400,
+        ablation_steps=350,
     ),
 }
 

@@ -1,0 +1,62 @@
+"""The shipped weights: quick to open, and they paint what a text they never met says."""
+
+import inspect
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+import xlxmert_core
+from xlxmert_core import sampling
+from xlxmert_core.data.storybook import captions, sample_scene
+from xlxmert_core.metrics import LABELS, _assemble, scene_accuracy
+
+COLD = """
+import time, torch, xlxmert_core
+start = time.perf_counter()
+painter = xlxmert_core.load("storybook")
+opened = time.perf_counter() - start
+painter.paint("a large red house in the snow")
+print(opened, time.perf_counter() - start)
+"""
+
+
+@pytest.fixture(scope="module")
+def painter():
+    return xlxmert_core.load("storybook")
+
+
+def test_a_cold_process_opens_them_in_two_seconds_and_paints_within_five():
+    done = subprocess.run([sys.executable, "-c", COLD], capture_output=True, text=True, check=True)
+    opened, painted = map(float, done.stdout.split())
+    assert opened < 2 and painted < 5
+
+
+def read(painter, images) -> list[dict]:
+    """What the grid encoder's own label heads see: not independent, but quick."""
+    features = torch.from_numpy(painter.features(images))
+    with torch.inference_mode():
+        labels = {n: v.argmax(-1).numpy() for n, v in painter.encoder.label_logits(features).items() if n in LABELS}
+    return [_assemble({n: v[i] for n, v in labels.items()}) for i in range(len(images))]
+
+
+@pytest.mark.parametrize(("held_out", "share"), [(False, 0.9), (True, 0.85)], ids=["seen-pairs", "new-pairs"])
+def test_they_paint_what_new_texts_say(painter, held_out, share):
+    rng = np.random.default_rng(20_000)  # no split of the data set draws from this stream
+    said = [captions(sample_scene(rng, held_out), rng)[0] for _ in range(40)]
+    images = painter.paint([caption.text for caption in said], seed=1).images
+    scores = scene_accuracy(read(painter, images), [caption.facts for caption in said])
+    assert scores["facts"] >= share, scores
+
+
+def test_the_default_is_among_the_best_of_the_recorded_table():
+    table = json.loads((xlxmert_core.pipeline.SHIPPED / "storybook" / "samplers.json").read_text())
+    names = ("order", "schedule", "steps", "temperature", "guidance", "candidates")
+    default = {n: p.default for n, p in inspect.signature(xlxmert_core.Pipeline.paint).parameters.items() if n in names}
+    default |= {n: default[n].__name__ for n in ("order", "schedule")}
+    (row,) = [r for r in table if all(r[n] == default[n] for n in names)]
+    assert row["all_right"] >= max(r["all_right"] for r in table) - 0.1  # 32 texts: two standard errors are 0.1
+    assert callable(getattr(sampling, row["order"]))
