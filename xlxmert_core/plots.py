@@ -101,11 +101,11 @@ def bars(groups: dict[str, dict[str, float]], ylabel: str, chance: dict[str, flo
     return figure
 
 
-def trade_off(results: Sequence[dict], metric: str = "all_right") -> Figure:
-    """Quality against time, one dot a setting; each a dict with order, steps, guidance, candidates, ms and ``metric``.
+def trade_off(results: Sequence[dict], marked: dict[str, dict], metric: str = "all_right") -> Figure:
+    """Quality against time, one mark a setting: dicts with order, steps, temperature, guidance, candidates, ms, metric.
 
-    Colours are orders, sizes grow with the steps; filled dots choose one of several candidates, and a ring around
-    a dot means guidance.
+    Colours are orders, sizes grow with the steps; squares are greedy, dots drawn; filled ones choose the best of
+    several candidates, and a ring means guidance. ``marked`` names some of the settings in the figure.
     """
     figure, axis = plt.subplots(figsize=(7.4, 4.2))
     names = list(dict.fromkeys(r["order"] for r in results))
@@ -113,11 +113,15 @@ def trade_off(results: Sequence[dict], metric: str = "all_right") -> Figure:
         colour = PALETTE[names.index(r["order"]) % len(PALETTE)]
         area = 14 + 16 * np.log2(r["steps"])
         fill = colour if r["candidates"] > 1 else "none"
-        axis.scatter(r["ms"], r[metric], s=area, facecolors=fill, edgecolors=colour, linewidths=0.9, alpha=0.85)
+        shape = "o" if r["temperature"] else "s"
+        axis.scatter(r["ms"], r[metric], area, marker=shape, facecolors=fill, edgecolors=colour, lw=0.9, alpha=0.85)
         if r["guidance"]:
             axis.scatter(r["ms"], r[metric], s=2.2 * area, facecolors="none", edgecolors=colour, linewidths=0.4)
     for index, name in enumerate(names):
         axis.scatter([], [], color=PALETTE[index % len(PALETTE)], label=name)
+    for name, r in marked.items():
+        arrow = {"arrowstyle": "-", "color": INK, "lw": 0.7}
+        axis.annotate(name, (r["ms"], r[metric]), (12, -26), textcoords="offset points", fontsize=8, arrowprops=arrow)
     axis.set_xscale("log")
     axis.set_xlabel("milliseconds a picture (batches of 32, two cores)")
     axis.set_ylabel("texts with every fact right")
