@@ -51,8 +51,8 @@ PROFILES = {
         reader_steps=1500,
         painted=1000,
         seeds=3,
-        sampler_texts=32,
-        ablation_steps=350,
+        sampler_texts=24,
+        ablation_steps=300,
     ),
 }
 

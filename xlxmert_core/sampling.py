@@ -86,13 +86,14 @@ def remaining(schedule: Schedule, step: Step, editable: Tensor) -> Tensor:
 def choose(logits: Tensor, masked: Tensor, counts: Tensor, temperature: float, rows: "Rows") -> tuple[Tensor, Tensor]:
     """Pick a value for each scored cell: logits [M, K] -> (values [M], their probabilities [M]).
 
-    At a temperature above 0 the ``masked`` ones [M] (``counts`` [B] in each row) are sampled by the
-    Gumbel trick; cells that are only scored always show their likeliest value's probability.
+    At a temperature above 0 the ``masked`` ones [M] (``counts`` [B] in each row) are drawn, one random number
+    a cell; cells that are only scored always show their likeliest value's probability.
     """
     probability, choice = logits.softmax(-1).max(-1)
     if temperature > 0:
-        noise = rows.gumbel(counts.tolist(), logits.shape[-1]).to(logits)  # [masked, K]
-        sampled = (logits[masked] / temperature + noise).argmax(-1)
+        share = (logits[masked] / temperature).softmax(-1).cumsum(-1)  # [masked, K], rising to 1
+        drawn = rows.uniform(counts.tolist(), 1).to(share) * share[:, -1:]  # [masked, 1]
+        sampled = torch.searchsorted(share, drawn, right=True)[:, 0].clamp_max(logits.shape[-1] - 1)
         choice = choice.masked_scatter(masked, sampled)
         probability = logits.softmax(-1).gather(-1, choice[:, None])[:, 0]
     return choice, probability
