@@ -39,7 +39,7 @@ def picture():
 
 
 def test_paint_returns_pictures_codes_and_every_step(painter):
-    painting = painter.paint(TEXTS, steps=3)
+    painting = painter.paint(TEXTS, steps=3, polish=0)
     assert painting.images.shape == (2, 32, 32, 3) and painting.images.dtype == np.uint8
     assert painting.codes.shape == (2, 4) and painting.codes.dtype == torch.int64
     assert [step["step"] for step in painting.history] == [0, 1, 2]
@@ -127,14 +127,14 @@ def test_load_never_runs_what_is_in_a_file(painter, tmp_path):
 
 
 def test_the_best_of_several_candidates_is_the_one_that_matches_best(painter):
-    options = {"steps": 2, "temperature": 5.0, "order": sampling.random}
+    options = {"steps": 2, "temperature": 5.0, "order": sampling.random, "polish": 0}
     chosen = painter.paint(TEXTS, candidates=6, **options)
     seen = []
     painter.paint(TEXTS, candidates=6, callback=lambda step: seen.append(step["codes"]), **options)
     every = seen[-1]  # [2 * 6, N]
     assert every.shape == (12, 4) and len(every.unique(dim=0)) > 2
     for i, text in enumerate(TEXTS):
-        scores = painter.match(text, every[6 * i : 6 * i + 6])
+        scores = painter.score(text, every[6 * i : 6 * i + 6])
         assert torch.equal(chosen.codes[i], every[6 * i + int(scores.argmax())])
     assert torch.equal(chosen.history[-1]["codes"], chosen.codes)
 

@@ -18,6 +18,8 @@ from xlxmert_core.data.images import open_image, to_square
 from xlxmert_core.features import GridEncoder, extract, to_uint8
 from xlxmert_core.generator import Generator, fold_spectral_norm
 from xlxmert_core.model import XLxmert
+from xlxmert_core.polish import DOUBT, cell_log_likelihood
+from xlxmert_core.polish import polish as second_thoughts
 from xlxmert_core.profiles import Profile
 from xlxmert_core.text import Tokenizer
 from xlxmert_core.vocabulary import VisualVocabulary
@@ -66,7 +68,7 @@ class Pipeline:
 
     def paint(self, texts: str | Sequence[str], steps: int = 16, seed: int = 0, order: Callable = sampling.halton,
               schedule: Callable = sampling.cosine, temperature: float = 0.7, guidance: float = 0.0,
-              candidates: int = 4, callback: Callable[[dict], None] | None = None) -> Painting:  # fmt: skip
+              candidates: int = 4, polish: int = 1, callback: Callable | None = None) -> Painting:  # fmt: skip
         """Paint each text on an empty canvas.
 
         Args:
@@ -74,17 +76,18 @@ class Pipeline:
                 slow mode ``grid**2`` with a one-cell order. The defaults are the best of chapter 07's table.
             seed: of everything drawn at random (nothing is at temperature 0 with a confidence order).
             order, schedule: functions of :mod:`xlxmert_core.sampling`.
-            candidates: paint each text so many times and keep the one that the matching head likes best.
+            candidates: paint each text so many times and keep the one with the best :meth:`score`.
+            polish: how often doubtful cells are painted anew at the end (see :mod:`xlxmert_core.polish`).
             callback: called after every step with the step's dict (of all candidates).
         """
         texts = [texts] if isinstance(texts, str) else list(texts)
         return self._fill(texts, None, None, steps, seed, order, schedule, temperature, guidance, candidates,
-                          callback)  # fmt: skip
+                          polish, callback)  # fmt: skip
 
     def repaint(self, image_or_codes, mask, text: str | Sequence[str], steps: int = 16, seed: int = 0,
                 order: Callable = sampling.halton, schedule: Callable = sampling.cosine,
                 temperature: float = 0.7, guidance: float = 0.0, candidates: int = 4,
-                callback: Callable[[dict], None] | None = None) -> Painting:  # fmt: skip
+                polish: int = 1, callback: Callable | None = None) -> Painting:  # fmt: skip
         """Paint the masked cells anew, for another text; every other cell keeps its code bit for bit.
 
         Args:
@@ -101,10 +104,11 @@ class Pipeline:
         if len(texts) != len(codes):
             raise ValueError(f"{len(texts)} texts for {len(codes)} pictures: give one text, or one for each.")
         return self._fill(texts, codes, editable, steps, seed, order, schedule, temperature, guidance, candidates,
-                          callback)  # fmt: skip
+                          polish, callback)  # fmt: skip
 
     @torch.inference_mode()
-    def _fill(self, texts, codes, editable, steps, seed, order, schedule, temperature, guidance, candidates, callback):
+    def _fill(self, texts, codes, editable, steps, seed, order, schedule, temperature, guidance, candidates, polish,
+              callback):  # fmt: skip
         history: list[dict] = []
 
         def remember(step: dict) -> None:
@@ -123,8 +127,10 @@ class Pipeline:
             guidance=guidance, generator=torch.Generator().manual_seed(seed), codes=codes, editable=editable,
             uncond=self._words([""]) if guidance else None, callback=remember,
         )  # fmt: skip
+        if polish:
+            codes = second_thoughts(self.model, words, word_mask, codes, editable, polish, callback=remember)
         if candidates > 1:
-            best = self._match(words, word_mask, codes).view(-1, candidates).argmax(1)
+            best = self._score(words, word_mask, codes).view(-1, candidates).argmax(1)
             rows = torch.arange(len(texts)) * candidates + best  # [B]
             codes = codes[rows]
             history = [{k: v[rows] if isinstance(v, Tensor) else v for k, v in step.items()} for step in history]
@@ -133,6 +139,16 @@ class Pipeline:
     def _match(self, words: Tensor, word_mask: Tensor, codes: Tensor) -> Tensor:
         pooled = self.model(words, word_mask, self.model.embed_codes(codes)).pooled
         return self.model.match_logits(pooled).softmax(-1)[:, 1]
+
+    def _score(self, words: Tensor, word_mask: Tensor, codes: Tensor) -> Tensor:
+        odd = cell_log_likelihood(self.model, words, word_mask, codes) < DOUBT  # [B, N]
+        return self._match(words, word_mask, codes).log() - odd.sum(1)
+
+    @torch.inference_mode()
+    def score(self, texts: str | Sequence[str], codes: Tensor) -> Tensor:
+        """What candidates are chosen by: log-probability of the match, minus one for each doubtful cell; [B]."""
+        texts = [texts] * len(codes) if isinstance(texts, str) else list(texts)
+        return self._score(*self._words(texts), codes)
 
     @torch.inference_mode()
     def match(self, texts: str | Sequence[str], codes: Tensor) -> Tensor:

@@ -51,7 +51,7 @@ PROFILES = {
         reader_steps=1500,
         painted=1000,
         seeds=3,
-        sampler_texts=24,
+        sampler_texts=16,
         ablation_steps=300,
     ),
 }
