@@ -61,5 +61,5 @@ def test_the_default_is_among_the_best_of_the_recorded_table():
     default = {n: p.default for n, p in inspect.signature(xlxmert_core.Pipeline.paint).parameters.items() if n in names}
     default |= {n: default[n].__name__ for n in ("order", "schedule")}
     (row,) = [r for r in table if all(r[n] == default[n] for n in names)]
-    assert row["all_right"] >= max(r["all_right"] for r in table) - 0.1  # 32 texts: two standard errors are 0.1
+    assert row["all_right"] >= max(r["all_right"] for r in table) - 0.1  # 16 texts: one more or less is 0.06
     assert callable(getattr(sampling, row["order"]))
