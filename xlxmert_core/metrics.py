@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from xlxmert_core.data.storybook import BACKGROUNDS, COLOURS, KINDS, SIZES
 from xlxmert_core.features import extract
+from xlxmert_core.vocabulary import count_labels
 
 LABELS = {"kind": len(KINDS) + 1, "colour": len(COLOURS) + 1, "size": len(SIZES) + 1, "background": len(BACKGROUNDS)}
 
@@ -93,9 +94,9 @@ class CodeReader:
         self.votes = {}
         for name, classes in LABELS.items():
             values = labels[name].reshape(codes.shape)
-            count = np.zeros((int(codes.max()) + 1, classes), np.int64)
-            np.add.at(count, (codes[values >= 0], values[values >= 0]), 1)
-            self.votes[name] = count.argmax(1)
+            known = values >= 0
+            votes = count_labels(codes[known], values[known], int(codes.max()) + 1, classes)
+            self.votes[name] = votes.argmax(1)
 
     def read(self, codes: np.ndarray) -> list[dict]:
         """Codes int64 [B, N] -> scenes, as :meth:`SceneReader.read`; a code unknown to training reads as nothing."""

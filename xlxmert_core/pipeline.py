@@ -96,13 +96,11 @@ class Pipeline:
         """
         codes = image_or_codes if isinstance(image_or_codes, Tensor) else self.encode(image_or_codes)
         codes = codes.reshape(-1, self.grid**2).long()
-        texts = [text] * len(codes) if isinstance(text, str) else list(text)
+        texts = one_each(text, len(codes), "texts")
         editable = torch.as_tensor(np.asarray(mask), dtype=torch.bool)
         if editable.shape[-2:] != (self.grid, self.grid):
             raise ValueError(f"The mask must be bool [{self.grid}, {self.grid}], got {list(editable.shape)}.")
         editable = editable.reshape(-1, self.grid**2).expand(len(codes), -1)
-        if len(texts) != len(codes):
-            raise ValueError(f"{len(texts)} texts for {len(codes)} pictures: give one text, or one for each.")
         return self._fill(texts, codes, editable, steps, seed, order, schedule, temperature, guidance, candidates,
                           polish, callback)  # fmt: skip
 
@@ -147,14 +145,12 @@ class Pipeline:
     @torch.inference_mode()
     def score(self, texts: str | Sequence[str], codes: Tensor) -> Tensor:
         """What candidates are chosen by: log-probability of the match, minus one for each doubtful cell; [B]."""
-        texts = [texts] * len(codes) if isinstance(texts, str) else list(texts)
-        return self._score(*self._words(texts), codes)
+        return self._score(*self._words(one_each(texts, len(codes), "texts")), codes)
 
     @torch.inference_mode()
     def match(self, texts: str | Sequence[str], codes: Tensor) -> Tensor:
         """How likely each text belongs to its picture: codes int64 [B, N] -> probabilities [B]."""
-        texts = [texts] * len(codes) if isinstance(texts, str) else list(texts)
-        return self._match(*self._words(texts), codes)
+        return self._match(*self._words(one_each(texts, len(codes), "texts")), codes)
 
     def _words(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         limit = self.model.config.max_words
@@ -203,9 +199,7 @@ class Pipeline:
         if not self.answers:
             raise ValueError("This model has no answer vocabulary: it was pretrained without questions.")
         codes = self.encode(images)
-        questions = [questions] * len(codes) if isinstance(questions, str) else list(questions)
-        if len(questions) != len(codes):
-            raise ValueError(f"{len(questions)} questions for {len(codes)} pictures: give one, or one for each.")
+        questions = one_each(questions, len(codes), "questions")
         out = self.model(*self._words(questions), self.model.embed_codes(codes))
         best = self.model.answer_logits(out.pooled)[:, : len(self.answers)].argmax(1)
         return [self.answers[i] for i in best.tolist()]
@@ -224,6 +218,14 @@ class Pipeline:
 
     def _modules(self):
         return {"transformer": self.model, "generator": self.generator, "encoder": self.encoder}
+
+
+def one_each(given: str | Sequence[str], pictures: int, what: str) -> list[str]:
+    """One sentence for all pictures, or one for each; raises ValueError when the counts differ."""
+    several = [given] * pictures if isinstance(given, str) else list(given)
+    if len(several) != pictures:
+        raise ValueError(f"{len(several)} {what} for {pictures} pictures: give one, or one for each.")
+    return several
 
 
 def load(name_or_path: str | os.PathLike = "storybook") -> Pipeline:

@@ -28,6 +28,16 @@ class Profile:
     model: ModelConfig = storybook()
     generator: GeneratorConfig = storybook_generator()
 
+    @property
+    def composition_texts(self) -> int:
+        """Texts with a pair that training holds out, painted as often as the others."""
+        return self.painted // 5
+
+    @property
+    def repainted(self) -> int:
+        """Scenes in which one thing is given another colour."""
+        return max(32, self.painted // 4)
+
     def for_dataset(self, dataset: str) -> "Profile":
         """The same run on another data set: a hundred real photographs cannot fill a thousand codes."""
         if dataset == "storybook":

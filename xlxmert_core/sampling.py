@@ -89,13 +89,14 @@ def choose(logits: Tensor, masked: Tensor, counts: Tensor, temperature: float, r
     At a temperature above 0 the ``masked`` ones [M] (``counts`` [B] in each row) are drawn, one random number
     a cell; cells that are only scored always show their likeliest value's probability.
     """
-    probability, choice = logits.softmax(-1).max(-1)
+    every = logits.softmax(-1)  # [M, K]
+    probability, choice = every.max(-1)
     if temperature > 0:
         share = (logits[masked] / temperature).softmax(-1).cumsum(-1)  # [masked, K], rising to 1
         drawn = rows.uniform(counts.tolist(), 1).to(share) * share[:, -1:]  # [masked, 1]
         sampled = torch.searchsorted(share, drawn, right=True)[:, 0].clamp_max(logits.shape[-1] - 1)
         choice = choice.masked_scatter(masked, sampled)
-        probability = logits.softmax(-1).gather(-1, choice[:, None])[:, 0]
+        probability = every.gather(-1, choice[:, None])[:, 0]
     return choice, probability
 
 

@@ -37,10 +37,11 @@ def muon(module: nn.Module, lr: float = 0.01, adam_lr: float = 1.5e-3) -> list[t
     Muon makes every direction of a matrix's momentum equally long, so rare patterns, such as one word naming
     a few cells, move the weights as much as frequent ones. Inside means: named ``encoder`` or ``transform``.
     """
-    named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
-    inner = [p.dim() == 2 and ("encoder." in name or "transform." in name) for name, p in named]
-    matrices = [p for (_, p), inside in zip(named, inner, strict=True) if inside]
-    rest = [p for (_, p), inside in zip(named, inner, strict=True) if not inside]
+    matrices, rest = [], []
+    for name, p in module.named_parameters():
+        if p.requires_grad:
+            inside = p.dim() == 2 and ("encoder." in name or "transform." in name)
+            (matrices if inside else rest).append(p)
     return [
         torch.optim.Muon(matrices, lr=lr, momentum=0.95, weight_decay=0.0),
         torch.optim.AdamW(rest, lr=adam_lr, betas=(0.9, 0.98), weight_decay=0.0),
@@ -104,7 +105,8 @@ def fit(
         accelerator = Accelerator(mixed_precision="bf16" if torch.cuda.is_available() else "no")
     prepared = accelerator.prepare(objective)
     optimisers = {turn: [accelerator.prepare(o) for o in _several(given)] for turn, given in optimisers.items()}
-    rates = [group["lr"] for group in _groups(optimisers)]
+    every = [optimiser for turn in optimisers.values() for optimiser in turn]
+    rates = [group["lr"] for group in _groups(every)]
     path = Path(checkpoint) if checkpoint is not None else None
     start, history = _resume(path, objective, optimisers)
     prepared.train()
@@ -115,7 +117,7 @@ def fit(
         generator = torch.Generator().manual_seed(step_seed(seed, step))
         batch = {k: _to(v, accelerator.device) for k, v in batch_at(step, generator).items()}
         values = {"step": step}
-        for group, rate in zip(_groups(optimisers), rates, strict=True):
+        for group, rate in zip(_groups(every), rates, strict=True):
             group["lr"] = rate * schedule(step, steps)
         for turn, its_own in optimisers.items():
             values |= _turn(prepared, its_own, batch, turn, clip, accelerator)
@@ -136,8 +138,8 @@ def _several(optimisers: Optimisers) -> list[torch.optim.Optimizer]:
     return [optimisers] if isinstance(optimisers, torch.optim.Optimizer) else list(optimisers)
 
 
-def _groups(optimisers: dict[str, list]) -> list[dict]:
-    return [group for turn in optimisers.values() for optimiser in turn for group in optimiser.param_groups]
+def _groups(optimisers: list[torch.optim.Optimizer]) -> list[dict]:
+    return [group for optimiser in optimisers for group in optimiser.param_groups]
 
 
 def _logger(folder, start) -> Callable[[dict], None]:
@@ -170,7 +172,7 @@ def _turn(objective, optimisers, batch, turn, clip, accelerator) -> dict:
         )
     accelerator.backward(loss)
     if clip is not None:
-        accelerator.clip_grad_norm_([p for g in _groups({turn: optimisers}) for p in g["params"]], clip)
+        accelerator.clip_grad_norm_([p for g in _groups(optimisers) for p in g["params"]], clip)
     for optimiser in optimisers:
         optimiser.step()
     return {name: float(value) for name, value in values.items()}

@@ -123,6 +123,13 @@ def _plus_plus(sample: np.ndarray, codes: int, rng: np.random.Generator) -> np.n
     return kmeans_plusplus(few, codes, random_state=seed)[0].astype(np.float32)
 
 
+def count_labels(codes: np.ndarray, labels: np.ndarray, size: int, classes: int) -> np.ndarray:
+    """How often each code came with each label: codes and labels int [M] -> int64 [size, classes]."""
+    votes = np.zeros((size, classes), dtype=np.int64)
+    np.add.at(votes, (codes, labels), 1)
+    return votes
+
+
 def code_probe(train_codes: np.ndarray, train_labels: np.ndarray, codes: np.ndarray, labels: np.ndarray) -> float:
     """Accuracy of reading a label off a code by majority vote.
 
@@ -130,8 +137,7 @@ def code_probe(train_codes: np.ndarray, train_labels: np.ndarray, codes: np.ndar
     most common label. Chance is the share of that label.
     """
     size = int(max(train_codes.max(), codes.max())) + 1
-    votes = np.zeros((size, int(max(train_labels.max(), labels.max())) + 1), dtype=np.int64)
-    np.add.at(votes, (train_codes, train_labels), 1)
+    votes = count_labels(train_codes, train_labels, size, int(max(train_labels.max(), labels.max())) + 1)
     best = votes.argmax(1)
     best[votes.sum(1) == 0] = np.bincount(train_labels).argmax()
     return float((best[codes] == labels).mean())
