@@ -1,5 +1,7 @@
 """Each figure shows what it is given: every picture, every curve, every bar."""
 
+from itertools import pairwise
+
 import matplotlib
 
 matplotlib.use("Agg")
@@ -96,7 +98,7 @@ def test_bars_have_the_given_heights_and_chances():
     assert [bar.get_height() for bar in axis.patches] == [0.8, 0.9, 0.4, 0.5]  # categories in the first's order
     assert [label.get_text() for label in axis.get_xticklabels()] == ["colour", "kind"]
     edges = sorted((bar.get_x(), bar.get_x() + bar.get_width()) for bar in axis.patches)
-    assert all(left[1] <= right[0] for left, right in zip(edges, edges[1:], strict=False))  # none overlap
+    assert all(left[1] <= right[0] for left, right in pairwise(edges))  # none overlap
     heights = [path.vertices[0, 1] for lines in axis.collections for path in lines.get_paths()]
     assert heights == pytest.approx([0.125, 0.1])
     assert len(plots.bars(groups, "accuracy").axes[0].collections) == 0

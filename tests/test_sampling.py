@@ -1,6 +1,7 @@
 """One loop paints what the paper's four samplers paint, each written out plainly here."""
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -134,7 +135,7 @@ def test_cells_outside_the_mask_keep_their_codes_and_all_others_are_filled(model
 def test_schedules_fall_from_all_to_none(schedule):
     shares = [schedule(step, 12) for step in range(13)]
     assert shares[0] == pytest.approx(1) and shares[-1] == 0
-    assert all(a > b for a, b in zip(shares, shares[1:], strict=False))
+    assert all(a > b for a, b in pairwise(shares))
 
 
 def test_seeds_decide_and_rows_do_not_disturb_each_other(model, words):

@@ -95,7 +95,7 @@ class Backbone(nn.Module):
         # Both sides list the layers in the order of the data, so the names need no dictionary.
         wanted = [k for k in self.state_dict() if "num_batches" not in k]
         given = [k for k in source if "num_batches" not in k]
-        pairs = dict(zip(wanted, (source[k] for k in given), strict=False))
+        pairs = dict(zip(wanted, (source[k] for k in given[: len(wanted)]), strict=True))
         self.load_state_dict(pairs | {k: v for k, v in self.state_dict().items() if "num_batches" in k})
         return self
 

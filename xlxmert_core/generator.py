@@ -9,6 +9,7 @@ Axes: B batch, C/O channels in and out, F feature width, K codes, N cells, g gri
 import copy
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -149,7 +150,7 @@ class Generator(nn.Module):
         self.bottleneck = conv(config.feature_dim, config.bottleneck, 1)
         self.start = sn_conv(config.bottleneck, first, 3, config.groups)
         self.style = sn_conv(config.bottleneck, first, 3, config.groups)
-        pairs = list(zip(widths, widths[1:], strict=False))
+        pairs = list(pairwise(widths))
         self.blocks = nn.ModuleList(UpBlock(a, b, first, config.spade_hidden, config.sub_pixel) for a, b in pairs)
         self.to_rgb = nn.ModuleList(conv(b, 3, 3) for _, b in pairs)
         for to_rgb in self.to_rgb:
@@ -235,7 +236,7 @@ class Discriminator(nn.Module):
         widths = [channels] * (downs + 1) if isinstance(channels, int) else list(channels)
         if len(widths) != downs + 1:
             raise ValueError(f"Discriminator: {len(widths)} channel widths for {downs + 1} blocks; give one a block.")
-        pairs = zip([3, *widths], widths, strict=False)
+        pairs = pairwise([3, *widths])
         self.blocks = nn.ModuleList(
             DownBlock(a, b, halve=i < downs, activate_first=i > 0) for i, (a, b) in enumerate(pairs)
         )

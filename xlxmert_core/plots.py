@@ -19,7 +19,7 @@ def contact_sheet(images: np.ndarray, titles: Sequence[str] | None = None, colum
     figure, axes = plt.subplots(rows, columns, figsize=(size * columns, (size + 0.15 * lines) * rows), squeeze=False)
     for axis in axes.flat:
         axis.axis("off")
-    for index, (axis, image) in enumerate(zip(axes.flat, images, strict=False)):
+    for index, (axis, image) in enumerate(zip(axes.flat[: len(images)], images, strict=True)):
         axis.imshow(image)
         if titles:
             text = "\n".join(textwrap.wrap(titles[index], width))
@@ -33,7 +33,7 @@ def picture_grid(rows: dict[str, np.ndarray], size: float = 1.4) -> Figure:
     columns = max(len(images) for images in rows.values())
     figure, axes = plt.subplots(len(rows), columns, figsize=(size * columns + 0.8, size * len(rows)), squeeze=False)
     for line, (name, images) in zip(axes, rows.items(), strict=True):
-        for axis, image in zip(line, images, strict=False):
+        for axis, image in zip(line[: len(images)], images, strict=True):
             axis.imshow(image)
         for axis in line:
             axis.set_xticks([])
@@ -64,7 +64,8 @@ def curves(history: Sequence[dict], names: Sequence[str], smooth: int = 10, ylab
            chance: dict[str, float] | None = None) -> Figure:  # fmt: skip
     """Running means of numbers of a training history; dashed lines mark the chance level of a name."""
     figure, axis = plt.subplots(figsize=(6.4, 3))
-    for name, colour in zip(names, PALETTE * 3, strict=False):
+    for index, name in enumerate(names):
+        colour = PALETTE[index % len(PALETTE)]
         points = [(h["step"], h[name]) for h in history if name in h]
         if not points:
             continue

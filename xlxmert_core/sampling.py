@@ -255,6 +255,7 @@ def paint(
         other_text, *other_words = [t.expand(len(words), *t.shape[1:]) for t in other]
 
     def predict(values, masked, scored, step):
+        """Codes and masked cells [B, N] -> logits [M, K] of the scored cells, guided if asked."""
         features = model.embed_codes(values)  # [B, N, F]
         cells = model(words, word_mask, features, masked, text=text).cells  # [B, N, H]
         logits = model.code_logits(cells[scored])  # [M, K]
@@ -318,6 +319,7 @@ def write_caption(
     log_probability = torch.zeros(words.shape, device=features.device)
 
     def predict(values, masked, scored, step):
+        """Words and blanks [B * C, L] -> logits [M, V] of the scored slots; special tokens are never written."""
         hidden = model(values.masked_fill(masked, tokenizer.mask), word_mask, seen).words
         logits = model.word_logits(hidden[scored])  # [M, V]
         logits[:, special] = -math.inf

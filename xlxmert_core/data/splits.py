@@ -80,7 +80,7 @@ def _storybook_split(folder: Path, split: str, records, images, report) -> Split
     labels["background"] = np.where(labels["kind"] > 0, UNLABELLED, labels["background"])
     labels["place"] = np.where(labels["kind"] > 0, UNLABELLED, PLACES)
     sizes = (storybook.KINDS, storybook.COLOURS, storybook.SIZES)
-    classes = {name: len(values) + 1 for name, values in zip(labels, sizes, strict=False)}
+    classes = {name: len(values) + 1 for name, values in zip(("kind", "colour", "size"), sizes, strict=True)}
     classes |= {"background": len(storybook.BACKGROUNDS), "part": 14, "place": int(PLACES.max()) + 1}
     return Split(records, images, labels, classes, report, scenes)
 

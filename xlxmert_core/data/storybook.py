@@ -276,7 +276,7 @@ def _nlvr2(split: str, scenes: dict[int, Scene], rng: np.random.Generator) -> li
     """NLVR2's rows: neighbours make pairs; "left_image" and "right_image" are image ids."""
     ids = list(scenes)
     rows = []
-    for number, (a, b) in enumerate(zip(ids[::2], ids[1::2], strict=False)):
+    for number, (a, b) in enumerate(zip(ids[:-1:2], ids[1::2], strict=True)):
         statements: dict[str, bool] = {}
         while len(statements) < STATEMENTS:
             sentence, label = pair_statements(scenes[a], scenes[b], rng)
