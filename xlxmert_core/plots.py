@@ -97,7 +97,7 @@ def bars(groups: dict[str, dict[str, float]], ylabel: str, chance: dict[str, flo
     axis.set_xticks(range(len(categories)), categories)
     axis.set_ylabel(ylabel)
     axis.spines[["top", "right"]].set_visible(False)
-    axis.legend(frameon=False, fontsize=8)
+    axis.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
     figure.tight_layout()
     return figure
 
