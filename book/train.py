@@ -18,7 +18,8 @@ from IPython.core.inputtransformer2 import TransformerManager
 from run_chapters import KERNEL, Run
 from ship_weights import ship
 
-CHAPTERS = ("02_feature_extraction", "03_visual_vocabulary", "05_pretraining", "06_image_generator", "07_painting")
+CHAPTERS = ("02_feature_extraction", "03_visual_vocabulary", "05_pretraining", "06_image_generator", "07_painting",
+            "08_captioning", "09_answering")  # fmt: skip
 
 
 def script(notebook: Path, parameters: dict) -> str:

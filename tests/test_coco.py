@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from xlxmert_core.data import coco, splits
-from xlxmert_core.data.coco import DataError
+from xlxmert_core.data.files import DataError
 
 SPLIT = "val2017"
 CAPTIONS, INSTANCES = f"annotations/captions_{SPLIT}.json", f"annotations/instances_{SPLIT}.json"

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from xlxmert_core.data import coco, lxmert, splits
-from xlxmert_core.data.coco import DataError, Record
+from xlxmert_core.data.coco import Record
+from xlxmert_core.data.files import DataError
 from xlxmert_core.data.lxmert import Example
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from xlxmert_core.data import splits, storybook
-from xlxmert_core.data.coco import DataError
+from xlxmert_core.data.files import DataError
 
 TRAIN, HELD_OUT = 6, 3
 

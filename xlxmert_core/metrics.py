@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from xlxmert_core.data.storybook import BACKGROUNDS, COLOURS, KINDS, SIZES
+from xlxmert_core.data.storybook import BACKGROUNDS, COLOURS, KINDS, SIZES, Scene, facts_hold, scene_facts, stated_facts
 from xlxmert_core.features import extract
 from xlxmert_core.vocabulary import count_labels
 
@@ -139,6 +139,32 @@ def scene_accuracy(seen: Sequence[dict], facts: Sequence[Sequence[Sequence]]) ->
         for fact, true in zip(stated, truth, strict=True):
             outcome.setdefault(str(fact[0]), []).append(true)
     return {name: float(np.mean(values)) for name, values in outcome.items() if values}
+
+
+def caption_accuracy(scenes: Sequence[Scene], texts: Sequence[str]) -> dict[str, float]:
+    """What captions say of scenes: "precision", the share of stated facts that hold; "all_right", the share of captions
+    whose every fact holds; "recall", the share of things (with size and colour) and backgrounds that are stated; and
+    "grammar", the share of captions in Storybook's language: what is not counts as a fact that does not hold.
+    """
+    stated = [stated_facts(text) for text in texts]
+    held = [[fact[0] != "nonsense" and facts_hold(scene, [fact])[0] for fact in facts]
+            for scene, facts in zip(scenes, stated, strict=True)]  # fmt: skip
+    told = [fact in facts for scene, facts in zip(scenes, stated, strict=True) for fact in scene_facts(scene)]
+    return {
+        "precision": float(np.mean([h for those in held for h in those])),
+        "all_right": float(np.mean([bool(those) and all(those) for those in held])),
+        "recall": float(np.mean(told)),
+        "grammar": float(np.mean([all(fact[0] != "nonsense" for fact in facts) for facts in stated])),
+    }
+
+
+def round_trip(texts: Sequence[str], captions: Sequence[str]) -> dict[str, float]:
+    """Texts that were painted against captions of the paintings: shares of the texts' backgrounds and things told
+    again ("facts"), and of texts whose every one is ("all_right"). Relations are left out: a caption tells one of many.
+    """
+    wanted = [[f for f in stated_facts(text) if f[0] in ("background", "thing")] for text in texts]
+    found = [[f in stated_facts(c) for f in facts] for facts, c in zip(wanted, captions, strict=True)]
+    return {"facts": float(np.mean(sum(found, []))), "all_right": float(np.mean([all(f) for f in found]))}
 
 
 def paint_and_read(painter, reader: SceneReader, texts: Sequence[str], facts: Sequence, seeds: Sequence[int] = (0,),

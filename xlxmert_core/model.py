@@ -242,7 +242,7 @@ class PairClassifier(nn.Module):
 
     def __init__(self, model: XLxmert):
         super().__init__()
-        self.model, width = model, model.config.hidden
+        self.model, self.config, width = model, model.config, model.config.hidden
         self.head = answer_head(2 * width, 2 * width, 2, model.config.layer_norm_eps)
         self.head.apply(initialise)
 
@@ -260,6 +260,28 @@ class PairClassifier(nn.Module):
             for features in (left_features, right_features)
         ]
         return self.head(torch.cat(pooled, 1))
+
+
+@torch.no_grad()
+def cross_attention(model: XLxmert, words: Tensor, word_mask: Tensor | None, features: Tensor) -> Tensor:
+    """Where words look: the weights of every cross layer and head, [layers, heads, B, L, N]; each row sums to 1.
+
+    words int64 [B, L], mask bool [B, L], features float [B, N, F].
+    """
+    seen = []
+    keep = [
+        layer.cross.register_forward_hook(
+            lambda attention, given, _: seen.append(attention(*given, return_weights=True)[1])
+            if given[1].shape[1] == features.shape[1] else None
+        )
+        for layer in model.encoder.cross
+    ]  # fmt: skip
+    try:
+        model(words, word_mask, features)
+    finally:
+        for handle in keep:
+            handle.remove()
+    return torch.stack(seen).transpose(1, 2)
 
 
 def _checked(centroids, config):

@@ -3,7 +3,7 @@
 import json
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -16,16 +16,19 @@ from xlxmert_core.artifacts import Artifacts, write_json
 from xlxmert_core.config import GeneratorConfig, ModelConfig
 from xlxmert_core.data.images import open_image, to_square
 from xlxmert_core.features import GridEncoder, extract, to_uint8
+from xlxmert_core.finetuning import length_logits
 from xlxmert_core.generator import Generator, fold_spectral_norm
 from xlxmert_core.model import XLxmert
 from xlxmert_core.polish import DOUBT, cell_log_likelihood
 from xlxmert_core.polish import polish as second_thoughts
 from xlxmert_core.profiles import Profile
+from xlxmert_core.skills import NAMES, Skill
 from xlxmert_core.text import Tokenizer
 from xlxmert_core.vocabulary import VisualVocabulary
 
 SHIPPED = Path(__file__).parent / "weights"
 SHOWN = 5  # unknown words named in one warning
+LENGTHS = 4  # likeliest lengths of a caption that are written out
 PARTS = ("transformer.safetensors", "generator.safetensors", "encoder.safetensors", "tokenizer.json", "config.json")
 
 
@@ -46,12 +49,13 @@ class Pipeline:
     """A trained transformer with its tokenizer, generator and grid encoder.
 
     Args:
-        answers: the answer vocabulary; row i of the answer head stands for ``answers[i]``.
+        answers: the answer vocabulary of pretraining; row i of the answer head stands for ``answers[i]``.
+        skills: fine-tuned models by name ("vqa", "gqa", "nlvr2", "captions"); what they can do, they do.
     """
 
     def __init__(self, model: XLxmert, tokenizer: Tokenizer, generator: Generator, encoder: GridEncoder,
-                 answers: Sequence[str] = ()):  # fmt: skip
-        self.model, self.tokenizer = model.eval(), tokenizer
+                 answers: Sequence[str] = (), skills: Mapping[str, Skill] | None = None):  # fmt: skip
+        self.model, self.tokenizer, self.skills = model.eval(), tokenizer, dict(skills or {})
         self.generator, self.encoder = fold_spectral_norm(generator).eval(), encoder.eval()
         self.answers = list(answers)
         self.vocabulary = VisualVocabulary(model.centroids.cpu().numpy())
@@ -97,10 +101,7 @@ class Pipeline:
         codes = image_or_codes if isinstance(image_or_codes, Tensor) else self.encode(image_or_codes)
         codes = codes.reshape(-1, self.grid**2).long()
         texts = one_each(text, len(codes), "texts")
-        editable = torch.as_tensor(np.asarray(mask), dtype=torch.bool)
-        if editable.shape[-2:] != (self.grid, self.grid):
-            raise ValueError(f"The mask must be bool [{self.grid}, {self.grid}], got {list(editable.shape)}.")
-        editable = editable.reshape(-1, self.grid**2).expand(len(codes), -1)
+        editable = self._cells(mask, "mask").expand(len(codes), -1)
         return self._fill(texts, codes, editable, steps, seed, order, schedule, temperature, guidance, candidates,
                           polish, callback)  # fmt: skip
 
@@ -153,15 +154,8 @@ class Pipeline:
         return self._match(*self._words(one_each(texts, len(codes), "texts")), codes)
 
     def _words(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        limit = self.model.config.max_words
-        for text in texts:
-            unknown = self.tokenizer.unknown(text)
-            if hints := [f"{word!r}" + (f" (near: {', '.join(near)})" if near else "") for word, near in unknown]:
-                more = f" and {len(hints) - SHOWN} more" if len(hints) > SHOWN else ""
-                warnings.warn(f"Words the model never learned: {'; '.join(hints[:SHOWN])}{more}.", stacklevel=5)
-            if (length := self.tokenizer.length(text)) > limit - 2:
-                warnings.warn(f"The text has {length} words; the model reads the first {limit - 2}.", stacklevel=5)
-        return self.tokenizer.encode(texts, limit)
+        warn_of(self.tokenizer, texts, self.model.config.max_words, stacklevel=6)
+        return self.tokenizer.encode(texts, self.model.config.max_words)
 
     @torch.inference_mode()
     def render(self, codes: Tensor) -> np.ndarray:
@@ -185,17 +179,40 @@ class Pipeline:
         return extract(self.encoder, np.stack([to_square(open_image(i), self.image_size) for i in images]))
 
     @torch.inference_mode()
-    def caption(self, images, lengths: Sequence[int] = range(4, 15), **options) -> list[str]:
-        """Write one sentence about each picture (see :func:`xlxmert_core.sampling.write_caption`)."""
-        features = self.model.embed_codes(self.encode(images))
-        return sampling.write_caption(self.model, self.tokenizer, features, lengths, **options)[0]
+    def caption(self, images, region=None, **options) -> list[str]:
+        """Write one sentence about each picture (see :func:`xlxmert_core.sampling.write_caption`).
+
+        Args:
+            region: bool [grid, grid] or [B, grid, grid]; True on the cells to describe, the others are hidden.
+        """
+        skill = self.skills.get("captions")
+        features = torch.from_numpy(self.features(images)) if skill else self.model.embed_codes(self.encode(images))
+        if region is not None:
+            options["hidden"] = ~self._cells(region, "region").expand(len(features), -1)
+        if skill is None:
+            return sampling.write_caption(self.model, self.tokenizer, features, **options)[0]
+        if "lengths" not in options:
+            guess = length_logits(skill.model, skill.tokenizer, features, options.get("hidden"))
+            prior, lengths = guess[:, 1:].log_softmax(1).topk(LENGTHS)  # no sentence has 0 words
+            options |= {"prior": prior, "lengths": lengths + 1}
+        return sampling.write_caption(skill.model, skill.tokenizer, features, **options)[0]
+
+    def _cells(self, mask, what: str) -> Tensor:
+        """bool [grid, grid] or [B, grid, grid] -> bool [1 or B, N]."""
+        cells = torch.as_tensor(np.asarray(mask), dtype=torch.bool)
+        if cells.shape[-2:] != (self.grid, self.grid):
+            raise ValueError(f"The {what} must be bool [{self.grid}, {self.grid}], got {list(cells.shape)}.")
+        return cells.reshape(-1, self.grid**2)
 
     @torch.inference_mode()
-    def answer(self, images, questions: str | Sequence[str]) -> list[str]:
-        """Answer one question about each picture.
+    def answer(self, images, questions: str | Sequence[str], skill: str = "vqa") -> list[str]:
+        """Answer one question about each picture, with a skill ("vqa" or "gqa") or, lacking it, as pretrained.
 
         Raises ValueError when the model was trained without questions, or the counts differ.
         """
+        if skill in self.skills:
+            features = torch.from_numpy(self.features(images))
+            return self._answer(skill, one_each(questions, len(features), "questions"), features)
         if not self.answers:
             raise ValueError("This model has no answer vocabulary: it was pretrained without questions.")
         codes = self.encode(images)
@@ -204,12 +221,32 @@ class Pipeline:
         best = self.model.answer_logits(out.pooled)[:, : len(self.answers)].argmax(1)
         return [self.answers[i] for i in best.tolist()]
 
+    def judge(self, left, right, statements: str | Sequence[str]) -> list[bool]:
+        """Whether each statement is true of a left and a right picture, or of several pairs.
+
+        Raises ValueError without the skill "nlvr2", or when the counts differ.
+        """
+        if "nlvr2" not in self.skills:
+            raise ValueError("This pipeline cannot judge pairs of pictures: it has no skill 'nlvr2' (chapter 09).")
+        both = [torch.from_numpy(self.features(side)) for side in (left, right)]
+        if len(both[0]) != len(both[1]):
+            raise ValueError(f"{len(both[0])} pictures on the left but {len(both[1])} on the right: make pairs.")
+        statements = one_each(statements, len(both[0]), "statements")
+        return [answer == "True" for answer in self._answer("nlvr2", statements, torch.stack(both, 1))]
+
+    def _answer(self, skill: str, questions: Sequence[str], features: Tensor) -> list[str]:
+        able = self.skills[skill]
+        warn_of(able.tokenizer, questions, self.model.config.max_words, stacklevel=5)
+        return able.answer(questions, features)
+
     def save(self, folder: str | os.PathLike, half: bool = False) -> None:
         """Write all parts to a folder (safetensors and JSON); ``half`` stores the weights as float16."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         for name, module in self._modules().items():
             checkpoints.save(module, folder / f"{name}.safetensors", half=half)
+        for name, skill in self.skills.items():
+            skill.save(folder / name, half)
         self.tokenizer.save(folder / "tokenizer.json")
         config = {"model": asdict(self.model.config), "generator": asdict(self.generator.config)}
         eye = ("feature_dim", "labels", "colour_dim")
@@ -218,6 +255,18 @@ class Pipeline:
 
     def _modules(self):
         return {"transformer": self.model, "generator": self.generator, "encoder": self.encoder}
+
+
+def warn_of(tokenizer: Tokenizer, texts: Sequence[str], limit: int, stacklevel: int) -> None:
+    """Warn of words that the tokenizer does not know and of texts that are cut to ``limit`` tokens."""
+    for text in texts:
+        unknown = tokenizer.unknown(text)
+        if hints := [f"{word!r}" + (f" (near: {', '.join(near)})" if near else "") for word, near in unknown]:
+            more = f" and {len(hints) - SHOWN} more" if len(hints) > SHOWN else ""
+            warnings.warn(f"Words the model never learned: {'; '.join(hints[:SHOWN])}{more}.", stacklevel=stacklevel)
+        if (length := tokenizer.length(text)) > limit - 2:
+            message = f"The text has {length} words; the model reads the first {limit - 2}."
+            warnings.warn(message, stacklevel=stacklevel)
 
 
 def one_each(given: str | Sequence[str], pictures: int, what: str) -> list[str]:
@@ -247,7 +296,8 @@ def load(name_or_path: str | os.PathLike = "storybook") -> Pipeline:
     encoder = GridEncoder(**config["encoder"], imagenet=False)
     for name, module in {"transformer": model, "generator": generator, "encoder": encoder}.items():
         checkpoints.load(module, folder / f"{name}.safetensors")
-    return Pipeline(model, Tokenizer.load(folder / "tokenizer.json"), generator, encoder, config["answers"])
+    skills = {name: Skill.load(folder / name) for name in NAMES if (folder / name).is_dir()}
+    return Pipeline(model, Tokenizer.load(folder / "tokenizer.json"), generator, encoder, config["answers"], skills)
 
 
 def assemble(files: Artifacts, run: Profile) -> Pipeline:

@@ -25,6 +25,11 @@ class Profile:
     seeds: int = 1  # how often each text is painted
     sampler_texts: int = 0  # texts for the table of all samplers; 0 shows the recorded one
     ablation_steps: int = 0  # steps for each row of the ablation table; 0 shows the recorded one
+    writing_steps: int = 20  # fine-tuning on captions
+    answering_steps: int = 20  # on VQA, and as many on GQA
+    judging_steps: int = 10  # on NLVR2
+    blind_steps: int = 0  # the same three without pictures; 0 shows the recorded scores
+    captioned: int = 32  # pictures captioned
     model: ModelConfig = storybook()
     generator: GeneratorConfig = storybook_generator()
 
@@ -63,6 +68,11 @@ PROFILES = {
         seeds=3,
         sampler_texts=16,
         ablation_steps=300,
+        writing_steps=2000,
+        answering_steps=1500,
+        judging_steps=1200,
+        blind_steps=300,
+        captioned=500,
     ),
 }
 

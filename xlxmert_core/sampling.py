@@ -288,40 +288,47 @@ def write_caption(
     model,
     tokenizer,
     features: Tensor,
-    lengths: Sequence[int] = range(4, 15),
-    order: Order = easy_first,
+    lengths: Sequence[int] | Tensor = range(5, 29),
+    order: Order = left_to_right,
     steps: int | None = None,
     schedule: Schedule = linear,
     temperature: float = 0.0,
     generator: torch.Generator | None = None,
+    hidden: Tensor | None = None,
+    prior: Tensor | None = None,
     callback: Callable[[dict], None] | None = None,
 ) -> tuple[list[str], Tensor]:
     """Write one sentence about each picture: features [B, N, F] -> (texts, scores [B]).
 
-    For each picture a candidate of every length ([CLS], that many [MASK], [SEP]) is filled in, all in
-    one batch, and the one with the highest mean log-probability a word wins; that mean is the score.
+    For each picture a candidate of every length ([CLS], that many [MASK], [SEP]) is filled in, all in one batch,
+    and the one with the best score wins: the mean log-probability of its words or, with a prior, the sum of them
+    and of the length's own log-probability (a mean favours whoever says the same thing twice).
 
     Args:
         model: an XLxmert in eval mode.
-        lengths: numbers of words (or word pieces) to try.
-        order: ``easy_first``, ``left_to_right`` or ``mask_predict``.
+        lengths: numbers of words (or word pieces) to try: the same for all pictures, or int64 [B, C].
+        order: ``left_to_right``, ``easy_first`` or ``mask_predict``.
         steps: forward passes; None writes one word a step.
+        hidden: bool [B, N], cells that must not be seen: what is described is the rest.
+        prior: float [B, C], log-probabilities of the lengths.
     """
-    lengths = list(lengths)
-    if not lengths or min(lengths) < 1 or max(lengths) + 2 > model.config.positions:
+    lengths = torch.as_tensor(lengths if isinstance(lengths, Tensor) else list(lengths), device=features.device)
+    if not lengths.numel() or lengths.min() < 1 or lengths.max() + 2 > model.config.positions:
         limit = model.config.positions - 2
-        raise ValueError(f"write_caption() got lengths {lengths}: give some from 1 to {limit}.")
-    words = blank_sentences(tokenizer, lengths).to(features.device)  # [C, L]
-    words = words.repeat(len(features), 1)  # [B * C, L]
+        raise ValueError(f"write_caption() got lengths {lengths.tolist()}: give some from 1 to {limit}.")
+    lengths = lengths.expand(len(features), -1)  # [B, C]
+    count = lengths.shape[1]
+    words = blank_sentences(tokenizer, lengths.flatten())  # [B * C, L]
     word_mask, blanks = words != tokenizer.pad, words == tokenizer.mask
-    seen = features.repeat_interleave(len(lengths), 0)  # [B * C, N, F]
+    seen = features.repeat_interleave(count, 0)  # [B * C, N, F]
+    unseen = None if hidden is None else hidden.repeat_interleave(count, 0)
     special = [tokenizer.pad, tokenizer.cls, tokenizer.sep, tokenizer.mask, tokenizer.unk]
     log_probability = torch.zeros(words.shape, device=features.device)
 
     def predict(values, masked, scored, step):
         """Words and blanks [B * C, L] -> logits [M, V] of the scored slots; special tokens are never written."""
-        hidden = model(values.masked_fill(masked, tokenizer.mask), word_mask, seen).words
-        logits = model.word_logits(hidden[scored])  # [M, V]
+        read = model(values.masked_fill(masked, tokenizer.mask), word_mask, seen, unseen).words
+        logits = model.word_logits(read[scored])  # [M, V]
         logits[:, special] = -math.inf
         return logits
 
@@ -330,19 +337,18 @@ def write_caption(
         if callback is not None:
             callback(state)
 
-    options = (steps or max(lengths), order, schedule, temperature, generator, remember)
-    words = fill(predict, words, blanks, *options)
-    scores = (log_probability.sum(1) / blanks.sum(1)).unflatten(0, (-1, len(lengths)))  # [B, C]
-    best_score, best = scores.max(1)  # [B]
-    candidates = words.unflatten(0, scores.shape)[torch.arange(len(best)), best]  # [B, L]
-    return [tokenizer.decode(row) for row in candidates.tolist()], best_score
+    options = (steps or int(lengths.max()), order, schedule, temperature, generator, remember)
+    words = fill(predict, words, blanks, *options).unflatten(0, (-1, count))  # [B, C, L]
+    scores = log_probability.sum(1).view_as(lengths)  # [B, C]
+    score, best = (scores / lengths if prior is None else scores + prior).max(1)  # [B]
+    return [tokenizer.decode(row) for row in words[torch.arange(len(best)), best].tolist()], score
 
 
-def blank_sentences(tokenizer, lengths: Sequence[int]) -> Tensor:
-    """One row a length, [CLS] [MASK] ... [SEP], padded to the longest: int64 [C, max(lengths) + 2]."""
-    words = torch.full((len(lengths), max(lengths) + 2), tokenizer.pad)
+def blank_sentences(tokenizer, lengths: Tensor) -> Tensor:
+    """One row a length, [CLS] [MASK] ... [SEP], padded to the longest: lengths int64 [R] -> [R, max + 2]."""
+    place = torch.arange(int(lengths.max()) + 2, device=lengths.device)
+    words = torch.full((len(lengths), len(place)), tokenizer.mask, device=lengths.device)
     words[:, 0] = tokenizer.cls
-    for row, length in zip(words, lengths, strict=True):
-        row[1 : length + 1] = tokenizer.mask
-        row[length + 1] = tokenizer.sep
+    words[place > lengths[:, None]] = tokenizer.pad
+    words[torch.arange(len(lengths)), lengths + 1] = tokenizer.sep
     return words

@@ -35,13 +35,15 @@ class Tokenizer:
     @classmethod
     def from_corpus(cls, sentences: Iterable[str]) -> "Tokenizer":
         """One token a word: lower case, punctuation apart, most frequent first, then by alphabet."""
-        backend = Backend(models.WordLevel({t: i for i, t in enumerate(SPECIAL)}, unk_token="[UNK]"))
-        _split_words(backend)
-        counts = Counter(word for sentence in sentences for word in _words(backend, sentence))
-        ranked = sorted(counts, key=lambda word: (-counts[word], word))
-        vocabulary = {token: i for i, token in enumerate((*SPECIAL, *ranked))}
-        backend.model = models.WordLevel(vocabulary, unk_token="[UNK]")
-        return cls(_with_special(backend))
+        return cls(_word_level([*SPECIAL, *_ranked(_word_level(SPECIAL), sentences)]))
+
+    def extended(self, sentences: Iterable[str]) -> "Tokenizer":
+        """This tokenizer with the sentences' unknown words behind its own; word pieces already spell every word."""
+        if not isinstance(self.backend.model, models.WordLevel):
+            return self
+        known = self.backend.get_vocab()
+        fresh = [word for word in _ranked(self.backend, sentences) if word not in known]
+        return Tokenizer(_word_level([*sorted(known, key=known.get), *fresh]))
 
     @classmethod
     def from_word_pieces(cls, vocabulary: str | os.PathLike) -> "Tokenizer":
@@ -103,6 +105,17 @@ class Tokenizer:
             if self.unk in self.backend.encode(word, add_special_tokens=False).ids and word not in dict(lost):
                 lost.append((word, difflib.get_close_matches(word, known, n=3)))
         return lost
+
+
+def _word_level(tokens: Sequence[str]) -> Backend:
+    backend = Backend(models.WordLevel({token: i for i, token in enumerate(tokens)}, unk_token="[UNK]"))
+    _split_words(backend)
+    return _with_special(backend)
+
+
+def _ranked(backend: Backend, sentences: Iterable[str]) -> list[str]:
+    counts = Counter(word for sentence in sentences for word in _words(backend, sentence))
+    return sorted(counts, key=lambda word: (-counts[word], word))
 
 
 def _split_words(backend: Backend) -> None:

@@ -4,7 +4,6 @@ Annotations are ``annotations/captions_{split}.json`` (and ``instances_{split}.j
 lie in ``{split}/`` (COCO) or ``images/{split}/`` (Storybook).
 """
 
-import json
 import os
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -13,11 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
+from xlxmert_core.data.files import DataError, read_json
 from xlxmert_core.data.images import ImageError, open_image, to_square
-
-
-class DataError(ValueError):
-    """A data set that cannot be read; the message says what, where and what to do."""
 
 
 @dataclass
@@ -47,20 +43,6 @@ class Record:
     path: Path
     captions: list[str] = field(default_factory=list)
     facts: list[list] = field(default_factory=list)
-
-
-def read_json(path: str | os.PathLike) -> dict | list:
-    """A JSON file; raises :class:`DataError` naming line and column, or the missing file."""
-    try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise DataError(f"The file {path} is missing: put the official annotations there.") from error
-    except json.JSONDecodeError as error:
-        raise DataError(
-            f"{path} is not JSON at line {error.lineno}, column {error.colno} ({error.msg}): download it again."
-        ) from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 text at byte {error.start}: download it again.") from error
 
 
 def picture_folder(folder: str | os.PathLike, split: str) -> Path:

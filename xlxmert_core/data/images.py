@@ -1,6 +1,7 @@
 """Opening pictures of all kinds, and saying in one sentence what is wrong with the others."""
 
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -61,3 +62,19 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         white = Image.new("RGBA", layer.size, "white")
         return Image.alpha_composite(white, layer).convert("RGB")
     return image.convert("RGB")
+
+
+def find_pictures(folder: str | os.PathLike) -> dict[str | int, Path]:
+    """{key: file} of a folder's pictures, also in its sub-folders: the file's name without ending, and its last number.
+
+    COCO_val2014_000000000042.jpg is found as "COCO_val2014_000000000042" and as 42; of several files with one
+    number the first by name counts. Raises :class:`ImageError` when the folder is not there.
+    """
+    if not Path(folder).is_dir():
+        raise ImageError(f"There is no folder {folder}: put the pictures there, or check the path.")
+    found: dict[str | int, Path] = {}
+    for path in sorted(p for p in Path(folder).rglob("*") if p.suffix.lower() in (".jpg", ".jpeg", ".png")):
+        found.setdefault(path.stem, path)
+        if number := re.search(r"\d+$", path.stem):
+            found.setdefault(int(number[0]), path)
+    return found

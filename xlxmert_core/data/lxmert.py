@@ -9,7 +9,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from xlxmert_core.data.coco import DataError, Record, read_json
+from xlxmert_core.data.coco import Record
+from xlxmert_core.data.files import DataError, read_json
 
 CAPTIONS = "mscoco"
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from xlxmert_core.data import storybook
-from xlxmert_core.data.coco import DataError, Record, Report, iterate_images, read_boxes, read_captions, read_json
+from xlxmert_core.data.coco import Record, Report, iterate_images, read_boxes, read_captions
+from xlxmert_core.data.files import DataError, read_json
 
 NAMES = {"storybook": ("train", "val", "test", "composition"), "coco": ("train2017", "val2017")}
 UNLABELLED = -100

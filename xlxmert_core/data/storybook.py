@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from xlxmert_core.artifacts import fingerprint, write_json
+from xlxmert_core.data.storybook_gqa import Compound, compounds
 from xlxmert_core.data.storybook_questions import (
     KINDS_OF_QUESTION,
     Question,
@@ -45,19 +46,28 @@ from xlxmert_core.data.storybook_scenes import (
     sample_scene,
     stands,
 )
-from xlxmert_core.data.storybook_text import EXCHANGEABLE, Caption, captions, pair_statements, related_pairs
+from xlxmert_core.data.storybook_text import (
+    EXCHANGEABLE,
+    Caption,
+    captions,
+    pair_statements,
+    related_pairs,
+    scene_facts,
+    stated_facts,
+    statement_holds,
+)
 
 __all__ = [
     "BACKGROUNDS", "CELL", "COLOURS", "Caption", "EXCHANGEABLE", "GRID", "HELD_OUT", "KINDS", "KINDS_OF_QUESTION",
     "PIXELS", "Question", "RELATIONS", "SIZES", "Scene", "Thing", "captions", "cell_labels",
     "centre_cell", "facts_hold", "find", "language_only_accuracy", "most_frequent_answer_accuracy",
     "overlap", "pair_statements", "places", "questions", "related_pairs", "render", "sample_scene",
-    "sample_splits", "stands", "write",
+    "sample_splits", "scene_facts", "stands", "stated_facts", "write",
 ]  # fmt: skip
 
 SPLITS = ("train", "val", "test", "composition")
 IDS = 1_000_000  # image ids of split s begin at s * IDS + 1
-QUESTIONS, STATEMENTS = 6, 2  # questions a picture; statements a pair of pictures
+QUESTIONS, STATEMENTS = 6, 3  # questions a picture; statements a pair of pictures, each told both ways round
 GQA_RELATION = {"left of": "to the left of", "right of": "to the right of"}
 SOURCES = (
     "drawing",
@@ -66,6 +76,7 @@ SOURCES = (
     "storybook_scenes",
     "storybook_text",
     "storybook_questions",
+    "storybook_gqa",
 )
 
 
@@ -155,11 +166,13 @@ def _write_splits(folder: Path, splits: dict[str, dict[int, Scene]], seed: int, 
         rng = np.random.default_rng([seed, index, 1])
         said = {i: captions(scene, rng) for i, scene in scenes.items()}
         asked = {i: questions(scene, rng, QUESTIONS) for i, scene in scenes.items()}
+        rng_gqa = np.random.default_rng([seed, index, 2])  # its own stream, so that the others stay as they were
+        composed = {i: compounds(scene, rng_gqa, QUESTIONS) for i, scene in scenes.items()}
         files = {
             f"scenes/{split}.json": {str(i): scene.to_json() for i, scene in scenes.items()},
             f"annotations/captions_{split}.json": _coco(said),
             **_vqa(split, asked),
-            f"gqa/{split}_balanced_questions.json": _gqa_questions(asked),
+            f"gqa/{split}_balanced_questions.json": _gqa_questions(composed),
             f"gqa/{split}_sceneGraphs.json": {str(i): _gqa_graph(s) for i, s in scenes.items()},
             f"lxmert/{split}.json": _lxmert(said, asked),
         }
@@ -223,31 +236,26 @@ def _vqa(split: str, asked: dict[int, list[Question]]) -> dict[str, dict]:
     }
 
 
-STRUCTURE = {"exist": ("verify", "obj"), "verify": ("verify", "rel"), "relation": ("query", "rel"),
-             "background": ("query", "global"), "count": ("query", "obj")}  # fmt: skip
-
-
-def _gqa_questions(asked: dict[int, list[Question]]) -> dict:
-    """GQA's layout: question id -> question, answer, types and program."""
+def _gqa_questions(asked: dict[int, list[Compound]]) -> dict:
+    """GQA's layout: question id -> question, answer, types, program and the ids of what its answer entails."""
     result = {}
-    for n, i, q in _each(asked):
-        structural, semantic = STRUCTURE.get(q.kind_of_question, ("query", "attr"))
-        result[str(n)] = {
-            "imageId": str(i),
-            "question": q.text,
-            "answer": q.answer,
-            "fullAnswer": q.answer,
-            "isBalanced": True,
-            "types": {
-                "structural": structural,
-                "semantic": semantic,
-                "detailed": q.kind_of_question,
-            },
-            "semantic": [
-                {"operation": operation, "argument": argument, "dependencies": list(inputs)}
-                for operation, argument, inputs in q.program
-            ],
-        }
+    for i, those in asked.items():
+        ids = {q.text: str(i * 100 + n) for n, q in enumerate(those)}
+        for q in those:
+            structural, semantic, detailed = q.types
+            result[ids[q.text]] = {
+                "imageId": str(i),
+                "question": q.text,
+                "answer": q.answer,
+                "fullAnswer": q.answer,
+                "isBalanced": True,
+                "types": {"structural": structural, "semantic": semantic, "detailed": detailed},
+                "entailed": [ids[implied.text] for implied in q.entailed if implied.text in ids],
+                "semantic": [
+                    {"operation": operation, "argument": argument, "dependencies": list(inputs)}
+                    for operation, argument, inputs in q.program
+                ],
+            }
     return result
 
 
@@ -273,22 +281,25 @@ def _gqa_graph(scene: Scene) -> dict:
 
 
 def _nlvr2(split: str, scenes: dict[int, Scene], rng: np.random.Generator) -> list[dict]:
-    """NLVR2's rows: neighbours make pairs; "left_image" and "right_image" are image ids."""
+    """NLVR2's rows: neighbours make pairs; "left_image" and "right_image" are image ids.
+
+    Every sentence comes with the pair and with the pair exchanged, as NLVR2 uses a sentence for several pairs:
+    only who is right about all of them counts as consistent.
+    """
     ids = list(scenes)
     rows = []
     for number, (a, b) in enumerate(zip(ids[:-1:2], ids[1::2], strict=True)):
-        statements: dict[str, bool] = {}
+        statements: set[str] = set()
         while len(statements) < STATEMENTS:
-            sentence, label = pair_statements(scenes[a], scenes[b], rng)
-            statements.setdefault(sentence, label)
-        for statement, (sentence, label) in enumerate(statements.items()):
-            row = {
-                "identifier": f"{split}-{number}-0-{statement}",
-                "sentence": sentence,
-                "label": str(label),
-            }
-            row |= {"left_url": file_name(a), "right_url": file_name(b)}
-            rows.append(row | {"left_image": a, "right_image": b})
+            sentence, _ = pair_statements(scenes[a], scenes[b], rng)
+            if sentence in statements:
+                continue
+            for turn, (left, right) in enumerate(((a, b), (b, a))):
+                truth = statement_holds(sentence, scenes[left], scenes[right])
+                row = {"identifier": f"{split}-{number}-{turn}-{len(statements)}", "sentence": sentence}
+                row |= {"label": str(truth), "left_url": file_name(left), "right_url": file_name(right)}
+                rows.append(row | {"left_image": left, "right_image": right})
+            statements.add(sentence)
     return rows
 
 

@@ -93,13 +93,13 @@ def _exist(scene: Scene, rng: np.random.Generator) -> Question:
     """Half yes; a "no" changes one thing about something that is there."""
     thing, answer, sized = pick(rng, scene.things), "yes", bool(rng.random() < 0.5)
     if rng.random() < 0.5:
-        thing, answer = _near_miss(thing, sized, scene, rng), "no"
+        thing, answer = near_miss(thing, sized, scene, rng), "no"
     text = pick(rng, ("is there {}", "do we see {}")).format(describe(thing, sized))
     program = _select(thing, True) + ((("filter size", thing.size, (1,)),) if sized else ())
     return Question(text, answer, "exist", (*program, ("exist", "", (len(program) - 1,))))
 
 
-def _near_miss(thing: Thing, sized: bool, scene: Scene, rng: np.random.Generator) -> Thing:
+def near_miss(thing: Thing, sized: bool, scene: Scene, rng: np.random.Generator) -> Thing:
     """The thing with another colour, kind or, where the text says it, size; not in the scene."""
     change = pick(rng, ("colour", "kind", "size") if sized else ("colour", "kind"))
     if change == "size":

@@ -4,11 +4,13 @@ Few words, no capitals, no punctuation: the smallest language that still has col
 numbers, places and relations. A sentence never says what the scene graph does not hold.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
+from xlxmert_core.data.gqa import with_article
 from xlxmert_core.data.storybook_scenes import (
     BACKGROUNDS,
     COLOURS,
@@ -46,11 +48,6 @@ def pick(rng: np.random.Generator, options):
     return options[int(rng.integers(len(options)))]
 
 
-def with_article(words: str) -> str:
-    """The words after their article: "an orange star"."""
-    return f"an {words}" if words[0] in "aeiou" else f"a {words}"
-
-
 def describe(thing: Thing, sized: bool = True) -> str:
     """The thing in words: "a small red house", or without its size "a red house"."""
     return with_article(f"{thing.size} {thing.colour} {thing.kind}" if sized else name(thing))
@@ -77,6 +74,11 @@ def relation_fact(a: Thing, relation: str, b: Thing) -> tuple:
     return ("relation", (a.colour, a.kind), relation, (b.colour, b.kind))
 
 
+def scene_facts(scene: Scene) -> list[tuple]:
+    """The background and every thing with its size: what a full caption tells."""
+    return [("background", scene.background), *(thing_fact(t) for t in scene.things)]
+
+
 def captions(scene: Scene, rng: np.random.Generator, count: int = 5) -> list[Caption]:
     """``count`` captions; the first tells all (things, place, one relation), the others parts.
 
@@ -93,7 +95,7 @@ def captions(scene: Scene, rng: np.random.Generator, count: int = 5) -> list[Cap
 
 
 def _full_caption(scene: Scene, rng: np.random.Generator) -> Caption:
-    facts = [("background", scene.background), *(thing_fact(t) for t in scene.things)]
+    facts = scene_facts(scene)
     if pairs := related_pairs(scene):
         a, relation, b = pick(rng, pairs)
         rest = [t for t in scene.things if t is not a and t is not b]
@@ -125,6 +127,33 @@ def _partial_caption(scene: Scene, rng: np.random.Generator) -> Caption:
     return Caption(frame.format(text) + place, (*facts, thing_fact(thing, sized)))
 
 
+_THING = rf"an? (?:({'|'.join(SIZES)}) )?({'|'.join(COLOURS)}) ({'|'.join(KINDS)})\b"
+_JOINT = rf" ({'|'.join(RELATIONS)}|and) "
+_PLACE = "|".join(PLACE.values())
+_SENTENCE = re.compile(
+    rf"(?:({_PLACE}) )?(?:there is |we see |a picture of )?(?:{_THING}(?:{_JOINT}{_THING})*)(?: ({_PLACE}))?"
+)
+
+
+def stated_facts(text: str) -> tuple[tuple, ...]:
+    """The facts that a caption states, whoever wrote it: the inverse of :func:`captions`.
+
+    Words that say nothing in Storybook's grammar, and a thing told twice, give a last fact ("nonsense", text),
+    which holds in no scene.
+    """
+    things = [match.groups() for match in re.finditer(_THING, text)]
+    joints = re.findall(_JOINT, re.sub(_THING, "@", text))
+    facts: list[tuple] = [("background", name) for name, words in PLACE.items() if words in text]
+    facts += [("thing", *thing) for thing in things]
+    whole = _SENTENCE.fullmatch(text) is not None
+    if whole:
+        pairs = zip(things[:-1], joints, things[1:], strict=True)
+        facts += [("relation", a[1:], joint, b[1:]) for a, joint, b in pairs if joint != "and"]
+    if not whole or len({kind for _, _, kind in things}) < len(things):
+        facts.append(("nonsense", text))
+    return tuple(facts)
+
+
 # Statements about two pictures (NLVR2's task). A template gives (statements that hold, statements
 # that do not). It is used only where both lists have something, and a coin chooses the list: so the
 # sentence alone says nothing about the answer.
@@ -137,6 +166,18 @@ def pair_statements(left: Scene, right: Scene, rng: np.random.Generator) -> tupl
     true, false = next((t, f) for t, f in usable if t and f)  # the count template always is
     truth = bool(rng.random() < 0.5)
     return pick(rng, true if truth else false), truth
+
+
+def statement_holds(sentence: str, left: Scene, right: Scene) -> bool:
+    """Whether a statement that :func:`pair_statements` made of two pictures, in either order, is true of them.
+
+    Raises ValueError for a sentence that no template gives for these pictures.
+    """
+    for template in TEMPLATES:
+        true, false = template(left, right)
+        if sentence in true or sentence in false:
+            return sentence in true
+    raise ValueError(f"{sentence!r} is no statement about these two pictures: it names what neither shows.")
 
 
 def _shows(left: Scene, right: Scene) -> tuple[list[str], list[str]]:
