@@ -17,6 +17,8 @@ MADE_BY = {
     "codes": "03_visual_vocabulary",
     "transformer": "05_pretraining",
     "generator": "06_image_generator",
+    "captions": "08_captioning",
+    "skills": "09_answering",
 }
 
 

@@ -147,3 +147,24 @@ def code_map(codes: np.ndarray, image: np.ndarray, size: float = 3.2) -> Figure:
         axis.axis("off")
     figure.tight_layout(pad=0.3)
     return figure
+
+
+def attention(image: np.ndarray, weights: np.ndarray, titles: Sequence[str], columns: int = 8,
+              size: float = 1.6) -> Figure:  # fmt: skip
+    """Weights [M, N] over the cells of one picture uint8 [S, S, 3]: bright where looked at, M panels with titles.
+
+    Each panel is scaled by its own largest weight, which stands after the title.
+    """
+    columns = min(columns, len(weights))
+    rows = -(-len(weights) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(size * columns, (size + 0.3) * rows), squeeze=False)
+    side = int(round(weights.shape[1] ** 0.5))
+    grey = image.mean(-1, keepdims=True).repeat(3, -1)
+    for axis in axes.flat:
+        axis.axis("off")
+    for axis, row, title in zip(axes.flat[: len(weights)], weights, titles, strict=True):
+        light = np.kron((row / row.max()).reshape(side, side), np.ones((image.shape[0] // side,) * 2))[..., None]
+        axis.imshow((light * image + (1 - light) * (60 + grey / 4)).astype(np.uint8))
+        axis.set_title(f"{title} {row.max():.0%}", fontsize=8, color=INK)
+    figure.tight_layout(pad=0.4)
+    return figure
