@@ -16,7 +16,7 @@ STAMP := $(VENV)/.installed-$(shell cat $(PINS) | cksum | cut -d' ' -f1)
 help:
 	@echo "make book     install, run every chapter, build the pages (PROFILE=ci, DATASET=storybook)"
 	@echo "make test     install, then everything that must hold (ARGS=\"-m 'not slow'\" for the quick part)"
-	@echo "make train    make the shipped weights from nothing, about two hours on two cores (ARGS=--ship installs them)"
+	@echo "make train    make the shipped weights from nothing, about three hours on two cores (ARGS=--ship installs them)"
 	@echo "make format   mend what ruff and nbstripout can mend"
 	@echo "make lock     refresh the versions in requirements.txt"
 	@echo "make clean    remove the built pages and artifacts; .venv stays"

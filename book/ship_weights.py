@@ -14,6 +14,7 @@ from xlxmert_core.artifacts import Artifacts, write_json
 from xlxmert_core.data.coco import read_captions
 from xlxmert_core.pipeline import SHIPPED
 from xlxmert_core.profiles import profile
+from xlxmert_core.skills import NAMES, Skill
 
 LIMIT = 30 * 2**20  # bytes of all shipped files together
 EVERY = 50  # steps averaged into one number of the shipped history
@@ -29,11 +30,18 @@ GOALS = (
     ("the same, colour-shape pairs never seen in training", "07_painting", "composition_all_right", 0.60),
     ("repainted object has its new colour", "07_painting", "repaint_right", 0.90),
     ("the rest of the picture stays as it was", "07_painting", "repaint_rest_same", 0.90),
+    ("captions: stated facts that are true", "08_captioning", "caption_precision", 0.95),
+    ("captions: every fact true", "08_captioning", "caption_all_right", 0.85),
+    ("paint a text, caption the painting: facts told again", "08_captioning", "round_trip_facts", 0.75),
+    ("VQA accuracy", "09_answering", "vqa", 0.96),
+    ("GQA-style accuracy", "09_answering", "gqa", 0.95),
+    ("NLVR2-style accuracy", "09_answering", "nlvr2", 0.85),
 )
 
 CARD = """# Storybook weights
 
-What `xlxmert_core.load("storybook")` opens. One transformer, one generator, one grid encoder, one word list;
+What `xlxmert_core.load("storybook")` opens. One transformer, one generator, one grid encoder, one word list, and the
+transformer fine-tuned four times (folders `captions`, `vqa`, `gqa`, `nlvr2`, each with its own word list);
 safetensors in half precision, {size:.1f} MB in all. Everything was made from nothing but the ImageNet start of the
 encoder by `make train` (`book/train.py`), on two CPU cores.
 
@@ -44,7 +52,7 @@ pairs, such as *blue tree*, are in none of them. No photograph, nothing from the
 
 ## Recipe
 
-The chapters 02, 03, 05, 06 and 07 in the profile `train`; `recipe.json` holds every budget, the versions and all
+The chapters 02, 03 and 05 to 09 in the profile `train`; `recipe.json` holds every budget, the versions and all
 metrics, `history.json` the losses (means of {every} steps), `samplers.json` and `ablations.json` the tables of
 chapters 07 and 05.
 
@@ -52,11 +60,13 @@ chapters 07 and 05.
 
 On texts of the test split (another stream of the seed than training), read by an independent recogniser that is
 right on {reader:.2%} of the facts of real scenes; mean over {seeds} sampling seeds of {painted:,} texts ({pairs:,} with
-unseen pairs; {repainted:,} repainted scenes, one seed); the default sampler.
+unseen pairs; {repainted:,} repainted scenes, one seed); the default sampler. {captioned:,} pictures are captioned; the
+questions are all of the test split.
 
 | | goal | measured |
 |:--|--:|--:|
 {table}
+| blind model above the most frequent answer: VQA, GQA, NLVR2 | <= 5 points | {blind} |
 | Fréchet distance, painting over reconstruction (both against other real scenes) | <= 2 | {frechet:.2f} |
 
 Half precision: {same:.4%} of the codes of {checked} greedy paintings are those of the full weights.
@@ -64,8 +74,8 @@ Half precision: {same:.4%} of the codes of {checked} greedy paintings are those 
 ## Limits
 
 It knows {words} words, twelve kinds of thing, eight colours, two sizes, five places and four relations; other words
-are holes in the sentence, and it says so. One thing of a kind in a scene, at most four things. It answers and
-captions as far as pretraining takes it; chapter 09 will fine-tune it.
+are holes in the sentence, and it says so. One thing of a kind in a scene, at most four things. Questions and
+statements follow the templates of `storybook_questions`, `storybook_gqa` and `storybook_text`; others get some answer.
 """
 
 
@@ -79,6 +89,7 @@ def ship(run: Run, measured: dict[str, dict]) -> Path:
     temporary = SHIPPED / f"{run.dataset}.tmp"
     shutil.rmtree(temporary, ignore_errors=True)
     full = xlxmert_core.load(files.path("pipeline"))
+    full.skills = {name: Skill.load(files.path("skills") / name) for name in NAMES}
     full.save(temporary, half=True)
     for name in ("samplers.json", "ablations.json"):
         shutil.copy(files.path(name), temporary)
@@ -87,7 +98,7 @@ def ship(run: Run, measured: dict[str, dict]) -> Path:
     recipe = {"seed": run.seed, "profile": asdict(budgets), "versions": versions, "metrics": measured}
     write_json(temporary / "recipe.json", recipe)
     same, checked = equal_codes(full, xlxmert_core.load(temporary), files.path("data"))
-    size = sum(p.stat().st_size for p in temporary.iterdir())
+    size = sum(p.stat().st_size for p in temporary.rglob("*") if p.is_file())
     if size > LIMIT:
         shutil.rmtree(temporary)
         raise ValueError(f"The weights take {size / 2**20:.0f} MB, more than {LIMIT / 2**20:.0f}: make them smaller.")
@@ -106,6 +117,9 @@ def card(run, budgets, measured, painter, size, same, checked) -> str:
         size=size / 2**20, seed=run.seed, train=budgets.train, every=EVERY, reader=painting["reader_test_facts"],
         seeds=budgets.seeds, painted=budgets.painted, pairs=budgets.composition_texts,
         repainted=budgets.repainted, table="\n".join(rows), words=painter.tokenizer.size,
+        captioned=budgets.captioned, blind=", ".join(
+            f"{100 * measured['09_answering'][f'{task}_blind_above_commonest']:+.1f}" for task in ("vqa", "gqa", "nlvr2")
+        ),
         frechet=painting["frechet_painting"] / painting["frechet_reconstruction"], same=same, checked=checked,
     )  # fmt: skip
 
@@ -113,7 +127,7 @@ def card(run, budgets, measured, painter, size, same, checked) -> str:
 def histories(files: Artifacts) -> dict:
     """{stage: {loss: means}} of all fits, from their last checkpoints."""
     result = {}
-    for stage in ("encoder", "painting", "transformer", "generator"):
+    for stage in ("encoder", "painting", "transformer", "generator", *NAMES):
         rows = torch.load(files.path(f"{stage}.checkpoint.pt"), weights_only=True)["history"]
         names = sorted({name for row in rows for name in row} - {"step"})
         parts = [rows[i : i + EVERY] for i in range(0, len(rows), EVERY)]

@@ -1,4 +1,4 @@
-"""Chapters 02 to 07 run on real photographs too, where a folder in COCO's layout is at hand."""
+"""The chapters run on real photographs too, where a folder in COCO's layout is at hand."""
 
 import shutil
 

@@ -284,25 +284,16 @@ def _canvas(model, batch, device, codes, editable):
 
 
 @torch.no_grad()
-def write_caption(
-    model,
-    tokenizer,
-    features: Tensor,
-    lengths: Sequence[int] | Tensor = range(5, 29),
-    order: Order = left_to_right,
-    steps: int | None = None,
-    schedule: Schedule = linear,
-    temperature: float = 0.0,
-    generator: torch.Generator | None = None,
-    hidden: Tensor | None = None,
-    prior: Tensor | None = None,
-    callback: Callable[[dict], None] | None = None,
-) -> tuple[list[str], Tensor]:
+def write_caption(model, tokenizer, features: Tensor, lengths: Sequence[int] | Tensor = range(5, 29),
+                  order: Order = left_to_right, steps: int | None = None, schedule: Schedule = linear,
+                  temperature: float = 0.0, generator: torch.Generator | None = None, hidden: Tensor | None = None,
+                  prior: Tensor | None = None,
+                  callback: Callable[[dict], None] | None = None) -> tuple[list[str], Tensor]:  # fmt: skip
     """Write one sentence about each picture: features [B, N, F] -> (texts, scores [B]).
 
     For each picture a candidate of every length ([CLS], that many [MASK], [SEP]) is filled in, all in one batch,
     and the one with the best score wins: the mean log-probability of its words or, with a prior, the sum of them
-    and of the length's own log-probability (a mean favours whoever says the same thing twice).
+    and of the length (a mean favours whoever says the same thing twice).
 
     Args:
         model: an XLxmert in eval mode.
