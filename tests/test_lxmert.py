@@ -110,7 +110,7 @@ def test_the_second_file_is_named(tmp_path):
     ("content", "message"),
     [
         ({"img_id": 1}, "is no list of pictures"),
-        ('"text"', "is no list of pictures"),
+        ('"text"', "is no list of entries"),
         ("[{", "is not JSON at line 1, column 3"),
         ("", "is not JSON at line 1, column 1"),
     ],

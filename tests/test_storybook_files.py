@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
-from test_storybook import judge, plainly_stands, run
+from test_storybook import judge, plainly_stands
+from test_storybook_gqa import run
 
 from xlxmert_core.data import storybook as sb
 
@@ -40,7 +41,8 @@ def test_files_agree_with_the_scenes(folder, split):
         assert len(row["labelf"]["vqa"]) == len(row["sentf"]["vqa"]) == 6
         assert len(row["sentf"]["mscoco"]) == 5
     lines = (folder / f"nlvr2/{split}.json").read_text().splitlines()
-    assert len(lines) == 2 * (len(scenes) // 2)
+    assert len(lines) == 6 * (len(scenes) // 2)  # three statements of a pair and of the pair exchanged
+    assert len({json.loads(line)["identifier"] for line in lines}) == len(lines)
     for row in map(json.loads, lines):
         left, right = scenes[row["left_image"]], scenes[row["right_image"]]
         assert str(judge(row["sentence"], left, right)) == row["label"]
@@ -56,11 +58,10 @@ def test_vqa_and_gqa_files(folder, split):
     for question, answer in zip(asked, answers, strict=True):
         assert question["question_id"] == answer["question_id"]
         assert len(answer["answers"]) == 10
-        same = gqa[str(question["question_id"])]
-        assert same["question"] == question["question"]
-        assert same["answer"] == answer["multiple_choice_answer"]
-        steps = [(s["operation"], s["argument"], s["dependencies"]) for s in same["semantic"]]
-        assert run(steps, scenes[same["imageId"]]) == same["answer"]
+    for question in gqa.values():
+        steps = [(s["operation"], s["argument"], s["dependencies"]) for s in question["semantic"]]
+        assert run(steps, scenes[question["imageId"]]) == question["answer"]
+        assert all(gqa[other]["imageId"] == question["imageId"] for other in question["entailed"])
     for image_id, graph in read(folder / f"gqa/{split}_sceneGraphs.json").items():
         things = scenes[image_id].things
         assert graph["location"] == scenes[image_id].background

@@ -84,6 +84,9 @@ def _entries(reader: "_Reader") -> Iterator:
         for name in _names(reader):
             yield name, reader.value()
         return
+    if reader.peek() not in ("[", ""):
+        reader.value()
+        raise DataError(f"{reader.path} is no list of entries: it is not in the official layout.")
     reader.expect("[")
     while reader.peek() != "]":
         yield reader.value()

@@ -5,17 +5,18 @@ mscoco (captions), vg, vqa, gqa and visual7w (questions). The i-th sentence of a
 """
 
 import os
+import sys
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from xlxmert_core.data.coco import Record
-from xlxmert_core.data.files import DataError, read_json
+from xlxmert_core.data.files import DataError, stream
 
 CAPTIONS = "mscoco"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Example:
     """One sentence about one picture; label maps answers to scores (questions only)."""
 
@@ -27,27 +28,31 @@ class Example:
 
 def read_aggregated(*paths: str | os.PathLike) -> list[Example]:
     """All sentences of one or more aggregated files; raises DataError naming file and entry."""
-    found = []
+    return list(iterate_aggregated(*paths))
+
+
+def iterate_aggregated(*paths: str | os.PathLike) -> Iterator[Example]:
+    """The same one after another: the files are streamed, for LXMERT's nine million sentences fill gigabytes."""
     for path in paths:
-        content = read_json(path)
-        if not isinstance(content, list):
-            raise DataError(f"{path} is no list of pictures: it is not LXMERT's aggregated layout.")
-        found += examples(content, str(path))
-    return found
+        for index, entry in enumerate(stream(path)):
+            yield from _of_picture(entry, index, path)
 
 
 def examples(content: Sequence[dict], path: str = "the list") -> list[Example]:
     """The sentences of an aggregated list, in its order."""
-    found = []
-    for index, entry in enumerate(content):
-        try:
-            found += _of_picture(entry)
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise DataError(f"{path}: entry {index} is not LXMERT's aggregated layout ({error!r}).") from error
-    return found
+    return [example for index, entry in enumerate(content) for example in _of_picture(entry, index, path)]
 
 
-def _of_picture(entry: dict) -> list[Example]:
+def _of_picture(entry, index: int, path) -> list[Example]:
+    if isinstance(entry, tuple):
+        raise DataError(f"{path} is no list of pictures: it is not LXMERT's aggregated layout.")
+    try:
+        return _sentences(entry)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise DataError(f"{path}: entry {index} is not LXMERT's aggregated layout ({error!r}).") from error
+
+
+def _sentences(entry: dict) -> list[Example]:
     found = []
     for source, sentences in entry["sentf"].items():
         if not isinstance(sentences, list):
@@ -56,7 +61,8 @@ def _of_picture(entry: dict) -> list[Example]:
         if labels is None:
             labels = [None] * len(sentences)
         for sentence, label in zip(sentences, labels, strict=True):
-            found.append(Example(str(entry["img_id"]), sentence, source, dict(label) if label else None))
+            answers = {sys.intern(a): score for a, score in label.items()} if label else None
+            found.append(Example(str(entry["img_id"]), sentence, sys.intern(source), answers))
     return found
 
 
