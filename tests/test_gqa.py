@@ -35,8 +35,17 @@ def test_faults_are_named(tmp_path):
         gqa.read(put(tmp_path / "q.json", f"{text[:-1]}, {text[1:]}"))
     with pytest.raises(DataError, match="question '01' is not in GQA's layout .*imageId"):
         gqa.read(put(tmp_path / "q.json", {"01": {"question": "?"}}))
+    with pytest.raises(DataError, match="question '02' is not in GQA's layout"):
+        gqa.read(put(tmp_path / "q.json", {"01": ENTRY, "02": "Is it red?"}))
     with pytest.raises(DataError, match="line 1, column 7"):
         gqa.read(put(tmp_path / "q.json", '{"01": }'.replace(": ", " ")))
+
+
+@pytest.mark.parametrize("read", [gqa.read, gqa.read_regions])
+@pytest.mark.parametrize("entry", [ENTRY, {"img_id": "5", "sent": "What?"}, ["01", ENTRY]])
+def test_lists_are_refused(tmp_path, read, entry):
+    with pytest.raises(DataError, match="is a list: GQA's files are objects"):
+        read(put(tmp_path / "q.json", [entry]))
 
 
 def test_objects_of_scene_graphs_are_described_regions(tmp_path):

@@ -9,6 +9,8 @@ from xlxmert_core.data.storybook import (
     COLOURS,
     KINDS,
     SIZES,
+    Scene,
+    Thing,
     captions,
     cell_labels,
     render,
@@ -19,9 +21,11 @@ from xlxmert_core.metrics import (
     LABELS,
     CodeReader,
     SceneReader,
+    caption_accuracy,
     frechet_distance,
     holds,
     paint_and_read,
+    round_trip,
     scene_accuracy,
 )
 
@@ -256,3 +260,38 @@ def test_painting_and_reading_is_averaged_over_seeds():
     wrong = scene_accuracy([perfect_reading(s) for s in scenes[6:]], facts)
     assert scores["facts"] == pytest.approx((1 + wrong["facts"]) / 2) and scores["ms"] > 0
     assert np.array_equal(images, np.stack([render(s) for s in scenes[:6]]))
+
+
+SCENE = Scene("snow", (Thing("house", "red", "large", 4, 0), Thing("star", "blue", "small", 0, 6)))
+
+
+def test_captions_are_held_against_their_scenes():
+    said = {
+        "a large red house and a small blue star in the snow": (3, 3, 3),  # facts, true ones, told ones of three
+        "a red house left of a blue star": (3, 3, 0),  # true, but without sizes nothing is told
+        "a small red house and a small blue star by the water": (3, 1, 1),
+        "a blue star star": (2, 1, 0),  # the rest of it is nonsense
+    }
+    got = caption_accuracy([SCENE] * 4, list(said))
+    stated, true, told = map(sum, zip(*said.values(), strict=True))
+    assert got == pytest.approx({"precision": true / stated, "all_right": 2 / 4, "recall": told / 12, "grammar": 3 / 4})
+    with pytest.raises(ValueError, match="zip"):
+        caption_accuracy([SCENE], list(said))
+
+
+def test_true_captions_are_perfect_and_those_of_other_scenes_are_not():
+    rng = np.random.default_rng(3)
+    scenes = [sample_scene(rng) for _ in range(40)]
+    first = [captions(scene, rng)[0].text for scene in scenes]
+    assert set(caption_accuracy(scenes, first).values()) == {1.0}
+    others = caption_accuracy(scenes, first[1:] + first[:1])
+    assert others["grammar"] == 1 and others["precision"] < 0.4 and others["recall"] < 0.4
+
+
+def test_a_round_trip_counts_what_is_told_again():
+    texts = ["a large red house left of a small blue star in the snow", "a red ball by the water", "a red cup"]
+    again = ["a small blue star and a large red house in the snow", "a small red ball by the water", "a red cup"]
+    assert round_trip(texts, again) == pytest.approx({"facts": 5 / 6, "all_right": 2 / 3})
+    assert round_trip(texts, texts) == {"facts": 1, "all_right": 1}
+    with pytest.raises(ValueError, match="zip"):
+        round_trip(texts, again[:2])

@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 
 from xlxmert_core.config import ModelConfig, paper, storybook, storybook_generator
-from xlxmert_core.model import PairClassifier, XLxmert, grid_boxes
+from xlxmert_core.model import PairClassifier, XLxmert, cross_attention, grid_boxes
+from xlxmert_core.transformer import for_attention
 
 TINY = ModelConfig(
     vocab_size=40, hidden=24, heads=3, feed_forward=40, language_layers=2, visual_layers=1,
@@ -266,6 +267,25 @@ def test_pair_classifier_is_one_head_on_two_pooled_vectors(model, batch):
     want = last(norm(F.gelu(first(torch.cat(both, 1)))))
     assert torch.allclose(pairs(words, word_mask, left, right), want, atol=1e-6)
     assert not torch.allclose(pairs(words, word_mask, right, left), want, atol=1e-5)
+
+
+@pytest.mark.parametrize("length", [5, 9])  # 9: as many words as cells
+@torch.no_grad()
+def test_where_words_look_is_what_every_cross_layer_computes(model, length):
+    words, features = torch.randint(40, (2, length)), torch.randn(2, 9, 10)
+    word_mask = torch.arange(length) < torch.tensor([length, 3])[:, None]
+    before = model(words, word_mask, features)
+    seen = cross_attention(model, words, word_mask, features)
+    assert seen.shape == (2, 3, 2, length, 9)  # layers, heads, B, L, N
+    assert torch.allclose(seen.sum(-1), torch.ones(2, 3, 2, length), atol=1e-6)
+    text, cells = model.encode_text(words, word_mask), model.cell_embedding(features, model.boxes())
+    cells = model.encoder.visual[0](cells)
+    for layer, weights in zip(model.encoder.cross, seen, strict=True):
+        want = layer.cross(text, cells, return_weights=True)[1].transpose(0, 1)
+        assert torch.allclose(weights, want, atol=1e-6)
+        text, cells = layer(text, cells, for_attention(word_mask), None)
+    assert torch.equal(before.words, model(words, word_mask, features).words)  # the model is left as it was
+    assert not any(layer._forward_pre_hooks or layer.cross._forward_hooks for layer in model.encoder.cross)
 
 
 def test_a_tiny_model_learns_to_copy_words_into_cells():

@@ -60,6 +60,14 @@ def test_a_malformed_line_is_named_by_line_and_column(tmp_path):
         nlvr2.read(tmp_path / "none.json")
 
 
+def test_faults_of_a_list_are_named_with_their_entry(tmp_path):
+    theirs = {"identifier": "dev-8-1-0", "sent": "Two dogs.", "label": 1, "img0": "l", "img1": "r"}
+    for wrong in (theirs | {"img1": None}, theirs, {"identifier": "dev-8-1-0"}, 5):
+        (tmp_path / "x.json").write_text(json.dumps([theirs, wrong]))
+        with pytest.raises(DataError, match=r"x\.json, entry 2 "):
+            nlvr2.read(tmp_path / "x.json")
+
+
 @pytest.mark.skipif(not SHARED.is_dir(), reason="no NLVR2 sample beside the clone (shared/data/nlvr2)")
 def test_both_layouts_of_the_official_split_agree():
     official = nlvr2.read(SHARED / "dev.json")

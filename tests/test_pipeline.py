@@ -12,8 +12,10 @@ import xlxmert_core
 from xlxmert_core import sampling
 from xlxmert_core.config import GeneratorConfig, ModelConfig
 from xlxmert_core.features import GridEncoder
+from xlxmert_core.finetuning import adopt, length_logits
 from xlxmert_core.generator import Generator
-from xlxmert_core.model import XLxmert
+from xlxmert_core.model import PairClassifier, XLxmert
+from xlxmert_core.skills import Skill
 from xlxmert_core.text import Tokenizer
 
 TEXTS = ["a red house in the snow", "two blue boats at night"]
@@ -157,3 +159,67 @@ def test_unknown_words_are_named_with_the_nearest_known(painter):
 @pytest.mark.parametrize("text", ["", "house " * 500, "🏠🌟", "بيت أحمر", "[MASK] [PAD] \x00"])
 def test_odd_texts_paint_something(painter, text):
     assert painter.paint(text, steps=2).images.shape == (1, 32, 32, 3)
+
+
+@pytest.fixture
+def skilled(painter):
+    """The painter with three skills, each of which has one word or answer more."""
+    torch.manual_seed(3)
+    tokenizer = painter.tokenizer.extended(["both pictures"])
+    answers = {"vqa": ["maybe"], "nlvr2": ["False", "True"], "captions": [str(n) for n in range(9)]}
+    models = {name: adopt(painter.model, tokenizer, [], rows) for name, rows in answers.items()}
+    models["nlvr2"] = PairClassifier(models["nlvr2"])
+    skills = {name: Skill(models[name].eval(), tokenizer, rows) for name, rows in answers.items()}
+    parts = (painter.model, painter.tokenizer, painter.generator, painter.encoder, painter.answers)
+    return xlxmert_core.Pipeline(*parts, skills)
+
+
+def test_skills_answer_where_they_are_there(painter, skilled, picture):
+    assert skilled.answer(picture, "what is it both") == ["maybe"]  # "both" is known to the skill
+    assert painter.answer(picture, "a red house")[0] in painter.answers
+    with pytest.warns(UserWarning, match="never learned: 'zebra'"):
+        skilled.answer(picture, "zebra in the snow")
+
+
+def test_pairs_are_judged_by_the_skill_alone(painter, skilled, picture):
+    verdict = skilled.judge([picture, picture], [picture, picture], "both pictures")
+    assert len(verdict) == 2 and all(isinstance(v, bool) for v in verdict)
+    with pytest.raises(ValueError, match="1 pictures on the left but 2 on the right"):
+        skilled.judge(picture, [picture, picture], "both pictures")
+    with pytest.raises(ValueError, match="no skill 'nlvr2'"):
+        painter.judge(picture, picture, "both pictures")
+
+
+def test_captions_have_one_of_the_likeliest_lengths(skilled, picture):
+    writer = skilled.skills["captions"]
+    with torch.inference_mode():
+        guess = length_logits(writer.model, writer.tokenizer, torch.from_numpy(skilled.features(picture)))[0].clone()
+    guess = guess.clone()
+    guess[0] = -torch.inf
+    assert len(skilled.caption(picture)[0].split()) in guess.topk(4).indices.tolist()
+    assert len(skilled.caption(picture, lengths=[6])[0].split()) == 6
+
+
+def test_a_region_hides_the_rest(skilled, picture):
+    other = picture.copy()
+    other[:16] //= 2
+    region = np.array([[False, False], [True, True]])
+    features = [torch.from_numpy(skilled.features(p)) for p in (picture, other)]
+    assert not torch.equal(*features)
+    seen = {}
+    writer = skilled.skills["captions"].model
+    hook = writer.cell_embedding.register_forward_pre_hook(lambda _, given: seen.update(cells=given[0]))
+    skilled.caption(picture, region, lengths=[3])
+    hook.remove()
+    assert torch.equal(seen["cells"][0, :2], writer.mask_feature.expand(2, -1))
+    assert torch.equal(seen["cells"][0, 2:], features[0][0, 2:])
+    with pytest.raises(ValueError, match=r"region must be bool \[2, 2\], got \[3, 3\]"):
+        skilled.caption(picture, np.ones((3, 3), bool))
+
+
+def test_skills_are_saved_and_opened_with_the_painter(skilled, picture, tmp_path):
+    skilled.save(tmp_path / "all")
+    opened = xlxmert_core.load(tmp_path / "all")
+    assert set(opened.skills) == {"vqa", "nlvr2", "captions"}
+    assert opened.caption(picture, lengths=[4]) == skilled.caption(picture, lengths=[4])
+    assert opened.judge(picture, picture, "both pictures") == skilled.judge(picture, picture, "both pictures")

@@ -114,3 +114,19 @@ def test_a_code_map_writes_every_code_beside_its_picture(images):
     assert len(np.unique(colours)) == 16 and colours.min() >= 0 and colours.max() < 1
     written = {tuple(int(v) for v in text.get_position()): text.get_text() for text in right.texts}
     assert written[(3, 0)] == "210" and written[(0, 3)] == "840" and len(written) == 16
+
+
+def test_attention_lights_up_the_cells_that_are_looked_at(images):
+    weights = np.full((5, 16), 0.04)
+    weights[np.arange(5), np.arange(5)] = 0.4
+    figure = plots.attention(images[0], weights, list("abcde"), columns=4)
+    assert isinstance(figure, Figure) and len(figure.axes) == 8 and not any(axis.axison for axis in figure.axes)
+    assert [axis.get_title() for axis in figure.axes] == [f"{name} 40%" for name in "abcde"] + [""] * 3
+    panels = shown(figure)
+    assert len(panels) == 5
+    for place, panel in enumerate(panels):
+        rows, columns = (slice(4 * i, 4 * i + 4) for i in divmod(place, 4))
+        assert np.array_equal(panel[rows, columns], images[0][rows, columns])  # the brightest cell is the picture
+        assert (panel == images[0]).all(-1).sum() < 32  # the other fifteen are veiled
+    with pytest.raises(ValueError, match="zip"):
+        plots.attention(images[0], weights, ["too", "few"])

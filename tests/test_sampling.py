@@ -195,3 +195,60 @@ def test_captions_hold_words_only_and_the_best_length_wins(model, tokenizer, ord
         assert "[" not in texts[row] and math.isfinite(scores[row])
     with pytest.raises(ValueError, match="lengths"):
         sampling.write_caption(model, tokenizer, features, [0])
+
+
+@pytest.fixture(scope="module")
+def features(model):
+    return model.embed_codes(torch.randint(13, (2, 16), generator=source(4)))
+
+
+def test_blank_sentences_have_the_asked_numbers_of_words(tokenizer):
+    t = tokenizer
+    assert sampling.blank_sentences(t, torch.tensor([2, 1, 3])).tolist() == [
+        [t.cls, t.mask, t.mask, t.sep, t.pad],
+        [t.cls, t.mask, t.sep, t.pad, t.pad],
+        [t.cls, t.mask, t.mask, t.mask, t.sep],
+    ]
+
+
+def test_every_picture_may_have_lengths_of_its_own(model, tokenizer, features):
+    texts, scores = sampling.write_caption(model, tokenizer, features, torch.tensor([[2], [6]]))
+    assert [len(text.split()) for text in texts] == [2, 6]
+    for row, length in enumerate((2, 6)):
+        alone, score = sampling.write_caption(model, tokenizer, features[row : row + 1], [length])
+        assert alone == [texts[row]] and float(score) == pytest.approx(float(scores[row]), abs=1e-4)
+    with pytest.raises(ValueError, match="lengths"):
+        sampling.write_caption(model, tokenizer, features, torch.tensor([[2], [23]]))  # 24 positions hold 22 words
+
+
+def test_words_are_written_from_left_to_right_one_a_step(model, tokenizer, features):
+    blank = []
+    sampling.write_caption(model, tokenizer, features, [4], callback=lambda step: blank.append(step["masked"][:, 1:5]))
+    assert [slots[0].tolist() for slots in blank] == [[place > step for place in range(4)] for step in range(4)]
+    assert torch.equal(blank[1][0], blank[1][1])
+
+
+def test_a_prior_decides_between_lengths_and_is_added_to_the_sum(model, tokenizer, features):
+    lengths = torch.tensor([[3, 5], [7, 4]])
+    alone = [[sampling.write_caption(model, tokenizer, features, [n]) for n in row] for row in lengths.tolist()]
+    for favoured in (0, 1):
+        prior = torch.full((2, 2), -500.0)
+        prior[:, favoured] = -0.25
+        texts, scores = sampling.write_caption(model, tokenizer, features, lengths, prior=prior)
+        for row in range(2):
+            text, mean = (part[row] for part in alone[row][favoured])
+            assert texts[row] == text
+            assert float(scores[row]) == pytest.approx(float(mean) * int(lengths[row, favoured]) - 0.25, abs=1e-3)
+
+
+def test_what_is_hidden_is_not_described(model, tokenizer, features):
+    hidden = torch.zeros(2, 16, dtype=torch.bool)
+    hidden[0, :6], hidden[1, 3:] = True, True
+
+    def write(change):
+        return sampling.write_caption(model, tokenizer, features + change[..., None], [4, 6], hidden=hidden)
+
+    (texts, scores), (same_texts, same_scores) = write(torch.zeros(2, 16)), write(9.0 * hidden)
+    assert texts == same_texts and torch.equal(scores, same_scores)
+    assert not torch.allclose(scores, write(9.0 * ~hidden)[1], atol=1e-4)
+    assert not torch.allclose(scores, sampling.write_caption(model, tokenizer, features, [4, 6])[1], atol=1e-4)

@@ -42,8 +42,15 @@ def test_files_agree_with_the_scenes(folder, split):
         assert len(row["sentf"]["mscoco"]) == 5
     lines = (folder / f"nlvr2/{split}.json").read_text().splitlines()
     assert len(lines) == 6 * (len(scenes) // 2)  # three statements of a pair and of the pair exchanged
-    assert len({json.loads(line)["identifier"] for line in lines}) == len(lines)
-    for row in map(json.loads, lines):
+    rows = list(map(json.loads, lines))
+    told = {row["identifier"]: row for row in rows}
+    assert len(told) == len(rows)
+    for one, other in zip(rows[::2], rows[1::2], strict=True):
+        assert one["sentence"] == other["sentence"]
+        assert (one["left_image"], one["right_image"]) == (other["right_image"], other["left_image"])
+        name, number, turn, statement = one["identifier"].split("-")
+        assert (name, turn, told[f"{name}-{number}-1-{statement}"]) == (split, "0", other)
+    for row in rows:
         left, right = scenes[row["left_image"]], scenes[row["right_image"]]
         assert str(judge(row["sentence"], left, right)) == row["label"]
 
@@ -61,7 +68,12 @@ def test_vqa_and_gqa_files(folder, split):
     for question in gqa.values():
         steps = [(s["operation"], s["argument"], s["dependencies"]) for s in question["semantic"]]
         assert run(steps, scenes[question["imageId"]]) == question["answer"]
-        assert all(gqa[other]["imageId"] == question["imageId"] for other in question["entailed"])
+        for other in map(gqa.get, question["entailed"]):
+            assert other["imageId"] == question["imageId"] and other["types"]["structural"] == "verify"
+            claimed = other["question"].split()[-1]
+            assert other["answer"] == ("yes" if claimed == question["answer"] else "no")
+    assert all(len({q["question"] for q in gqa.values() if q["imageId"] == i}) == 6 for i in scenes)
+    assert any(question["entailed"] for question in gqa.values())
     for image_id, graph in read(folder / f"gqa/{split}_sceneGraphs.json").items():
         things = scenes[image_id].things
         assert graph["location"] == scenes[image_id].background

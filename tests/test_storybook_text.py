@@ -37,5 +37,7 @@ def test_statements_hold_whichever_way_round():
         sentence, truth = sb.pair_statements(a, b, rng)
         assert statement_holds(sentence, a, b) == truth == judge(sentence, a, b)
         assert statement_holds(sentence, b, a) == judge(sentence, b, a)
+        with pytest.raises(ValueError, match="is no statement about these two pictures"):
+            statement_holds(sentence.replace("picture", "page"), a, b)
     with pytest.raises(ValueError, match="is no statement about these two pictures"):
         statement_holds("the left picture shows a green lion", scenes[0], scenes[1])

@@ -105,6 +105,16 @@ def test_word_pieces(pieces):
     assert [word for word, _ in pieces.unknown("paints redder")] == ["redder"]
 
 
+def test_an_extended_vocabulary_keeps_its_ids_and_adds_what_is_new(words, pieces):
+    longer = words.extended(["A green boat on sand", "green! boat", "a green zoo"])
+    assert names(longer, range(longer.size)) == [*SPECIAL, *WORDS, "green", "boat", "!", "zoo"]
+    assert (longer.encode(CORPUS, 12)[0] == words.encode(CORPUS, 12)[0]).all()
+    assert (longer.first_word, longer.mask) == (words.first_word, words.mask)
+    assert words.size == len(SPECIAL) + len(WORDS) and words.unknown("zoo") == [("zoo", [])]
+    assert words.extended(CORPUS).backend.to_str() == words.backend.to_str()
+    assert pieces.extended(["a green zoo"]) is pieces
+
+
 @pytest.mark.parametrize("kind", ["words", "pieces"])
 def test_what_is_saved_is_loaded(kind, request, tmp_path):
     tokenizer = request.getfixturevalue(kind)

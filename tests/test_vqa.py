@@ -20,6 +20,8 @@ real = pytest.mark.skipif(not SHARED.is_dir(), reason="no real annotations besid
     ("3.5", "3.5"), ("a.m.", "am"), ("red, white", "red white"), ("red/white", "red white"), ("red-white", "red white"),
     ("red - white", "red white"), ("couldnt", "couldn't"), ("couldnt've", "couldn't've"), ("oclock", "o'clock"),
     ("don't know", "don't know"), ("its", "its"), ("An apple", "apple"), ("what's up?", "what's up"), ("YES", "yes"),
+    ("couldn'tve", "couldn't've"), ("somebody'd", "somebodyd"), ("10:30", "10:30"), ("$5", "$5"), ("v8.", "v8"),
+    ("1,000 cats-dogs", "1000 catsdogs"), ("cats-dogs", "cats dogs"), ("a", ""), ("(none)", "0"), ("12.5.", "12.5"),
 ])  # fmt: skip
 def test_answers_are_compared_in_their_official_form(said, compared):
     assert vqa.normalise(said) == compared
@@ -67,8 +69,16 @@ def test_a_given_vocabulary_keeps_its_rows(tmp_path, content):
 def test_a_vocabulary_with_gaps_or_doubles_is_refused(tmp_path):
     with pytest.raises(DataError, match="without gaps"):
         vqa.read_answers(put(tmp_path / "a.json", {"a": 0, "b": 2}))
+    with pytest.raises(DataError, match="without gaps"):
+        vqa.read_answers(put(tmp_path / "a.json", {"a": 0, "b": "1"}))
     with pytest.raises(DataError, match="lists the answer 'a' twice"):
         vqa.read_answers(put(tmp_path / "a.json", ["a", "b", "a"]))
+
+
+@pytest.mark.parametrize("content", [5, [1, 2], [{"answer": "a"}], [["a"]], "yes"])
+def test_what_is_no_vocabulary_is_refused(tmp_path, content):
+    with pytest.raises(DataError, match="is no list of answers"):
+        vqa.read_answers(put(tmp_path / "a.json", json.dumps(content)))
 
 
 def pair(folder: Path, questions: list, annotations: list) -> tuple[Path, Path]:
@@ -98,6 +108,11 @@ def test_a_split_is_read_with_and_without_annotations(tmp_path):
     ([ASKED], [], "lacks the answer to question 7"),
     ([{"question_id": 7, "question": "?"}], [], "has an entry without 'image_id'"),
     ([ASKED], [{"question_id": 7, "answers": []}], "has an entry without 'multiple_choice_answer'"),
+    ([ASKED], [ANSWERED | {"answers": [{"said": "2"}]}], "has an entry without 'answer'"),
+    ([ASKED], [ANSWERED | {"answers": None}], "the answer to question 7 is not in VQA v2's layout"),
+    ([ASKED], [ANSWERED | {"answers": [{"answer": 2}]}], "the answer to question 7 is not in VQA v2's layout"),
+    ([ASKED], [ANSWERED | {"multiple_choice_answer": 2}], "the answer to question 7 is not in VQA v2's layout"),
+    ([ASKED, 5], [ANSWERED], r"q\.json has an entry without"),
 ])  # fmt: skip
 def test_faults_are_named_in_one_sentence(tmp_path, questions, annotations, message):
     with pytest.raises(DataError, match=message) as caught:

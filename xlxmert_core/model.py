@@ -269,13 +269,12 @@ def cross_attention(model: XLxmert, words: Tensor, word_mask: Tensor | None, fea
     words int64 [B, L], mask bool [B, L], features float [B, N, F].
     """
     seen = []
-    keep = [
-        layer.cross.register_forward_hook(
-            lambda attention, given, _: seen.append(attention(*given, return_weights=True)[1])
-            if given[1].shape[1] == features.shape[1] else None
-        )
-        for layer in model.encoder.cross
-    ]  # fmt: skip
+
+    def look(layer, given):
+        text, cells, _, cell_mask = given
+        seen.append(layer.cross(text, cells, cell_mask, return_weights=True)[1])  # [B, h, L, N]
+
+    keep = [layer.register_forward_pre_hook(look) for layer in model.encoder.cross]
     try:
         model(words, word_mask, features)
     finally:

@@ -101,7 +101,7 @@ class Pipeline:
         codes = image_or_codes if isinstance(image_or_codes, Tensor) else self.encode(image_or_codes)
         codes = codes.reshape(-1, self.grid**2).long()
         texts = one_each(text, len(codes), "texts")
-        editable = self._cells(mask, "mask").expand(len(codes), -1)
+        editable = self._cells(mask, "mask", len(codes))
         return self._fill(texts, codes, editable, steps, seed, order, schedule, temperature, guidance, candidates,
                           polish, callback)  # fmt: skip
 
@@ -188,7 +188,7 @@ class Pipeline:
         skill = self.skills.get("captions")
         features = torch.from_numpy(self.features(images)) if skill else self.model.embed_codes(self.encode(images))
         if region is not None:
-            options["hidden"] = ~self._cells(region, "region").expand(len(features), -1)
+            options["hidden"] = ~self._cells(region, "region", len(features))
         if skill is None:
             return sampling.write_caption(self.model, self.tokenizer, features, **options)[0]
         if "lengths" not in options:
@@ -197,12 +197,15 @@ class Pipeline:
             options |= {"prior": prior, "lengths": lengths + 1}
         return sampling.write_caption(skill.model, skill.tokenizer, features, **options)[0]
 
-    def _cells(self, mask, what: str) -> Tensor:
-        """bool [grid, grid] or [B, grid, grid] -> bool [1 or B, N]."""
+    def _cells(self, mask, what: str, pictures: int) -> Tensor:
+        """bool [grid, grid] or [B, grid, grid] -> bool [B, N]."""
         cells = torch.as_tensor(np.asarray(mask), dtype=torch.bool)
         if cells.shape[-2:] != (self.grid, self.grid):
             raise ValueError(f"The {what} must be bool [{self.grid}, {self.grid}], got {list(cells.shape)}.")
-        return cells.reshape(-1, self.grid**2)
+        cells = cells.reshape(-1, self.grid**2)
+        if len(cells) not in (1, pictures):
+            raise ValueError(f"{len(cells)} {what}s for {pictures} pictures: give one, or one for each.")
+        return cells.expand(pictures, -1)
 
     @torch.inference_mode()
     def answer(self, images, questions: str | Sequence[str], skill: str = "vqa") -> list[str]:

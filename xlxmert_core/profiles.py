@@ -26,6 +26,7 @@ class Profile:
     sampler_texts: int = 0  # texts for the table of all samplers; 0 shows the recorded one
     ablation_steps: int = 0  # steps for each row of the ablation table; 0 shows the recorded one
     writing_steps: int = 20  # fine-tuning on captions
+    relation_steps: int = 10  # then mostly on those that say where things stand
     answering_steps: int = 20  # on VQA, and as many on GQA
     judging_steps: int = 10  # on NLVR2
     blind_steps: int = 0  # the same three without pictures; 0 shows the recorded scores
@@ -69,6 +70,7 @@ PROFILES = {
         sampler_texts=16,
         ablation_steps=300,
         writing_steps=2000,
+        relation_steps=1200,
         answering_steps=1200,
         judging_steps=1000,
         blind_steps=300,

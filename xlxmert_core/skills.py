@@ -18,7 +18,7 @@ from xlxmert_core.config import ModelConfig
 from xlxmert_core.data import vqa
 from xlxmert_core.data.coco import Report
 from xlxmert_core.data.files import DataError
-from xlxmert_core.data.images import find_pictures
+from xlxmert_core.data.images import ImageError, find_pictures
 from xlxmert_core.finetuning import Answering, Lessons, adopt, batches
 from xlxmert_core.model import PairClassifier, XLxmert
 from xlxmert_core.text import Tokenizer
@@ -69,10 +69,11 @@ class Skill:
         return [self.answers[i] for i in logits.argmax(1).tolist()]
 
 
-def with_pictures(questions: Sequence[vqa.Question], rows: Mapping) -> tuple[list[vqa.Question], Report]:
+def with_pictures(questions: Sequence[vqa.Question], rows: Mapping,
+                  broken: Mapping | None = None) -> tuple[list[vqa.Question], Report]:  # fmt: skip
     """The questions whose pictures are all in ``rows`` (key -> row of the features), and which had to be left out.
 
-    Raises DataError when none is left.
+    ``broken`` says why a picture that is there does not open. Raises DataError when no question is left.
     """
     kept, report = [], Report()
     for question in questions:
@@ -80,7 +81,7 @@ def with_pictures(questions: Sequence[vqa.Question], rows: Mapping) -> tuple[lis
         if lost is None:
             kept.append(question)
         else:
-            report.skip(f"question {question.id}", f"its picture {lost} is missing")
+            report.skip(f"question {question.id}", (broken or {}).get(lost, f"its picture {lost} is missing"))
     if not kept:
         raise DataError(f"None of the {len(questions)} questions is about a picture that is there: {report}")
     return kept, report
@@ -103,20 +104,25 @@ def fine_tune_vqa(painter, questions: str | os.PathLike, annotations: str | os.P
     """
     asked = vqa.read(questions, annotations)
     files = find_pictures(pictures)
-    wanted = list(dict.fromkeys(q.images[0] for q in asked if q.images[0] in files))
-    asked, report = with_pictures(asked, {key: row for row, key in enumerate(wanted)})
-    features = torch.from_numpy(np.concatenate([painter.features([str(files[key])]) for key in wanted]))
+    seen, broken = {}, {}  # picture -> its features [1, N, F], or why it does not open
+    for key in dict.fromkeys(q.images[0] for q in asked if q.images[0] in files):
+        try:
+            seen[key] = painter.features([str(files[key])])
+        except ImageError as error:
+            broken[key] = str(error)
+    row = {key: i for i, key in enumerate(seen)}
+    asked, report = with_pictures(asked, row, broken)
+    features = torch.from_numpy(np.concatenate(list(seen.values())))
     classes = list(answers) if answers is not None else vqa.answer_vocabulary(asked, minimum)
     known, usable = set(classes), []
     for question in asked:
         if known.isdisjoint(soft := vqa.soft_scores(question.answers)):
-            report.skip(f"question {question.id}", f"none of its answers, such as {next(iter(soft))!r}, is a class")
+            report.skip(f"question {question.id}", f"none of its answers, such as {next(iter(soft), '')!r}, is a class")
         else:
             usable.append(question)
     if not usable:
         raise DataError(f"None of the {len(asked)} questions has an answer among the {len(classes)} classes: {report}")
     tokenizer = painter.tokenizer.extended(q.text for q in usable)
-    row = {key: i for i, key in enumerate(wanted)}
     lessons = Lessons.build(
         [q.text for q in usable], [[row[q.images[0]]] for q in usable],
         [vqa.soft_scores(q.answers) for q in usable], tokenizer, classes, painter.model.config.max_words,

@@ -6,6 +6,7 @@ The official question files hold up to a gigabyte; read whole they would take se
 import json
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 BLOCK = 1 << 20  # characters read at once
@@ -25,27 +26,37 @@ def read_json(path: str | os.PathLike) -> dict | list:
 
 def read_lines(path: str | os.PathLike) -> Iterator[tuple[int, dict]]:
     """JSON lines: (line number from 1, object) one after another; empty lines are passed over."""
+    with _opened(path) as file:
+        for number, line in enumerate(file, 1):
+            if line.strip():
+                yield number, _object(path, number, line)
+
+
+@contextmanager
+def _opened(path):
+    """A text file read in blocks; what cannot be read raises DataError."""
     try:
         with open(path, encoding="utf-8") as file:
-            for number, line in enumerate(file, 1):
-                if line.strip():
-                    yield number, _object(path, number, line)
-    except (OSError, UnicodeDecodeError) as error:
+            try:
+                yield file
+            except UnicodeDecodeError as error:  # it counts from the block that it was found in
+                raise unreadable(path, error, columns=file.buffer.tell() - len(error.object)) from error
+    except OSError as error:
         raise unreadable(path, error) from error
 
 
 def _object(path, number: int, line: str) -> dict:
     try:
-        found = json.loads(line)
+        found = json.loads(line.rstrip())  # else the end of a line cut short counts as the next line
     except json.JSONDecodeError as error:
-        raise unreadable(path, error, number - error.lineno) from error
+        raise unreadable(path, error, number - 1) from error
     if not isinstance(found, dict):
         raise DataError(f"{path}, line {number} is no JSON object: every line describes one example.")
     return found
 
 
 def unreadable(path, error: Exception, lines: int = 0, columns: int = 0) -> DataError:
-    """The error in one sentence; ``lines`` and ``columns`` stand before the text that was decoded."""
+    """The error in one sentence; ``lines`` and ``columns`` (or bytes) stand before what was decoded."""
     if isinstance(error, FileNotFoundError):
         return DataError(f"The file {path} is missing: put the official annotations there.")
     if isinstance(error, json.JSONDecodeError):
@@ -53,7 +64,7 @@ def unreadable(path, error: Exception, lines: int = 0, columns: int = 0) -> Data
         where = f"line {lines + error.lineno}, column {column}"
         return DataError(f"{path} is not JSON at {where} ({error.msg}): download it again.")
     if isinstance(error, UnicodeDecodeError):
-        return DataError(f"{path} is not UTF-8 text at byte {error.start}: download it again.")
+        return DataError(f"{path} is not UTF-8 text at byte {columns + error.start}: download it again.")
     return DataError(f"{path} cannot be read ({error}).")
 
 
@@ -63,19 +74,17 @@ def stream(path: str | os.PathLike, key: str | None = None) -> Iterator:
     A list gives its items, an object its (name, value) pairs; with ``key``, the items of the list under that name
     of the outer object. Raises :class:`DataError` as :func:`read_json` does, or for a missing ``key``.
     """
-    try:
-        with open(path, encoding="utf-8") as file:
-            reader = _Reader(path, file)
-            if key is None:
+    with _opened(path) as file:
+        reader = _Reader(path, file)
+        if key is None:
+            yield from _entries(reader)
+            reader.finish()
+            return
+        for name in _names(reader) if reader.peek() != "[" else ():
+            if name == key:
                 yield from _entries(reader)
                 return
-            for name in _names(reader):
-                if name == key:
-                    yield from _entries(reader)
-                    return
-                reader.value()
-    except (OSError, UnicodeDecodeError) as error:
-        raise unreadable(path, error) from error
+            reader.value()
     raise DataError(f"{path} has no {key!r}: it is not in the official layout.")
 
 
@@ -88,22 +97,24 @@ def _entries(reader: "_Reader") -> Iterator:
         reader.value()
         raise DataError(f"{reader.path} is no list of entries: it is not in the official layout.")
     reader.expect("[")
-    while reader.peek() != "]":
+    more = reader.peek() != "]"
+    while more:
         yield reader.value()
-        if reader.peek() != "]":
-            reader.expect(",")
+        more = reader.another()
     reader.expect("]")
 
 
 def _names(reader: "_Reader") -> Iterator[str]:
     """The names of an object; the caller reads each value before asking for the next name."""
     reader.expect("{")
-    while reader.peek() != "}":
+    more = reader.peek() != "}"
+    while more:
+        if reader.peek() != '"':
+            reader.fail("Expecting a name in double quotes")
         name = reader.value()
         reader.expect(":")
         yield name
-        if reader.peek() != "}":
-            reader.expect(",")
+        more = reader.another()
     reader.expect("}")
 
 
@@ -139,8 +150,19 @@ class _Reader:
     def expect(self, character: str) -> None:
         """Step over one character, or say where it is missing."""
         if self.peek() != character:
-            self.fail(json.JSONDecodeError(f"Expecting {character!r}", self.text, self.at))
+            self.fail(f"Expecting {character!r}")
         self.at += 1
+
+    def another(self) -> bool:
+        """Step over a comma, if there is one: another entry follows."""
+        found = self.peek() == ","
+        self.at += found
+        return found
+
+    def finish(self) -> None:
+        """Say so when something follows the document."""
+        if self.peek():
+            self.fail("Extra data")
 
     def value(self):
         """The next value, with as many blocks as it takes."""
@@ -151,12 +173,13 @@ class _Reader:
             except json.JSONDecodeError as error:
                 cut = error.pos > len(self.text) - 100 or error.msg.startswith("Unterminated string")
                 if self.ended or not cut or not self.more():
-                    self.fail(error)
+                    raise unreadable(self.path, error, self.lines, self.columns) from error
             else:
                 if end + 2 < len(self.text) or not self.more():  # a number may go on (1e-|7)
                     self.at = end
                     return found
 
-    def fail(self, error: json.JSONDecodeError) -> None:
-        """Raise the error with its place in the file."""
+    def fail(self, message: str) -> None:
+        """Raise an error about the next character."""
+        error = json.JSONDecodeError(message, self.text, self.at)
         raise unreadable(self.path, error, self.lines, self.columns)

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Iterator
 
 from xlxmert_core.data.files import DataError, stream
 from xlxmert_core.data.vqa import Question
@@ -14,7 +15,7 @@ def read(path: str | os.PathLike) -> list[Question]:
     DataError in one sentence for a repeated question id or a file that is not GQA's.
     """
     found: dict[str, Question] = {}
-    for number, entry in stream(path):
+    for number, entry in _named(path):
         if number in found:
             raise DataError(f"{path} asks question {number!r} twice: every question id must be there once.")
         try:
@@ -36,7 +37,7 @@ def read_regions(path: str | os.PathLike) -> list[tuple[str, str, tuple[float, f
     Boxes are (x0, y0, x1, y1) between 0 and 1. Raises DataError in one sentence for another layout.
     """
     found = []
-    for picture, graph in stream(path):
+    for picture, graph in _named(path):
         try:
             width, height = graph["width"], graph["height"]
             for thing in graph["objects"].values():
@@ -46,6 +47,13 @@ def read_regions(path: str | os.PathLike) -> list[tuple[str, str, tuple[float, f
         except (KeyError, TypeError, AttributeError, ZeroDivisionError) as error:
             raise DataError(f"{path}: the graph of picture {picture!r} is not in GQA's layout ({error!r}).") from error
     return found
+
+
+def _named(path) -> Iterator[tuple[str, dict]]:
+    for entry in stream(path):
+        if not isinstance(entry, tuple):
+            raise DataError(f"{path} is a list: GQA's files are objects, entries by their id.")
+        yield entry
 
 
 def with_article(words: str) -> str:

@@ -51,20 +51,28 @@ def read(questions: str | os.PathLike, annotations: str | os.PathLike | None = N
         return list(found.values())
     answered = set()
     for entry in stream(annotations, "annotations"):
-        number, best, ten = _fields(annotations, entry, "question_id", "multiple_choice_answer", "answers")
+        number, answers, best, kinds = _answered(annotations, entry)
         if number not in found:
             raise DataError(f"{annotations} answers question {number}, which {questions} does not ask: use one split.")
         if number in answered:
             raise DataError(f"{annotations} answers question {number} twice: every question_id must be there once.")
         answered.add(number)
-        answers = tuple(sys.intern(*_fields(annotations, given, "answer")) for given in ten)
-        kinds = tuple(sys.intern(entry[k]) for k in ("question_type", "answer_type") if k in entry)
-        best = sys.intern(normalise(best))
         found[number] = replace(found[number], answers=answers, answer=best, kinds=kinds)
     if len(answered) < len(found):
         number = next(n for n in found if n not in answered)
         raise DataError(f"{annotations} lacks the answer to question {number} of {questions}: use one split.")
     return list(found.values())
+
+
+def _answered(path, entry: dict) -> tuple[int, tuple[str, ...], str, tuple[str, ...]]:
+    """An annotation: (question id, answers, the best one, kinds)."""
+    number, best, ten = _fields(path, entry, "question_id", "multiple_choice_answer", "answers")
+    try:
+        answers = tuple(sys.intern(*_fields(path, given, "answer")) for given in ten)
+        kinds = tuple(sys.intern(entry[k]) for k in ("question_type", "answer_type") if k in entry)
+        return number, answers, sys.intern(normalise(best)), kinds
+    except (TypeError, AttributeError) as error:
+        raise DataError(f"{path}: the answer to question {number} is not in VQA v2's layout ({error!r}).") from error
 
 
 def _fields(path, entry: dict, *names: str) -> tuple:
@@ -90,15 +98,17 @@ def answer_vocabulary(questions: Iterable[Question], minimum: int = OFTEN) -> li
 def read_answers(path: str | os.PathLike) -> list[str]:
     """A given vocabulary: ``ans2label`` {answer: row}, ``label2ans`` [answer] or LXMERT's ``all_ans`` [{"ans"}].
 
-    Raises DataError when rows are missing or given twice.
+    Raises DataError when rows are missing or given twice, or for another layout.
     """
     content = read_json(path)
     if isinstance(content, dict):
-        ranked = sorted(content, key=content.get)
-        if [content[a] for a in ranked] != list(range(len(ranked))):
-            raise DataError(f"{path} does not number its {len(ranked)} answers from 0 without gaps.")
-        return ranked
-    answers = [entry["ans"] if isinstance(entry, dict) else entry for entry in content]
+        ranked = {row: answer for answer, row in content.items() if isinstance(row, int)}
+        if sorted(ranked) != list(range(len(content))):
+            raise DataError(f"{path} does not number its {len(content)} answers from 0 without gaps.")
+        return [ranked[row] for row in range(len(content))]
+    answers = [e.get("ans") if isinstance(e, dict) else e for e in content] if isinstance(content, list) else [None]
+    if not all(isinstance(answer, str) for answer in answers):
+        raise DataError(f"{path} is no list of answers: it is neither ans2label, label2ans nor all_ans.")
     if len(set(answers)) < len(answers):
         twice = next(a for a, n in Counter(answers).items() if n > 1)
         raise DataError(f"{path} lists the answer {twice!r} twice.")
@@ -135,8 +145,9 @@ WHOLE = (
     "who've why'll why're why's won't would've wouldn't wouldn't've y'all y'all'll y'all'd've you'd you'd've "
     "you'll you're you've"
 ).split()
-# A word that lacks one of its apostrophes gets it back.
+# A word that lacks one of its apostrophes gets it back; one slip of the official table counts as well.
 CONTRACTIONS = {word[:i] + word[i + 1 :]: word for word in WHOLE for i, mark in enumerate(word) if mark == "'"}
+CONTRACTIONS["somebody'd"] = "somebodyd"
 
 
 def normalise(answer: str) -> str:

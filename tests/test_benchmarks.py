@@ -1,0 +1,98 @@
+"""The benchmarks' own scores, by hand and by brute force, and the files their servers take."""
+
+import json
+import random
+
+import pytest
+
+from xlxmert_core import benchmarks
+from xlxmert_core.data.vqa import Question
+
+
+def ask(number, answers, kinds=("what",), entailed=()):
+    return Question(number, (1,), "?", tuple(answers), answers[0], kinds, tuple(entailed))
+
+
+def test_vqa_scores_are_soft_and_broken_down():
+    asked = [ask(1, ["two"] * 3 + ["2"] * 6 + ["dog"], ("how many", "number")),
+             ask(2, ["red"] * 2 + ["pink"] * 8, ("what", "other"))]  # fmt: skip
+    scores = benchmarks.vqa_scores(asked, {1: "The dog", 2: "pink!"})
+    assert scores == pytest.approx({"all": 0.65, "how many": 0.3, "number": 0.3, "what": 1, "other": 1})
+    assert benchmarks.vqa_scores(asked, {1: "2", 2: "blue"})["all"] == 0.5
+
+
+def test_gqa_consistency_is_asked_of_right_answers_only():
+    asked = [ask("a", ["red"], ("query", "attr"), ["b", "c", "not in this split", "a"]),
+             ask("b", ["yes"], ("verify", "attr")), ask("c", ["no"], ("verify", "attr")),
+             ask("d", ["left"], ("query", "rel"), ["c"])]  # fmt: skip
+    scores = benchmarks.gqa_scores(asked, {"a": "red", "b": "yes", "c": "yes", "d": "right"})
+    assert scores == pytest.approx(
+        {"all": 0.5, "query": 0.5, "attr": 2 / 3, "verify": 0.5, "rel": 0, "consistency": 0.5}
+    )
+    assert "consistency" not in benchmarks.gqa_scores(asked[1:3], {"b": "yes", "c": "no"})
+
+
+def test_nlvr2_is_consistent_when_all_pairs_of_a_sentence_are_right():
+    told = [ask(f"dev-1-{pair}-{n}", [label], (f"dev-1-{n}",))
+            for n, pair, label in ((0, 0, "True"), (0, 1, "False"), (1, 0, "True"), (1, 1, "True"))]  # fmt: skip
+    said = {q.id: "True" for q in told}
+    assert benchmarks.nlvr2_scores(told, said) == {"all": 0.75, "consistency": 0.5}
+
+
+@pytest.mark.parametrize("score", [benchmarks.vqa_scores, benchmarks.gqa_scores, benchmarks.nlvr2_scores])
+def test_nothing_is_left_out_of_a_score(score):
+    with pytest.raises(ValueError, match="Question 1 has no prediction"):
+        score([ask(1, ["a"])], {2: "a"})
+    with pytest.raises(ValueError, match="Question 1 has no answer to compare with"):
+        score([Question(1, (1,), "?")], {1: "a"})
+    with pytest.raises(ValueError, match="no questions"):
+        score([], {})
+
+
+def test_the_commonest_answer_is_that_of_the_kind():
+    train = [ask(i, [a], ("all kinds", k)) for i, (a, k) in enumerate(
+        [("red", "colour"), ("blue", "colour"), ("blue", "colour"), ("yes", "exist"), ("no", "exist")])]  # fmt: skip
+    test = [ask(7, ["red"], ("x", "colour")), ask(8, ["no"], ("x", "exist")), ask(9, ["no"], ("x", "new"))]
+    assert benchmarks.most_frequent(train, test) == {7: "blue", 8: "no", 9: "blue"}
+
+
+CAPTIONS = [["a red house in the snow", "a house on a hill"], ["two dogs run on a beach", "dogs by the sea"],
+            ["a man rides a horse", "someone on a brown horse"]]  # fmt: skip
+
+
+def test_captions_score_by_how_close_the_wording_is():
+    same = benchmarks.caption_scores(CAPTIONS, [texts[0] for texts in CAPTIONS])
+    near = benchmarks.caption_scores(CAPTIONS, ["a house in the snow", "dogs on a beach", "a man on a horse"])
+    others = benchmarks.caption_scores(CAPTIONS, [texts[0] for texts in CAPTIONS[1:] + CAPTIONS[:1]])
+    assert same["BLEU-1"] == pytest.approx(1) and same["BLEU-4"] == pytest.approx(1) and same["ROUGE-L"] == 1
+    for name in ("BLEU-4", "ROUGE-L", "CIDEr-D"):
+        assert same[name] > near[name] > others[name] - 1e-9
+    assert others["CIDEr-D"] < 0.1 < near["CIDEr-D"] < same["CIDEr-D"]
+    assert benchmarks.caption_scores([["A  Red, house!"]] * 2, ["a red house"] * 2)["ROUGE-L"] == 1
+
+
+def test_unigram_precision_against_counting():
+    rng = random.Random(0)
+    words = "abcdefgh"
+    truth = [[" ".join(rng.choices(words, k=6)) for _ in range(2)] for _ in range(20)]
+    said = [" ".join(rng.choices(words, k=6)) for _ in truth]
+    hits = sum(min(line.split().count(w), max(t.split().count(w) for t in texts))
+               for texts, line in zip(truth, said, strict=True) for w in set(line.split()))  # fmt: skip
+    assert benchmarks.caption_scores(truth, said)["BLEU-1"] == pytest.approx(hits / 120, abs=1e-6)
+
+
+def test_every_picture_needs_a_caption():
+    with pytest.raises(ValueError, match="2 captions for 3 pictures"):
+        benchmarks.caption_scores(CAPTIONS, ["a", "b"])
+
+
+def test_submission_files_have_the_servers_form(tmp_path):
+    benchmarks.submit_vqa({7: "red"}, tmp_path / "new" / "v.json")
+    benchmarks.submit_gqa({"07": "red"}, tmp_path / "g.json")
+    benchmarks.submit_nlvr2({"test1-0-1-0": "True", "test1-0-0-0": "False"}, tmp_path / "out" / "n.csv")
+    benchmarks.submit_captions({42: "a dog"}, tmp_path / "c.json")
+    assert json.loads((tmp_path / "new" / "v.json").read_text()) == [{"question_id": 7, "answer": "red"}]
+    assert json.loads((tmp_path / "g.json").read_text()) == [{"questionId": "07", "prediction": "red"}]
+    assert (tmp_path / "out" / "n.csv").read_text() == "test1-0-1-0,True\ntest1-0-0-0,False\n"
+    assert json.loads((tmp_path / "c.json").read_text()) == [{"image_id": 42, "caption": "a dog"}]
+    assert not list(tmp_path.rglob("*.tmp"))

@@ -1,0 +1,188 @@
+"""Fine-tuning: lessons keep words, pictures and answers together, and each objective learns what it should."""
+
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from xlxmert_core import training
+from xlxmert_core.config import ModelConfig
+from xlxmert_core.finetuning import (
+    Answering,
+    Judging,
+    Lessons,
+    Writing,
+    adopt,
+    batches,
+    inside,
+    length_logits,
+    predict,
+)
+from xlxmert_core.model import XLxmert
+from xlxmert_core.objectives import IGNORED
+from xlxmert_core.text import Tokenizer
+
+TEXTS = ["a red house", "a blue house in the snow", "a red ball"]
+ANSWERS = ["yes", "no", "red"]
+
+
+@pytest.fixture
+def tokenizer():
+    return Tokenizer.from_corpus(TEXTS)
+
+
+def small(tokenizer, answers=3) -> XLxmert:
+    torch.manual_seed(0)
+    config = ModelConfig(
+        vocab_size=tokenizer.size, hidden=24, heads=3, feed_forward=40, language_layers=1, visual_layers=1,
+        cross_layers=1, positions=24, max_words=12, dropout=0.0, codes=13, feature_dim=10, grid=2, answers=answers,
+    )  # fmt: skip
+    return XLxmert(config, torch.randn(13, 10))
+
+
+@pytest.fixture
+def features():
+    return torch.randn(5, 4, 10, generator=torch.Generator().manual_seed(1))
+
+
+def lessons_of(tokenizer, labels, pictures=((0,), (1,), (2,))) -> Lessons:
+    return Lessons.build(TEXTS, pictures, labels, tokenizer, ANSWERS, 12)
+
+
+def test_lessons_hold_words_pictures_and_known_answers(tokenizer, features):
+    lessons = lessons_of(tokenizer, [{"red": 0.3, "yes": 1.0}, {"perhaps": 1.0}, {}], [[0, 1], [2, 2], [4, 3]])
+    assert lessons.answers.tolist() == [[2, 0], [IGNORED] * 2, [IGNORED] * 2]
+    assert lessons.scores.tolist() == [[pytest.approx(0.3), 1.0], [0, 0], [0, 0]]
+    batch = lessons.batch(torch.tensor([2, 0]), lambda rows: features[rows])
+    assert batch["features"].shape == (2, 2, 4, 10)
+    assert torch.equal(batch["features"][0, 1], features[3])
+    assert batch["words"].shape == (2, 5) and bool(batch["word_mask"].all())  # cut to the longest
+    assert tokenizer.decode(batch["words"][0]) == "a red ball"
+
+
+def test_weights_say_how_often_a_lesson_is_drawn(tokenizer, features):
+    lessons = lessons_of(tokenizer, [{"yes": 1.0}, {"no": 1.0}, {"red": 1.0}])
+    draw = batches(lessons, lambda rows: features[rows], 4000, torch.tensor([3.0, 0.0, 1.0]))
+    drawn = draw(0, torch.Generator().manual_seed(0))["answers"][:, 0].bincount(minlength=3) / 4000
+    assert drawn[1] == 0 and float(drawn[0]) == pytest.approx(0.75, abs=0.03)
+    first, again = (draw(0, torch.Generator().manual_seed(5))["answers"] for _ in range(2))
+    assert torch.equal(first, again)
+
+
+def test_answering_is_binary_cross_entropy_of_every_answer(tokenizer, features):
+    objective = Answering(small(tokenizer))
+    labels = [{"red": 0.3, "yes": 1.0}, {}, {"no": 0.6}]
+    batch = lessons_of(tokenizer, labels).batch(torch.arange(3), lambda rows: features[rows])
+    loss, numbers = objective(batch)
+    logits, expected = objective.logits(batch).detach(), 0.0
+    for row, label in zip(logits, labels, strict=True):
+        for answer, logit in zip(ANSWERS, row, strict=True):
+            p, target = torch.sigmoid(logit), label.get(answer, 0.0)
+            expected -= float(target * p.log() + (1 - target) * (1 - p).log()) / 3
+    assert float(loss) == pytest.approx(expected, rel=1e-5)
+    best = [labels[i].get(ANSWERS[j], 0.0) for i, j in enumerate(logits.argmax(1).tolist())]
+    assert float(numbers["score"]) == pytest.approx(sum(best) / 3)
+
+
+def test_a_pair_is_judged_by_both_of_its_pictures(tokenizer, features):
+    """The same sentence is true of (0, 1) and false of (1, 0) and (0, 0): neither picture alone can tell."""
+    pictures = [[0, 1], [1, 0], [0, 0], [1, 1]]
+    labels = [{"yes": 1.0}, {"no": 1.0}, {"no": 1.0}, {"yes": 1.0}]
+    lessons = Lessons.build([TEXTS[0]] * 4, pictures, labels, tokenizer, ["no", "yes"], 12)
+    objective = Judging(small(tokenizer))
+    see = lambda rows: features[rows]  # noqa: E731
+    training.fit(objective, {"all": training.adamw(objective, 3e-3)}, batches(lessons, see, 16), 120)
+    assert predict(objective, lessons, see, size=3).tolist() == [1, 0, 0, 1]
+
+
+def test_a_writer_is_not_shown_what_is_hidden(tokenizer, features):
+    writer = Writing(small(tokenizer, answers=11), tokenizer)
+    lessons = lessons_of(tokenizer, [{}] * 3)
+    hidden = torch.tensor([[True, False, False, True]] * 3)
+    batch = replace(lessons, hidden=hidden).batch(torch.arange(3), lambda rows: features[rows])
+
+    def loss(change=None) -> float:
+        torch.manual_seed(3)
+        given = dict(batch) if change is None else batch | {"features": batch["features"] + change}
+        return float(writer(given)[0])
+
+    assert loss() == loss()
+    assert loss(hidden[:, None, :, None] * 100.0) == loss()
+    assert loss(~hidden[:, None, :, None] * 1.0) != loss()
+
+
+def test_lengths_are_guessed_from_the_empty_sentence(tokenizer, features):
+    model = small(tokenizer, answers=11)
+    empty = torch.tensor([[tokenizer.cls, tokenizer.sep]] * 5)
+    expected = model.answer_logits(model(empty, None, features).pooled)
+    assert torch.allclose(length_logits(model, tokenizer, features), expected)
+    assert length_logits(model, tokenizer, features).shape == (5, 11)
+
+
+def test_another_head_starts_from_the_answers_that_have_the_same_string(tokenizer):
+    source = small(tokenizer)
+    before = {name: value.clone() for name, value in source.state_dict().items()}
+    longer = tokenizer.extended(["both pictures show a red house"])
+    model = adopt(source, longer, ANSWERS, ["blue", "red", "yes"])
+    head, given = model.answer_head[3], source.answer_head[3]
+    assert torch.equal(head.weight[1:], given.weight[[2, 0]]) and torch.equal(head.bias[1:], given.bias[[2, 0]])
+    assert not torch.isin(head.weight[0], given.weight).any()
+    words = model.word_embedding.words.weight
+    assert words.shape[0] == longer.size == tokenizer.size + 3
+    assert torch.equal(words[: tokenizer.size], source.word_embedding.words.weight)
+    assert torch.equal(model.centroids, source.centroids)
+    with torch.no_grad():
+        model.pooler.weight.zero_()
+    assert all(torch.equal(before[name], value) for name, value in source.state_dict().items())
+
+
+def test_cells_are_inside_by_their_centres():
+    generator = torch.Generator().manual_seed(0)
+    corners = torch.rand(50, 2, 2, generator=generator).sort(1).values  # [M, (low, high), (x, y)]
+    boxes = torch.cat([corners[:, 0], corners[:, 1]], 1)
+    for (x0, y0, x1, y1), found in zip(boxes.tolist(), inside(boxes).view(-1, 8, 8), strict=True):
+        for row in range(8):
+            for column in range(8):
+                x, y = (column + 0.5) / 8, (row + 0.5) / 8
+                if x0 <= x < x1 and y0 <= y < y1:
+                    assert found[row, column]
+        assert found.any()
+        wide, high = (x1 - x0) * 8, (y1 - y0) * 8
+        assert int(found.sum()) <= (int(wide) + 1) * (int(high) + 1)
+    assert inside(torch.tensor([[0.26, 0.51, 0.27, 0.52]])).nonzero().tolist() == [[0, 4 * 8 + 2]]
+
+
+KILLED = """
+import os, signal, sys, torch
+sys.path[:0] = [{tests!r}]
+import test_finetuning as t
+print(t.learn(sys.argv[1], kill=int(sys.argv[2])))
+"""
+
+
+def learn(checkpoint, kill: int = -1) -> list[float]:
+    """The losses of thirty steps of fine-tuning; ``kill`` ends the process in that step, as kill -9 does."""
+    tokenizer = Tokenizer.from_corpus(TEXTS)
+    features = torch.randn(5, 4, 10, generator=torch.Generator().manual_seed(1))
+    objective = Answering(small(tokenizer))
+    lessons = lessons_of(tokenizer, [{"yes": 1.0}, {"no": 1.0}, {"red": 0.6}])
+    history = training.fit(
+        objective, {"all": training.muon(objective)}, batches(lessons, lambda r: features[r], 2), 30,
+        checkpoint=checkpoint, checkpoint_seconds=0,
+        on_step=lambda step, _: os.kill(os.getpid(), signal.SIGKILL) if step == kill else None,
+    )  # fmt: skip
+    return [values["loss"] for values in history]
+
+
+def test_a_killed_fine_tuning_goes_on_along_the_same_curve(tmp_path):
+    script = KILLED.format(tests=os.path.dirname(__file__))
+    done = subprocess.run([sys.executable, "-c", script, tmp_path / "killed.pt", "17"], capture_output=True)
+    assert done.returncode == -signal.SIGKILL
+    resumed, whole = learn(tmp_path / "killed.pt"), learn(tmp_path / "whole.pt")
+    assert resumed == whole and len(whole) == 30
+    assert F.l1_loss(torch.tensor(whole[:1]), torch.tensor(whole[-1:])) > 0.1  # it learned something

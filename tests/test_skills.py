@@ -1,0 +1,109 @@
+"""A skill is saved and opened unchanged, and any small VQA set trains with one call that says what it left out."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from test_pipeline import TEXTS, painter  # noqa: F401 (a fixture)
+
+from xlxmert_core import skills
+from xlxmert_core.data import vqa
+from xlxmert_core.data.files import DataError
+from xlxmert_core.finetuning import adopt
+from xlxmert_core.model import PairClassifier
+from xlxmert_core.skills import Skill, fine_tune_vqa, with_pictures
+
+COLOURS = {"red": (220, 30, 30), "blue": (30, 30, 220), "green": (30, 200, 30)}
+
+
+@pytest.fixture
+def data(tmp_path):
+    """Twelve one-coloured pictures in VQA v2's format, one question each; question 12 is about no file."""
+    rng = np.random.default_rng(0)
+    (tmp_path / "images").mkdir()
+    asked, answered = [], []
+    for i in range(13):
+        colour = list(COLOURS)[i % 3]
+        if i < 12:
+            pixels = np.clip(rng.normal(COLOURS[colour], 8, (32, 32, 3)), 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "images" / f"COCO_train2014_{i:012d}.png")
+        asked.append({"question_id": i, "image_id": i, "question": "What colour is it?"})
+        answered.append({"question_id": i, "image_id": i, "question_type": "what", "answer_type": "other",
+                         "multiple_choice_answer": colour, "answers": [{"answer": colour}] * 10})  # fmt: skip
+    (tmp_path / "q.json").write_text(json.dumps({"questions": asked}))
+    (tmp_path / "a.json").write_text(json.dumps({"annotations": answered}))
+    return tmp_path / "q.json", tmp_path / "a.json", tmp_path / "images"
+
+
+def colours_of(images) -> np.ndarray:
+    """The mean colour of each cell, in place of what an untrained encoder sees."""
+    pixels = np.stack([np.asarray(Image.open(path), np.float32) for path in images]) / 255
+    cells = pixels.reshape(-1, 2, 16, 2, 16, 3).mean((2, 4)).reshape(-1, 4, 3)
+    return np.pad(cells, ((0, 0), (0, 0), (0, 7)))
+
+
+def test_one_call_trains_and_says_what_it_left_out(painter, data, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(painter, "features", colours_of)
+    skill, history, report = fine_tune_vqa(
+        painter, *data, steps=150, batch=12, lr=0.02, answers=["red", "blue"], seed=1, progress=None
+    )
+    lost = dict(report.skipped)
+    assert lost["question 12"] == "its picture 12 is missing"
+    assert lost["question 2"] == "none of its answers, such as 'green', is a class" and len(lost) == 5
+    assert skill.answers == ["red", "blue"] and history[-1]["loss"] < history[0]["loss"] / 4
+    files = sorted(data[2].iterdir())
+    seen = torch.from_numpy(painter.features([str(files[i]) for i in (0, 1, 3, 4)]))
+    assert skill.answer(["What colour is it?"] * 4, seen) == ["red", "blue", "red", "blue"]
+    assert not painter.skills and painter.answers == ["yes", "no", "red"]  # the painter stays as it was
+
+
+def test_a_resumed_call_has_the_same_history(painter, data, tmp_path):  # noqa: F811
+    options = {"batch": 4, "minimum": 1, "progress": None}
+    _, whole, _ = fine_tune_vqa(painter, *data, steps=8, **options)
+    _, again, _ = fine_tune_vqa(painter, *data, steps=8, checkpoint=tmp_path / "c.pt", **options)
+    _, resumed, _ = fine_tune_vqa(painter, *data, steps=8, checkpoint=tmp_path / "c.pt", **options)
+    assert whole == again == resumed
+
+
+def test_what_cannot_train_is_refused_in_one_sentence(painter, data, tmp_path):  # noqa: F811
+    questions, annotations, images = data
+    with pytest.raises(DataError, match="No answer is given 9 times, the most frequent 4 times"):
+        fine_tune_vqa(painter, questions, annotations, images)
+    with pytest.raises(DataError, match="None of the 12 questions has an answer among the 1 classes"):
+        fine_tune_vqa(painter, questions, annotations, images, answers=["purple"])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="None of the 13 questions is about a picture that is there"):
+        fine_tune_vqa(painter, questions, annotations, tmp_path / "empty")
+    with pytest.raises(ValueError, match="There is no folder"):
+        fine_tune_vqa(painter, questions, annotations, tmp_path / "nowhere")
+    broken = next(images.iterdir())
+    broken.write_bytes(b"no picture")
+    _, _, report = fine_tune_vqa(painter, *data, steps=1, minimum=1, progress=None)
+    assert any(broken.name in why and "is broken" in why for _, why in report.skipped)
+
+
+def test_questions_without_their_picture_are_listed():
+    asked = [vqa.Question(1, ("a", "b"), "?"), vqa.Question(2, ("a", "c"), "?")]
+    kept, report = with_pictures(asked, {"a": 0, "b": 1})
+    assert kept == asked[:1] and report.skipped == [("question 2", "its picture c is missing")]
+    with pytest.raises(DataError, match="None of the 2 questions"):
+        with_pictures(asked, {})
+
+
+@pytest.mark.parametrize("pairs", [False, True], ids=["one-picture", "two-pictures"])
+@pytest.mark.parametrize("half", [False, True], ids=["whole", "half"])
+def test_saved_and_opened_it_answers_the_same(painter, tmp_path, pairs, half):  # noqa: F811
+    torch.manual_seed(0)
+    tokenizer = painter.tokenizer.extended(["both pictures"])
+    model = adopt(painter.model, tokenizer, painter.answers, ["yes", "perhaps"])
+    skill = Skill((PairClassifier(model) if pairs else model).eval(), tokenizer, ["yes", "perhaps"])
+    skill.save(tmp_path / "s", half)
+    opened = Skill.load(tmp_path / "s")
+    features = torch.randn(2, 2, 4, 10) if pairs else torch.randn(2, 4, 10)
+    assert opened.answer(TEXTS, features) == skill.answer(TEXTS, features)
+    assert opened.tokenizer.encode(["both"], 9)[0].tolist() == tokenizer.encode(["both"], 9)[0].tolist()
+    with pytest.raises(FileNotFoundError, match="holds no fine-tuned model"):
+        Skill.load(tmp_path / "nowhere")
+    assert skills.NAMES == ("vqa", "gqa", "nlvr2", "captions")
