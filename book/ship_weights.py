@@ -112,14 +112,14 @@ def ship(run: Run, measured: dict[str, dict]) -> Path:
 def card(run, budgets, measured, painter, size, same, checked) -> str:
     """The model card, every number from the run's records."""
     rows = [f"| {n} | >= {goal:.0%} | {measured[c][m]:.1%} |" for n, c, m, goal in GOALS]
-    painting = measured["07_painting"]
+    painting, answering = measured["07_painting"], measured["09_answering"]
+    tasks = ("vqa", "gqa", "nlvr2")
+    blind = ", ".join(f"{100 * answering[f'{task}_blind_above_commonest']:+.1f}" for task in tasks)
     return CARD.format(
         size=size / 2**20, seed=run.seed, train=budgets.train, every=EVERY, reader=painting["reader_test_facts"],
         seeds=budgets.seeds, painted=budgets.painted, pairs=budgets.composition_texts,
         repainted=budgets.repainted, table="\n".join(rows), words=painter.tokenizer.size,
-        captioned=budgets.captioned, blind=", ".join(
-            f"{100 * measured['09_answering'][f'{task}_blind_above_commonest']:+.1f}" for task in ("vqa", "gqa", "nlvr2")
-        ),
+        captioned=budgets.captioned, blind=blind,
         frechet=painting["frechet_painting"] / painting["frechet_reconstruction"], same=same, checked=checked,
     )  # fmt: skip
 

@@ -1,7 +1,9 @@
 """The benchmarks' own scores, by hand and by brute force, and the files their servers take."""
 
 import json
+import math
 import random
+from collections import Counter
 
 import pytest
 
@@ -19,6 +21,14 @@ def test_vqa_scores_are_soft_and_broken_down():
     scores = benchmarks.vqa_scores(asked, {1: "The dog", 2: "pink!"})
     assert scores == pytest.approx({"all": 0.65, "how many": 0.3, "number": 0.3, "what": 1, "other": 1})
     assert benchmarks.vqa_scores(asked, {1: "2", 2: "blue"})["all"] == 0.5
+
+
+def test_vqa_scores_leave_each_of_the_ten_out_in_turn():
+    rng = random.Random(1)
+    asked = [ask(n, [rng.choice("xyz") for _ in range(10)]) for n in range(60)]
+    said = {q.id: rng.choice("xyzw") for q in asked}
+    official = [min((q.answers[:i] + q.answers[i + 1 :]).count(said[q.id]) / 3, 1) for q in asked for i in range(10)]
+    assert benchmarks.vqa_scores(asked, said)["all"] == pytest.approx(sum(official) / 600)
 
 
 def test_gqa_consistency_is_asked_of_right_answers_only():
@@ -79,6 +89,36 @@ def test_unigram_precision_against_counting():
     hits = sum(min(line.split().count(w), max(t.split().count(w) for t in texts))
                for texts, line in zip(truth, said, strict=True) for w in set(line.split()))  # fmt: skip
     assert benchmarks.caption_scores(truth, said)["BLEU-1"] == pytest.approx(hits / 120, abs=1e-6)
+
+
+def plain_cider(truth, said, n):
+    """CIDEr-D of n-grams (Vedantam et al. 2015), written out: clipped, weighted by rarity and by length."""
+    grams = lambda line: Counter(ngrams(line.split(), n))  # noqa: E731
+    seen = Counter(gram for texts in truth for gram in set().union(*map(grams, texts)))
+    weigh = lambda counts: {g: c * math.log(len(truth) / max(1, seen[g])) for g, c in counts.items()}  # noqa: E731
+    scores = []
+    for texts, line in zip(truth, said, strict=True):
+        ours, each = weigh(grams(line)), []
+        for text in texts:
+            theirs = weigh(grams(text))
+            dot = sum(min(w, theirs.get(g, 0)) * theirs.get(g, 0) for g, w in ours.items())
+            size = math.hypot(*ours.values()) * math.hypot(*theirs.values())
+            gap = len(line.split()) - len(text.split())
+            each.append(10 * (dot / size if size else 0) * math.exp(-(gap**2) / 72))
+        scores.append(sum(each) / len(each))
+    return sum(scores) / len(scores)
+
+
+def ngrams(words, n):
+    return [tuple(words[i : i + n]) for i in range(len(words) - n + 1)]
+
+
+def test_cider_is_the_written_formula():
+    rng = random.Random(2)
+    truth = [[" ".join(rng.choices("abcdefgh", k=rng.randint(4, 9))) for _ in range(3)] for _ in range(25)]
+    said = [" ".join(rng.choice(texts).split()[:-1] + ["a"] * rng.randint(1, 3)) for texts in truth]
+    want = sum(plain_cider(truth, said, n) for n in (1, 2, 3, 4)) / 4
+    assert benchmarks.caption_scores(truth, said)["CIDEr-D"] == pytest.approx(want, abs=1e-6) and want > 0.5
 
 
 def test_every_picture_needs_a_caption():

@@ -24,7 +24,7 @@ from xlxmert_core.finetuning import (
     predict,
 )
 from xlxmert_core.model import XLxmert
-from xlxmert_core.objectives import IGNORED
+from xlxmert_core.objectives import IGNORED, mask_words
 from xlxmert_core.text import Tokenizer
 
 TEXTS = ["a red house", "a blue house in the snow", "a red ball"]
@@ -84,7 +84,7 @@ def test_answering_is_binary_cross_entropy_of_every_answer(tokenizer, features):
         for answer, logit in zip(ANSWERS, row, strict=True):
             p, target = torch.sigmoid(logit), label.get(answer, 0.0)
             expected -= float(target * p.log() + (1 - target) * (1 - p).log()) / 3
-    assert float(loss) == pytest.approx(expected, rel=1e-5)
+    assert loss.item() == pytest.approx(expected, rel=1e-5)
     best = [labels[i].get(ANSWERS[j], 0.0) for i, j in enumerate(logits.argmax(1).tolist())]
     assert float(numbers["score"]) == pytest.approx(sum(best) / 3)
 
@@ -109,11 +109,35 @@ def test_a_writer_is_not_shown_what_is_hidden(tokenizer, features):
     def loss(change=None) -> float:
         torch.manual_seed(3)
         given = dict(batch) if change is None else batch | {"features": batch["features"] + change}
-        return float(writer(given)[0])
+        return writer(given)[0].item()
 
     assert loss() == loss()
     assert loss(hidden[:, None, :, None] * 100.0) == loss()
     assert loss(~hidden[:, None, :, None] * 1.0) != loss()
+
+
+def test_writing_is_paid_for_hidden_words_and_for_lengths(tokenizer, features):
+    writer = Writing(small(tokenizer, answers=11), tokenizer)
+    batch = lessons_of(tokenizer, [{}] * 3).batch(torch.arange(3), lambda rows: features[rows])
+    torch.manual_seed(3)
+    loss, numbers = writer(batch)
+    torch.manual_seed(3)
+    shown, labels = mask_words(
+        batch["words"], tokenizer, torch.Generator().manual_seed(torch.initial_seed()), rate=None
+    )
+    logits = writer.model.word_logits(writer.model(shown, batch["word_mask"], batch["features"][:, 0]).words)
+    hidden = [(row, place) for row, place in (labels != IGNORED).nonzero().tolist()]
+    nll = [-logits[at].log_softmax(-1)[labels[at]].item() for at in hidden]
+    right = [bool(logits[at].argmax() == labels[at]) for at in hidden]
+    assert 0 < len(hidden) < int(batch["word_mask"].sum()) - 6
+    assert float(numbers["words"]) == pytest.approx(sum(nll) / len(nll), rel=1e-5)
+    assert float(numbers["score"]) == pytest.approx(sum(right) / len(right))
+    lengths = length_logits(writer.model, tokenizer, batch["features"][:1, 0])  # a quarter of three, rounded up
+    assert float(numbers["lengths"]) == pytest.approx(-lengths[0].log_softmax(-1)[3].item(), rel=1e-5)  # a red house
+    assert loss.item() == pytest.approx(float(numbers["words"] + numbers["lengths"]))
+    other = batch | {"words": torch.where(batch["words"] == tokenizer.first_word, tokenizer.size - 1, batch["words"])}
+    torch.manual_seed(3)
+    assert writer(other)[1]["lengths"] == numbers["lengths"] and not torch.equal(other["words"], batch["words"])
 
 
 def test_lengths_are_guessed_from_the_empty_sentence(tokenizer, features):
@@ -145,15 +169,11 @@ def test_cells_are_inside_by_their_centres():
     generator = torch.Generator().manual_seed(0)
     corners = torch.rand(50, 2, 2, generator=generator).sort(1).values  # [M, (low, high), (x, y)]
     boxes = torch.cat([corners[:, 0], corners[:, 1]], 1)
-    for (x0, y0, x1, y1), found in zip(boxes.tolist(), inside(boxes).view(-1, 8, 8), strict=True):
-        for row in range(8):
-            for column in range(8):
-                x, y = (column + 0.5) / 8, (row + 0.5) / 8
-                if x0 <= x < x1 and y0 <= y < y1:
-                    assert found[row, column]
-        assert found.any()
-        wide, high = (x1 - x0) * 8, (y1 - y0) * 8
-        assert int(found.sum()) <= (int(wide) + 1) * (int(high) + 1)
+    for (x0, y0, x1, y1), found in zip(boxes.tolist(), inside(boxes).tolist(), strict=True):
+        columns, rows = ([n for n in range(8) if low <= (n + 0.5) / 8 < high] for low, high in ((x0, x1), (y0, y1)))
+        columns = columns or [int((x0 + x1) / 2 * 8)]  # between two centres: where the box's own centre lies
+        rows = rows or [int((y0 + y1) / 2 * 8)]
+        assert [n for n, cell in enumerate(found) if cell] == [8 * row + column for row in rows for column in columns]
     assert inside(torch.tensor([[0.26, 0.51, 0.27, 0.52]])).nonzero().tolist() == [[0, 4 * 8 + 2]]
 
 
@@ -182,7 +202,8 @@ def learn(checkpoint, kill: int = -1) -> list[float]:
 def test_a_killed_fine_tuning_goes_on_along_the_same_curve(tmp_path):
     script = KILLED.format(tests=os.path.dirname(__file__))
     done = subprocess.run([sys.executable, "-c", script, tmp_path / "killed.pt", "17"], capture_output=True)
-    assert done.returncode == -signal.SIGKILL
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert torch.load(tmp_path / "killed.pt", weights_only=True)["step"] == 17
     resumed, whole = learn(tmp_path / "killed.pt"), learn(tmp_path / "whole.pt")
     assert resumed == whole and len(whole) == 30
     assert F.l1_loss(torch.tensor(whole[:1]), torch.tensor(whole[-1:])) > 0.1  # it learned something

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import warnings
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ import xlxmert_core
 from xlxmert_core import sampling
 from xlxmert_core.config import GeneratorConfig, ModelConfig
 from xlxmert_core.features import GridEncoder
-from xlxmert_core.finetuning import adopt, length_logits
+from xlxmert_core.finetuning import adopt
 from xlxmert_core.generator import Generator
 from xlxmert_core.model import PairClassifier, XLxmert
 from xlxmert_core.skills import Skill
@@ -63,6 +64,8 @@ def test_repaint_keeps_unmasked_cells_bit_for_bit(painter):
         painter.repaint(codes, np.ones((3, 3), bool), "boats")
     with pytest.raises(ValueError, match="3 texts for 2 pictures"):
         painter.repaint(codes, mask, ["boats"] * 3)
+    with pytest.raises(ValueError, match="3 masks for 2 pictures"):
+        painter.repaint(codes, np.stack([mask] * 3), "boats")
 
 
 def test_pictures_of_all_kinds_give_the_same_codes(painter, picture, tmp_path):
@@ -161,65 +164,102 @@ def test_odd_texts_paint_something(painter, text):
     assert painter.paint(text, steps=2).images.shape == (1, 32, 32, 3)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def skilled(painter):
-    """The painter with three skills, each of which has one word or answer more."""
-    torch.manual_seed(3)
-    tokenizer = painter.tokenizer.extended(["both pictures"])
-    answers = {"vqa": ["maybe"], "nlvr2": ["False", "True"], "captions": [str(n) for n in range(9)]}
-    models = {name: adopt(painter.model, tokenizer, [], rows) for name, rows in answers.items()}
-    models["nlvr2"] = PairClassifier(models["nlvr2"])
-    skills = {name: Skill(models[name].eval(), tokenizer, rows) for name, rows in answers.items()}
+    """The painter with three skills that know a few more words; each is told apart by what it says."""
+    longer = painter.tokenizer.extended(["a purple house"])
+
+    def learn(answers) -> XLxmert:
+        torch.manual_seed(1)
+        return adopt(painter.model, longer, painter.answers, answers).eval()
+
+    lengths = [str(n) for n in range(11)]
+    writer, judge = learn(lengths), PairClassifier(learn([])).eval()
+    skills = {
+        "vqa": Skill(learn(["left", "right"]), longer, ["left", "right"]),
+        "nlvr2": Skill(judge, longer, ["False", "True"]),
+        "captions": Skill(writer, longer, lengths),
+    }
+    with torch.no_grad():
+        writer.answer_head[3].bias[[0, 2, 4, 6, 9]] += torch.tensor([90.0, 50.0, 52.0, 51.0, 53.0])
     parts = (painter.model, painter.tokenizer, painter.generator, painter.encoder, painter.answers)
     return xlxmert_core.Pipeline(*parts, skills)
 
 
-def test_skills_answer_where_they_are_there(painter, skilled, picture):
-    assert skilled.answer(picture, "what is it both") == ["maybe"]  # "both" is known to the skill
-    assert painter.answer(picture, "a red house")[0] in painter.answers
-    with pytest.warns(UserWarning, match="never learned: 'zebra'"):
-        skilled.answer(picture, "zebra in the snow")
+def test_the_skill_writes_the_four_likeliest_lengths_and_keeps_the_best_sentence(skilled, picture, monkeypatch):
+    skill, features = skilled.skills["captions"], torch.from_numpy(skilled.features([picture, 255 - picture]))
+    given, write = [], sampling.write_caption
+    monkeypatch.setattr(sampling, "write_caption", lambda *a, **k: given.append((a, k)) or write(*a, **k))
+    said = skilled.caption([picture, 255 - picture])
+    (model, tokenizer, shown), options = given[0]
+    assert model is skill.model and tokenizer is skill.tokenizer and torch.equal(shown, features)
+    assert options["lengths"].tolist() == [[9, 4, 6, 2]] * 2  # the likeliest of all, no word, is no sentence
+    alone = [write(model, tokenizer, features, [n]) for n in (9, 4, 6, 2)]
+    for row, text in enumerate(said):
+        scores = [float(means[row]) * n for (_, means), n in zip(alone, (9, 4, 6, 2), strict=True)]
+        best = int((torch.tensor(scores) + options["prior"][row]).argmax())
+        assert text == alone[best][0][row]
+    assert len(skilled.caption(picture, lengths=[3])[0].split()) == 3
 
 
-def test_pairs_are_judged_by_the_skill_alone(painter, skilled, picture):
-    verdict = skilled.judge([picture, picture], [picture, picture], "both pictures")
-    assert len(verdict) == 2 and all(isinstance(v, bool) for v in verdict)
-    with pytest.raises(ValueError, match="1 pictures on the left but 2 on the right"):
-        skilled.judge(picture, [picture, picture], "both pictures")
-    with pytest.raises(ValueError, match="no skill 'nlvr2'"):
-        painter.judge(picture, picture, "both pictures")
-
-
-def test_captions_have_one_of_the_likeliest_lengths(skilled, picture):
-    writer = skilled.skills["captions"]
-    with torch.inference_mode():
-        guess = length_logits(writer.model, writer.tokenizer, torch.from_numpy(skilled.features(picture)))[0].clone()
-    guess = guess.clone()
-    guess[0] = -torch.inf
-    assert len(skilled.caption(picture)[0].split()) in guess.topk(4).indices.tolist()
-    assert len(skilled.caption(picture, lengths=[6])[0].split()) == 6
-
-
-def test_a_region_hides_the_rest(skilled, picture):
-    other = picture.copy()
-    other[:16] //= 2
-    region = np.array([[False, False], [True, True]])
-    features = [torch.from_numpy(skilled.features(p)) for p in (picture, other)]
-    assert not torch.equal(*features)
-    seen = {}
-    writer = skilled.skills["captions"].model
-    hook = writer.cell_embedding.register_forward_pre_hook(lambda _, given: seen.update(cells=given[0]))
-    skilled.caption(picture, region, lengths=[3])
-    hook.remove()
-    assert torch.equal(seen["cells"][0, :2], writer.mask_feature.expand(2, -1))
-    assert torch.equal(seen["cells"][0, 2:], features[0][0, 2:])
+def test_a_region_hides_all_other_cells(skilled, painter, picture, monkeypatch):
+    hidden = []
+    write = sampling.write_caption
+    monkeypatch.setattr(sampling, "write_caption", lambda *a, **k: hidden.append(k["hidden"]) or write(*a, **k))
+    left = np.array([[True, False], [True, False]])
+    for pipeline in (skilled, painter):
+        pipeline.caption([picture] * 2, left)
+        pipeline.caption([picture] * 2, np.stack([left, ~left]))
+        assert hidden[-2].tolist() == [[False, True, False, True]] * 2
+        assert hidden[-1].tolist() == [[False, True, False, True], [True, False, True, False]]
     with pytest.raises(ValueError, match=r"region must be bool \[2, 2\], got \[3, 3\]"):
         skilled.caption(picture, np.ones((3, 3), bool))
+    with pytest.raises(ValueError, match="3 regions for 2 pictures"):
+        skilled.caption([picture] * 2, np.stack([left] * 3))
 
 
-def test_skills_are_saved_and_opened_with_the_painter(skilled, picture, tmp_path):
-    skilled.save(tmp_path / "all")
-    opened = xlxmert_core.load(tmp_path / "all")
-    assert set(opened.skills) == {"vqa", "nlvr2", "captions"}
-    assert opened.caption(picture, lengths=[4]) == skilled.caption(picture, lengths=[4])
-    assert opened.judge(picture, picture, "both pictures") == skilled.judge(picture, picture, "both pictures")
+def test_a_skill_answers_in_place_of_the_pretrained_model(skilled, painter, picture):
+    features = torch.from_numpy(skilled.features([picture, 255 - picture]))
+    questions = ["a red house", "two boats"]
+    said = skilled.answer([picture, 255 - picture], questions)
+    assert said == skilled.skills["vqa"].answer(questions, features) and set(said) <= {"left", "right"}
+    assert skilled.answer(picture, "a house", skill="gqa") == painter.answer(picture, "a house")  # no such skill here
+    with pytest.raises(ValueError, match="2 questions for 1 pictures"):
+        skilled.answer(picture, questions)
+
+
+def test_pairs_are_judged_left_and_right(skilled, painter, picture):
+    left, right = [picture, 255 - picture], [255 - picture, picture // 2]
+    both = torch.stack([torch.from_numpy(skilled.features(side)) for side in (left, right)], 1)
+    want = skilled.skills["nlvr2"].answer(["a red house"] * 2, both)
+    assert skilled.judge(left, right, "a red house") == [answer == "True" for answer in want]
+    with pytest.raises(ValueError, match="2 pictures on the left but 1 on the right"):
+        skilled.judge(left, picture, "a house")
+    with pytest.raises(ValueError, match="3 statements for 2 pictures"):
+        skilled.judge(left, right, ["a house"] * 3)
+    with pytest.raises(ValueError, match="has no skill 'nlvr2'"):
+        painter.judge(left, right, "a house")
+
+
+def test_skills_are_saved_and_opened_with_the_pipeline(skilled, picture, tmp_path):
+    skilled.save(tmp_path)
+    opened = xlxmert_core.load(tmp_path)
+    assert opened.skills.keys() == skilled.skills.keys()
+    assert opened.caption(picture) == skilled.caption(picture)
+    assert opened.answer(picture, "a purple house") == skilled.answer(picture, "a purple house")
+    assert opened.judge(picture, 255 - picture, "a house") == skilled.judge(picture, 255 - picture, "a house")
+
+
+def test_a_skill_is_asked_with_the_words_that_it_knows(skilled, painter, picture):
+    with pytest.warns(UserWarning, match="'purple'"):
+        painter.answer(picture, "a purple house")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        skilled.answer(picture, "a purple house")
+        skilled.judge(picture, picture, "a purple house")
+    for ask in (
+        lambda: skilled.answer(picture, "a pruple house"),
+        lambda: skilled.judge(picture, picture, "a pruple house"),
+    ):
+        with pytest.warns(UserWarning, match="'pruple' .near: purple"):
+            ask()

@@ -1,6 +1,7 @@
 """A skill is saved and opened unchanged, and any small VQA set trains with one call that says what it left out."""
 
 import json
+from functools import partial
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import torch
 from PIL import Image
 from test_pipeline import TEXTS, painter  # noqa: F401 (a fixture)
 
-from xlxmert_core import skills
+from xlxmert_core import skills, training
 from xlxmert_core.data import vqa
 from xlxmert_core.data.files import DataError
 from xlxmert_core.finetuning import adopt
@@ -46,6 +47,7 @@ def colours_of(images) -> np.ndarray:
 
 def test_one_call_trains_and_says_what_it_left_out(painter, data, monkeypatch):  # noqa: F811
     monkeypatch.setattr(painter, "features", colours_of)
+    before = {name: value.clone() for name, value in painter.model.state_dict().items()}
     skill, history, report = fine_tune_vqa(
         painter, *data, steps=150, batch=12, lr=0.02, answers=["red", "blue"], seed=1, progress=None
     )
@@ -57,14 +59,30 @@ def test_one_call_trains_and_says_what_it_left_out(painter, data, monkeypatch): 
     seen = torch.from_numpy(painter.features([str(files[i]) for i in (0, 1, 3, 4)]))
     assert skill.answer(["What colour is it?"] * 4, seen) == ["red", "blue", "red", "blue"]
     assert not painter.skills and painter.answers == ["yes", "no", "red"]  # the painter stays as it was
+    assert all(torch.equal(value, before[name]) for name, value in painter.model.state_dict().items())
+    assert painter.tokenizer.unknown("colour") and not skill.tokenizer.unknown("colour")
 
 
-def test_a_resumed_call_has_the_same_history(painter, data, tmp_path):  # noqa: F811
-    options = {"batch": 4, "minimum": 1, "progress": None}
-    _, whole, _ = fine_tune_vqa(painter, *data, steps=8, **options)
-    _, again, _ = fine_tune_vqa(painter, *data, steps=8, checkpoint=tmp_path / "c.pt", **options)
-    _, resumed, _ = fine_tune_vqa(painter, *data, steps=8, checkpoint=tmp_path / "c.pt", **options)
-    assert whole == again == resumed
+class StopError(Exception):
+    """Stands for Ctrl-C."""
+
+
+def test_stopped_in_the_middle_it_goes_on_along_the_same_curve(painter, data, tmp_path, monkeypatch):  # noqa: F811
+    def stop(step, values):
+        if step == 5:
+            raise StopError
+
+    def tune(**options):
+        return fine_tune_vqa(painter, *data, steps=9, batch=4, minimum=1, progress=None, **options)[1]
+
+    whole, path, fit, steps = tune(seed=3), tmp_path / "c.pt", training.fit, []
+    monkeypatch.setattr(training, "fit", partial(fit, checkpoint_seconds=0, on_step=stop))
+    with pytest.raises(StopError):
+        tune(seed=3, checkpoint=path)
+    assert torch.load(path, weights_only=True)["step"] == 5
+    monkeypatch.setattr(training, "fit", partial(fit, on_step=lambda step, values: steps.append(step)))
+    assert tune(seed=3, checkpoint=path) == whole and steps == [5, 6, 7, 8]
+    assert tune(seed=4) != whole
 
 
 def test_what_cannot_train_is_refused_in_one_sentence(painter, data, tmp_path):  # noqa: F811
@@ -78,6 +96,10 @@ def test_what_cannot_train_is_refused_in_one_sentence(painter, data, tmp_path): 
         fine_tune_vqa(painter, questions, annotations, tmp_path / "empty")
     with pytest.raises(ValueError, match="There is no folder"):
         fine_tune_vqa(painter, questions, annotations, tmp_path / "nowhere")
+    twice = json.loads(questions.read_text())["questions"] * 2
+    (tmp_path / "twice.json").write_text(json.dumps({"questions": twice}))
+    with pytest.raises(DataError, match="asks question 0 twice"):
+        fine_tune_vqa(painter, tmp_path / "twice.json", annotations, images)
     broken = next(images.iterdir())
     broken.write_bytes(b"no picture")
     _, _, report = fine_tune_vqa(painter, *data, steps=1, minimum=1, progress=None)
@@ -99,10 +121,14 @@ def test_saved_and_opened_it_answers_the_same(painter, tmp_path, pairs, half):  
     tokenizer = painter.tokenizer.extended(["both pictures"])
     model = adopt(painter.model, tokenizer, painter.answers, ["yes", "perhaps"])
     skill = Skill((PairClassifier(model) if pairs else model).eval(), tokenizer, ["yes", "perhaps"])
+    with torch.no_grad():
+        for value in skill.model.parameters():
+            value.add_(0.3 * torch.randn_like(value))  # fresh weights answer every question alike
     skill.save(tmp_path / "s", half)
     opened = Skill.load(tmp_path / "s")
-    features = torch.randn(2, 2, 4, 10) if pairs else torch.randn(2, 4, 10)
-    assert opened.answer(TEXTS, features) == skill.answer(TEXTS, features)
+    features = torch.randn(12, 2, 4, 10) if pairs else torch.randn(12, 4, 10)
+    said = skill.answer(TEXTS * 6, features)
+    assert opened.answer(TEXTS * 6, features) == said and set(said) == {"yes", "perhaps"}
     assert opened.tokenizer.encode(["both"], 9)[0].tolist() == tokenizer.encode(["both"], 9)[0].tolist()
     with pytest.raises(FileNotFoundError, match="holds no fine-tuned model"):
         Skill.load(tmp_path / "nowhere")

@@ -20,6 +20,7 @@ def test_facts_are_read_back_from_every_caption():
     "a red ball ball on the sand", "a red ball left of", "on the sand we see", "a red ball and a red ball",
     "a red ball and a blue ball", "a red ball the sand", "what colour is the ball", "a ball red", "",
     "a red ball on the sand on the sand we see a red ball", "a red ball at night night",
+    "on the sand a red ball on the sand",
 ])  # fmt: skip
 def test_what_is_not_a_caption_states_nonsense(text):
     assert sb.stated_facts(text)[-1] == ("nonsense", text)

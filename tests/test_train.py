@@ -10,6 +10,7 @@ from run_chapters import ROOT, Run
 from test_run_chapters import DEFAULTS, write
 
 import xlxmert_core
+from xlxmert_core.skills import NAMES
 
 SAY = """\
 import json, sys
@@ -50,12 +51,16 @@ def test_every_goal_of_the_card_was_measured_and_the_card_says_what():
     text = (folder / "README.md").read_text()
     for name, chapter, metric, goal in ship_weights.GOALS:
         assert f"| {name} | >= {goal:.0%} | {recorded[chapter][metric]:.1%} |" in text
+    for task in ("vqa", "gqa", "nlvr2"):
+        above = 100 * (recorded["09_answering"][f"{task}_blind"] - recorded["09_answering"][f"{task}_commonest"])
+        assert f"{above:+.1f}" in text.split("blind model above")[1].splitlines()[0]
 
 
 def test_shipped_files_are_small_and_no_others():
     folder = xlxmert_core.pipeline.SHIPPED / "storybook"
-    names = {p.name for p in folder.iterdir()}
+    names = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
     tables = {"README.md", "recipe.json", "history.json", "samplers.json", "ablations.json"}
-    assert names == {*xlxmert_core.pipeline.PARTS} | tables
-    assert sum(p.stat().st_size for p in folder.iterdir()) < ship_weights.LIMIT
+    parts = {f"{skill}/{part}" for skill in NAMES for part in ("model.safetensors", "tokenizer.json", "config.json")}
+    assert names == {*xlxmert_core.pipeline.PARTS} | tables | parts
+    assert sum((folder / name).stat().st_size for name in names) < ship_weights.LIMIT
     assert (ROOT / "xlxmert_core" / "weights").is_dir()

@@ -147,7 +147,7 @@ print(len(found), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 
 
 def test_a_tenth_of_the_official_size_takes_less_than_a_tenth_of_two_gigabytes(tmp_path):
-    """443 757 questions are in VQA v2's training split; the whole was measured to take 0.4 GB."""
+    """443 757 questions are in VQA v2's training split; the whole was measured to take 0.3 GB."""
     count = 44_375
     with open(tmp_path / "q.json", "w") as questions, open(tmp_path / "a.json", "w") as annotations:
         questions.write('{"questions": [')

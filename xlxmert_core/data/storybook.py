@@ -77,6 +77,7 @@ SOURCES = (
     "storybook_text",
     "storybook_questions",
     "storybook_gqa",
+    "gqa",
 )
 
 

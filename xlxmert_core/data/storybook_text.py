@@ -138,8 +138,8 @@ _SENTENCE = re.compile(
 def stated_facts(text: str) -> tuple[tuple, ...]:
     """The facts that a caption states, whoever wrote it: the inverse of :func:`captions`.
 
-    Words that say nothing in Storybook's grammar, and a thing told twice, give a last fact ("nonsense", text),
-    which holds in no scene.
+    Words that say nothing in Storybook's grammar, and a thing or a place told twice, give a last fact ("nonsense",
+    text), which is true of no scene.
     """
     things = [match.groups() for match in re.finditer(_THING, text)]
     joints = re.findall(_JOINT, re.sub(_THING, "@", text))
@@ -149,7 +149,8 @@ def stated_facts(text: str) -> tuple[tuple, ...]:
     if whole:
         pairs = zip(things[:-1], joints, things[1:], strict=True)
         facts += [("relation", a[1:], joint, b[1:]) for a, joint, b in pairs if joint != "and"]
-    if not whole or len({kind for _, _, kind in things}) < len(things):
+    twice = len({kind for _, _, kind in things}) < len(things) or len(re.findall(_PLACE, text)) > 1
+    if not whole or twice:
         facts.append(("nonsense", text))
     return tuple(facts)
 
