@@ -208,8 +208,8 @@ def test_a_region_hides_all_other_cells(skilled, painter, picture, monkeypatch):
     monkeypatch.setattr(sampling, "write_caption", lambda *a, **k: hidden.append(k["hidden"]) or write(*a, **k))
     left = np.array([[True, False], [True, False]])
     for pipeline in (skilled, painter):
-        pipeline.caption([picture] * 2, left)
-        pipeline.caption([picture] * 2, np.stack([left, ~left]))
+        pipeline.caption([picture] * 2, left, lengths=[3])
+        pipeline.caption([picture] * 2, np.stack([left, ~left]), lengths=[3])
         assert hidden[-2].tolist() == [[False, True, False, True]] * 2
         assert hidden[-1].tolist() == [[False, True, False, True], [True, False, True, False]]
     with pytest.raises(ValueError, match=r"region must be bool \[2, 2\], got \[3, 3\]"):
@@ -257,9 +257,7 @@ def test_a_skill_is_asked_with_the_words_that_it_knows(skilled, painter, picture
         warnings.simplefilter("error")
         skilled.answer(picture, "a purple house")
         skilled.judge(picture, picture, "a purple house")
-    for ask in (
-        lambda: skilled.answer(picture, "a pruple house"),
-        lambda: skilled.judge(picture, picture, "a pruple house"),
-    ):
-        with pytest.warns(UserWarning, match="'pruple' .near: purple"):
-            ask()
+    with pytest.warns(UserWarning, match="'pruple' .near: purple"):
+        skilled.answer(picture, "a pruple house")
+    with pytest.warns(UserWarning, match="'prupel' .near: purple"):
+        skilled.judge(picture, picture, "a prupel house")

@@ -121,14 +121,14 @@ def test_saved_and_opened_it_answers_the_same(painter, tmp_path, pairs, half):  
     tokenizer = painter.tokenizer.extended(["both pictures"])
     model = adopt(painter.model, tokenizer, painter.answers, ["yes", "perhaps"])
     skill = Skill((PairClassifier(model) if pairs else model).eval(), tokenizer, ["yes", "perhaps"])
-    with torch.no_grad():
-        for value in skill.model.parameters():
-            value.add_(0.3 * torch.randn_like(value))  # fresh weights answer every question alike
     skill.save(tmp_path / "s", half)
     opened = Skill.load(tmp_path / "s")
-    features = torch.randn(12, 2, 4, 10) if pairs else torch.randn(12, 4, 10)
-    said = skill.answer(TEXTS * 6, features)
-    assert opened.answer(TEXTS * 6, features) == said and set(said) == {"yes", "perhaps"}
+    features = torch.randn(2, 2, 4, 10) if pairs else torch.randn(2, 4, 10)
+    assert opened.answer(TEXTS, features) == skill.answer(TEXTS, features) and opened.answers == skill.answers
+    weights, again = skill.model.state_dict(), opened.model.state_dict()
+    assert weights.keys() == again.keys() and type(opened.model) is type(skill.model)
+    for name, value in weights.items():
+        assert torch.equal(again[name], value.half().float() if half else value)
     assert opened.tokenizer.encode(["both"], 9)[0].tolist() == tokenizer.encode(["both"], 9)[0].tolist()
     with pytest.raises(FileNotFoundError, match="holds no fine-tuned model"):
         Skill.load(tmp_path / "nowhere")
