@@ -6,7 +6,7 @@ Predictions are {question id: answer}. A score is a dict of shares: "all", one e
 
 import os
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -73,13 +73,13 @@ def _by_kind(questions, outcomes) -> dict[str, float]:
 
 
 def most_frequent(train: Sequence[Question], test: Sequence[Question]) -> dict[int | str, str]:
-    """The prediction that needs neither words nor picture: the commonest answer to the question's last kind."""
-    counts: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    """The prediction that needs neither words nor picture: the commonest answer to questions of the same kinds."""
+    counts: dict[tuple, Counter] = defaultdict(Counter)
     for question in train:
-        for kind in ("", *question.kinds[-1:]):
-            counts[kind][question.answer] += 1
-    best = {kind: min(c, key=lambda a: (-c[a], a)) for kind, c in counts.items()}
-    return {q.id: best.get(q.kinds[-1] if q.kinds else "", best[""]) for q in test}
+        for kinds in {(), question.kinds}:
+            counts[kinds][question.answer] += 1
+    best = {kinds: min(c, key=lambda a: (-c[a], a)) for kinds, c in counts.items()}
+    return {q.id: best.get(q.kinds, best[()]) for q in test}
 
 
 def caption_scores(references: Sequence[Sequence[str]], candidates: Sequence[str]) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -192,8 +193,8 @@ class Pipeline:
         if skill is None:
             return sampling.write_caption(self.model, self.tokenizer, features, **options)[0]
         if "lengths" not in options:
-            guess = length_logits(skill.model, skill.tokenizer, features, options.get("hidden"))
-            prior, lengths = guess[:, 1:].log_softmax(1).topk(LENGTHS)  # no sentence has 0 words
+            guess = length_logits(skill.model, skill.tokenizer, features, options.get("hidden"))[:, 1:]  # not 0 words
+            prior, lengths = guess.log_softmax(1).topk(min(LENGTHS, guess.shape[1]))
             options |= {"prior": prior, "lengths": lengths + 1}
         return sampling.write_caption(skill.model, skill.tokenizer, features, **options)[0]
 
@@ -248,8 +249,10 @@ class Pipeline:
         folder.mkdir(parents=True, exist_ok=True)
         for name, module in self._modules().items():
             checkpoints.save(module, folder / f"{name}.safetensors", half=half)
-        for name, skill in self.skills.items():
-            skill.save(folder / name, half)
+        for name in NAMES:
+            shutil.rmtree(folder / name, ignore_errors=True)  # of an earlier save
+            if name in self.skills:
+                self.skills[name].save(folder / name, half)
         self.tokenizer.save(folder / "tokenizer.json")
         config = {"model": asdict(self.model.config), "generator": asdict(self.generator.config)}
         eye = ("feature_dim", "labels", "colour_dim")
