@@ -66,7 +66,7 @@ questions are all of the test split.
 | | goal | measured |
 |:--|--:|--:|
 {table}
-| blind model above the most frequent answer: VQA, GQA, NLVR2 | <= 5 points | {blind} |
+| words alone above the most frequent answer: VQA, GQA, NLVR2 | <= 5 points | {words_alone} |
 | Fréchet distance, painting over reconstruction (both against other real scenes) | <= 2 | {frechet:.2f} |
 
 Half precision: {same:.4%} of the codes of {checked} greedy paintings are those of the full weights.
@@ -114,12 +114,12 @@ def card(run, budgets, measured, painter, size, same, checked) -> str:
     rows = [f"| {n} | >= {goal:.0%} | {measured[c][m]:.1%} |" for n, c, m, goal in GOALS]
     painting, answering = measured["07_painting"], measured["09_answering"]
     tasks = ("vqa", "gqa", "nlvr2")
-    blind = ", ".join(f"{100 * answering[f'{task}_blind_above_commonest']:+.1f}" for task in tasks)
+    alone = ", ".join(f"{100 * answering[f'{task}_language_above_commonest']:+.1f}" for task in tasks)
     return CARD.format(
         size=size / 2**20, seed=run.seed, train=budgets.train, every=EVERY, reader=painting["reader_test_facts"],
         seeds=budgets.seeds, painted=budgets.painted, pairs=budgets.composition_texts,
         repainted=budgets.repainted, table="\n".join(rows), words=painter.tokenizer.size,
-        captioned=budgets.captioned, blind=blind,
+        captioned=budgets.captioned, words_alone=alone,
         frechet=painting["frechet_painting"] / painting["frechet_reconstruction"], same=same, checked=checked,
     )  # fmt: skip
 

@@ -66,6 +66,16 @@ def test_the_commonest_answer_is_that_of_the_kind():
     assert benchmarks.most_frequent(train, test) == {7: "blue", 8: "no", 9: "blue"}
 
 
+def test_words_alone_answer_with_the_commonest_answer_to_the_same_words():
+    def said(number, text, answer, kind="colour"):
+        return Question(number, (1,), text, (answer,), answer, (kind,))
+
+    train = [said(1, "a", "red"), said(2, "b", "blue"), said(3, "b", "blue"), said(4, "c", "yes", "exist")]
+    test = [said(5, "a", "?"), said(6, "new", "?"), said(7, "new", "?", "exist"), said(8, "c", "?", "another kind")]
+    assert benchmarks.most_frequent(train, test, words=True) == {5: "red", 6: "blue", 7: "yes", 8: "yes"}
+    assert benchmarks.most_frequent(train, test)[5] == "blue"
+
+
 CAPTIONS = [["a red house in the snow", "a house on a hill"], ["two dogs run on a beach", "dogs by the sea"],
             ["a man rides a horse", "someone on a brown horse"]]  # fmt: skip
 

@@ -72,14 +72,23 @@ def _by_kind(questions, outcomes) -> dict[str, float]:
     return {kind: float(np.mean(values)) for kind, values in found.items()}
 
 
-def most_frequent(train: Sequence[Question], test: Sequence[Question]) -> dict[int | str, str]:
-    """The prediction that needs neither words nor picture: the commonest answer to questions of the same kinds."""
+def most_frequent(train: Sequence[Question], test: Sequence[Question], words: bool = False) -> dict[int | str, str]:
+    """The commonest answer to questions of the same kinds: a prediction that needs neither words nor picture.
+
+    With ``words``, the commonest answer to the very same words where training has them: what language alone gives
+    to whoever learned all of it by heart.
+    """
     counts: dict[tuple, Counter] = defaultdict(Counter)
     for question in train:
-        for kinds in {(), question.kinds}:
-            counts[kinds][question.answer] += 1
-    best = {kinds: min(c, key=lambda a: (-c[a], a)) for kinds, c in counts.items()}
-    return {q.id: best.get(q.kinds, best[()]) for q in test}
+        for key in {(), question.kinds, (*question.kinds, question.text), (question.text,)}:
+            counts[key][question.answer] += 1
+    best = {key: min(c, key=lambda a: (-c[a], a)) for key, c in counts.items()}
+
+    def guess(question: Question) -> str:
+        exact = [(*question.kinds, question.text), (question.text,)] if words else []
+        return next(best[key] for key in (*exact, question.kinds, ()) if key in best)
+
+    return {q.id: guess(q) for q in test}
 
 
 def caption_scores(references: Sequence[Sequence[str]], candidates: Sequence[str]) -> dict[str, float]:
