@@ -20,8 +20,6 @@ from xlxmert_core.data.storybook_gqa import Compound, compounds
 from xlxmert_core.data.storybook_questions import (
     KINDS_OF_QUESTION,
     Question,
-    language_only_accuracy,
-    most_frequent_answer_accuracy,
     questions,
 )
 from xlxmert_core.data.storybook_scenes import (
@@ -59,10 +57,9 @@ from xlxmert_core.data.storybook_text import (
 
 __all__ = [
     "BACKGROUNDS", "CELL", "COLOURS", "Caption", "EXCHANGEABLE", "GRID", "HELD_OUT", "KINDS", "KINDS_OF_QUESTION",
-    "PIXELS", "Question", "RELATIONS", "SIZES", "Scene", "Thing", "captions", "cell_labels",
-    "centre_cell", "facts_hold", "find", "language_only_accuracy", "most_frequent_answer_accuracy",
-    "overlap", "pair_statements", "places", "questions", "related_pairs", "render", "sample_scene",
-    "sample_splits", "scene_facts", "stands", "stated_facts", "write",
+    "PIXELS", "Question", "RELATIONS", "SIZES", "Scene", "Thing", "captions", "cell_labels", "centre_cell",
+    "facts_hold", "find", "overlap", "pair_statements", "places", "questions", "related_pairs", "render",
+    "sample_scene", "sample_splits", "scene_facts", "stands", "stated_facts", "write",
 ]  # fmt: skip
 
 SPLITS = ("train", "val", "test", "composition")

@@ -1,11 +1,10 @@
 """What can be asked about a storybook scene, the program that answers, and how far guessing goes.
 
 The answer is chosen before the question, so that a question's words say little about its answer;
-:func:`language_only_accuracy` measures how little.
+:func:`xlxmert_core.benchmarks.most_frequent` measures how little.
 """
 
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -157,31 +156,3 @@ ASK: dict[str, Callable[[Scene, np.random.Generator], Question | None]] = {
 }  # fmt: skip
 KINDS_OF_QUESTION = tuple(ASK)
 ALWAYS = ("colour", "size", "exist")
-
-
-def language_only_accuracy(train: Iterable[Question], test: Iterable[Question]) -> dict[str, float]:
-    """How often the words alone are enough: the answer most frequent in training for the same text.
-
-    A text that training never asked gets the most frequent answer of its kind of question. Returns
-    a share for each kind of question in ``test`` and for "all".
-    """
-    return _guess(train, test, lambda q: (q.kind_of_question, q.text))
-
-
-def most_frequent_answer_accuracy(train: Iterable[Question], test: Iterable[Question]) -> dict[str, float]:
-    """How often the most frequent answer of a kind of question is right; shares as above."""
-    return _guess(train, test, lambda q: q.kind_of_question)
-
-
-def _guess(train, test, key: Callable[[Question], object]) -> dict[str, float]:
-    answers: dict[object, Counter] = defaultdict(Counter)
-    for question in train:
-        for group in {key(question), question.kind_of_question}:
-            answers[group][question.answer] += 1
-    best = {group: min(c, key=lambda a: (-c[a], a)) for group, c in answers.items()}
-    right: dict[str, list[bool]] = defaultdict(list)
-    for question in test:
-        guess = best.get(key(question), best.get(question.kind_of_question))
-        for group in (question.kind_of_question, "all"):
-            right[group].append(guess == question.answer)
-    return {group: float(np.mean(values)) for group, values in sorted(right.items())}
