@@ -261,3 +261,19 @@ def test_a_skill_is_asked_with_the_words_that_it_knows(skilled, painter, picture
         skilled.answer(picture, "a pruple house")
     with pytest.warns(UserWarning, match="'prupel' .near: purple"):
         skilled.judge(picture, picture, "a prupel house")
+
+
+def test_saving_again_removes_old_skills_and_nothing_else(painter, skilled, tmp_path):
+    (tmp_path / "gqa").mkdir()
+    (tmp_path / "gqa" / "questions.json").write_text("mine")
+    skilled.save(tmp_path)
+    (tmp_path / "vqa" / "notes.txt").write_text("mine")
+    painter.save(tmp_path)
+    assert xlxmert_core.load(tmp_path).skills == {}
+    left = {p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*/*") if p.is_file()}
+    assert left == {"gqa/questions.json", "vqa/notes.txt"}
+
+
+def test_a_skill_that_is_none_is_refused(skilled, picture):
+    with pytest.raises(ValueError, match="no skill 'vga' that answers questions: choose 'vqa' or 'gqa'"):
+        skilled.answer(picture, "a red house", skill="vga")

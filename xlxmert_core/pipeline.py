@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -212,8 +211,10 @@ class Pipeline:
     def answer(self, images, questions: str | Sequence[str], skill: str = "vqa") -> list[str]:
         """Answer one question about each picture, with a skill ("vqa" or "gqa") or, lacking it, as pretrained.
 
-        Raises ValueError when the model was trained without questions, or the counts differ.
+        Raises ValueError for another skill, when the model was trained without questions, or the counts differ.
         """
+        if skill not in ("vqa", "gqa"):
+            raise ValueError(f"There is no skill {skill!r} that answers questions: choose 'vqa' or 'gqa'.")
         if skill in self.skills:
             features = torch.from_numpy(self.features(images))
             return self._answer(skill, one_each(questions, len(features), "questions"), features)
@@ -225,6 +226,7 @@ class Pipeline:
         best = self.model.answer_logits(out.pooled)[:, : len(self.answers)].argmax(1)
         return [self.answers[i] for i in best.tolist()]
 
+    @torch.inference_mode()
     def judge(self, left, right, statements: str | Sequence[str]) -> list[bool]:
         """Whether each statement is true of a left and a right picture, or of several pairs.
 
@@ -250,9 +252,10 @@ class Pipeline:
         for name, module in self._modules().items():
             checkpoints.save(module, folder / f"{name}.safetensors", half=half)
         for name in NAMES:
-            shutil.rmtree(folder / name, ignore_errors=True)  # of an earlier save
             if name in self.skills:
                 self.skills[name].save(folder / name, half)
+            else:
+                Skill.remove(folder / name)  # of an earlier save
         self.tokenizer.save(folder / "tokenizer.json")
         config = {"model": asdict(self.model.config), "generator": asdict(self.generator.config)}
         eye = ("feature_dim", "labels", "colour_dim")
@@ -302,7 +305,7 @@ def load(name_or_path: str | os.PathLike = "storybook") -> Pipeline:
     encoder = GridEncoder(**config["encoder"], imagenet=False)
     for name, module in {"transformer": model, "generator": generator, "encoder": encoder}.items():
         checkpoints.load(module, folder / f"{name}.safetensors")
-    skills = {name: Skill.load(folder / name) for name in NAMES if (folder / name).is_dir()}
+    skills = {name: Skill.load(folder / name) for name in NAMES if Skill.is_in(folder / name)}
     return Pipeline(model, Tokenizer.load(folder / "tokenizer.json"), generator, encoder, config["answers"], skills)
 
 

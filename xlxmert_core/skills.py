@@ -24,6 +24,7 @@ from xlxmert_core.model import PairClassifier, XLxmert
 from xlxmert_core.text import Tokenizer
 
 NAMES = ("vqa", "gqa", "nlvr2", "captions")
+FILES = ("model.safetensors", "tokenizer.json", "config.json")
 
 
 @dataclass
@@ -44,12 +45,26 @@ class Skill:
         config = asdict((self.model.model if pairs else self.model).config)
         write_json(folder / "config.json", {"model": config, "pairs": pairs, "answers": self.answers})
 
+    @staticmethod
+    def is_in(folder: str | os.PathLike) -> bool:
+        """Whether a folder holds a skill."""
+        return all((Path(folder) / name).is_file() for name in FILES)
+
+    @staticmethod
+    def remove(folder: str | os.PathLike) -> None:
+        """Remove a skill's files, and the folder when nothing else is in it; other folders stay as they are."""
+        if Skill.is_in(folder):
+            for name in FILES:
+                (Path(folder) / name).unlink()
+            if not any(Path(folder).iterdir()):
+                Path(folder).rmdir()
+
     @classmethod
     def load(cls, folder: str | os.PathLike) -> "Skill":
         """Open what :meth:`save` wrote; raises FileNotFoundError in one sentence."""
         folder = Path(folder)
-        if not (folder / "config.json").is_file():
-            raise FileNotFoundError(f"{folder} holds no fine-tuned model: it has no config.json.")
+        if not cls.is_in(folder):
+            raise FileNotFoundError(f"{folder} holds no fine-tuned model: it needs {', '.join(FILES)}.")
         config = json.loads((folder / "config.json").read_text())
         model = XLxmert(ModelConfig(**config["model"]))
         model = (PairClassifier(model) if config["pairs"] else model).eval()
