@@ -1,4 +1,4 @@
-"""Weights in and out: our safetensors files, the authors' .pth files and Hugging Face's LXMERT.
+"""Weights in and out: our safetensors files, the authors' .pth files, Hugging Face's LXMERT and BERT.
 
 Nothing is loaded in silence: a key that is missing, unexpected or of another shape is named. Files
 are read, never executed: safetensors, or ``torch.load`` with ``weights_only=True``.
@@ -19,88 +19,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from xlxmert_core.config import GeneratorConfig, ModelConfig
-
-# Their module name: our module name. "#" stands for a layer's number.
-LAYER = {
-    "attention.self.query": "attention.query",
-    "attention.self.key": "attention.key",
-    "attention.self.value": "attention.value",
-    "attention.output.dense": "attention.output",
-    "attention.output.LayerNorm": "attention.norm",
-    "intermediate.dense": "feed_forward.expand",
-    "output.dense": "feed_forward.contract",
-    "output.LayerNorm": "feed_forward.norm",
-}
-CROSS_LAYER = {
-    "visual_attention.att.query": "cross.query",
-    "visual_attention.att.key": "cross.key",
-    "visual_attention.att.value": "cross.value",
-    "visual_attention.output.dense": "cross.output",
-    "visual_attention.output.LayerNorm": "cross.norm",
-    "lang_self_att.self.query": "words.attention.query",
-    "lang_self_att.self.key": "words.attention.key",
-    "lang_self_att.self.value": "words.attention.value",
-    "lang_self_att.output.dense": "words.attention.output",
-    "lang_self_att.output.LayerNorm": "words.attention.norm",
-    "lang_inter.dense": "words.feed_forward.expand",
-    "lang_output.dense": "words.feed_forward.contract",
-    "lang_output.LayerNorm": "words.feed_forward.norm",
-    "visn_self_att.self.query": "cells.attention.query",
-    "visn_self_att.self.key": "cells.attention.key",
-    "visn_self_att.self.value": "cells.attention.value",
-    "visn_self_att.output.dense": "cells.attention.output",
-    "visn_self_att.output.LayerNorm": "cells.attention.norm",
-    "visn_inter.dense": "cells.feed_forward.expand",
-    "visn_output.dense": "cells.feed_forward.contract",
-    "visn_output.LayerNorm": "cells.feed_forward.norm",
-}
-LXMERT = {
-    "embeddings.word_embeddings": "word_embedding.words",
-    "embeddings.position_embeddings": "word_embedding.positions",
-    "embeddings.token_type_embeddings": "word_embedding.types",
-    "embeddings.LayerNorm": "word_embedding.norm",
-    "encoder.visn_fc.visn_fc": "cell_embedding.feature",
-    "encoder.visn_fc.visn_layer_norm": "cell_embedding.feature_norm",
-    "encoder.visn_fc.box_fc": "cell_embedding.box",
-    "encoder.visn_fc.box_layer_norm": "cell_embedding.box_norm",
-    **{f"encoder.layer.#.{a}": f"encoder.language.#.{b}" for a, b in LAYER.items()},
-    **{f"encoder.r_layers.#.{a}": f"encoder.visual.#.{b}" for a, b in LAYER.items()},
-    **{f"encoder.x_layers.#.{a}": f"encoder.cross.#.{b}" for a, b in CROSS_LAYER.items()},
-    "pooler.dense": "pooler",
-    "cls.predictions.transform.dense": "word_transform.dense",
-    "cls.predictions.transform.LayerNorm": "word_transform.norm",
-    "cls.predictions.decoder": "word_embedding.words",  # tied
-    "cls.seq_relationship": "match_head",
-    "obj_predict_head.transform.dense": "code_transform.dense",
-    "obj_predict_head.transform.LayerNorm": "code_transform.norm",
-    "obj_predict_head.linear_feat": "code_feature",
-    "answer_head.logit_fc.0": "answer_head.0",
-    "answer_head.logit_fc.2": "answer_head.2",
-    "answer_head.logit_fc.3": "answer_head.3",
-}
-SINGLE = {  # whole keys
-    "mask_feat": "mask_feature",
-    "cls.predictions.bias": "word_bias",
-    "obj_predict_head.out_cluster.weight": "centroids",
-    "obj_predict_head.out_cluster.bias": "code_bias",
-    "vis_emb.weight": "centroids",  # tied
-}
-DETECTOR_HEADS = r"obj_predict_head\.(decoder_dict\.(obj|attr|feat)|out_(obj|attr))\.(weight|bias)"
-GENERATOR = {
-    "bottleneck_emb.0": "bottleneck",
-    "learned_init_conv.0": "start",
-    "style_init_conv.0": "style",
-    **{
-        f"resblocks.#.cbn{i}.{a}": f"blocks.#.norm{i}.{b}"
-        for i in (1, 2)
-        for a, b in {"shared.0": "shared", "gamma": "gamma", "beta": "beta"}.items()
-    },
-    "resblocks.#.conv1": "blocks.#.conv1",
-    "resblocks.#.conv2": "blocks.#.conv2",
-    "resblocks.#.res_branch.1": "blocks.#.skip",
-    "to_RGB_blocks.#.conv": "to_rgb.#",
-}
-NOISE = {f"resblocks.#.noise{i}.weight": f"blocks.#.noise{i}" for i in (1, 2)}
+from xlxmert_core.model import XLxmert
+from xlxmert_core.names import BERT_PARTS, GENERATOR, LEFT_OUT, LXMERT, NOISE, SINGLE
 
 
 def save(module: nn.Module, path: str | os.PathLike, half: bool = False) -> None:
@@ -212,21 +132,58 @@ def from_lxmert(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     keys. What a file does not hold (answers, codes) is missing from the result: see ``optional`` of
     :func:`load_state`.
     """
+    return _rename(state, _parameters(LXMERT) | SINGLE, "LXMERT")
+
+
+def from_bert(state: Mapping[str, Tensor], layers: int = 9) -> dict[str, Tensor]:
+    """Rename the weights of Hugging Face's BERT to ours, the language side: as :func:`from_lxmert`.
+
+    BERT's next-sentence head becomes the matching head, whose name and shape it has in LXMERT too.
+
+    Args:
+        layers: the model's language layers; BERT's further ones are left out with a warning.
+    """
+    table = {name: to for name, to in (_parameters(LXMERT) | SINGLE).items() if name.startswith(BERT_PARTS)}
+    numbers = {key: int(found[1]) for key in state if (found := re.search(r"encoder\.layer\.(\d+)\.", key))}
+    beyond = {key: number for key, number in numbers.items() if number >= layers}
+    if beyond:
+        names = ", ".join(f"encoder.layer.{number}" for number in sorted(set(beyond.values())))
+        warnings.warn(f"Left out {names} ({len(beyond)} tensors): the model has {layers} layers.", stacklevel=2)
+    return _rename({key: state[key] for key in state if key not in beyond}, table, "BERT")
+
+
+def initialise_from_bert(model: XLxmert, path: str | os.PathLike) -> list[str]:
+    """Start the language side from BERT, as the paper does: words, language layers, pooler and word head.
+
+    Args:
+        path: bert-base-uncased as Hugging Face keeps it, ``model.safetensors`` or ``pytorch_model.bin``.
+
+    Returns the names of the parameters that stay as they were. Raises ValueError when a size differs or a
+    layer is missing; the model is then unchanged.
+    """
+    ours = from_bert(read(path), model.config.language_layers)
+    needed = ("word_embedding.", "encoder.language.")
+    load_state(model, ours, [name for name in model.state_dict() if not name.startswith(needed)], str(path))
+    return [name for name, _ in model.named_parameters() if name not in ours]
+
+
+def _rename(state: Mapping[str, Tensor], table: Mapping[str, str], what: str) -> dict[str, Tensor]:
     ours: dict[str, Tensor] = {}
-    unknown, left_out = [], []
-    table = _parameters(LXMERT) | SINGLE
+    unknown, left_out = [], {}  # keys; reason: keys
     for key, value in state.items():
-        name, number = _generic(re.sub(r"^(module\.)?((bert|lxmert)\.)?", "", key))
-        if name in table:
+        bare = re.sub(r"^(module\.)?((bert|lxmert)\.)?", "", key)
+        name, number = _generic(bare)
+        reason = next((why for pattern, why in LEFT_OUT.items() if re.fullmatch(pattern, bare)), None)
+        if reason:
+            left_out.setdefault(reason, []).append(key)
+        elif name in table:
             _put(ours, table[name].replace("#", number), value, key)
         else:
-            (left_out if re.fullmatch(DETECTOR_HEADS, name) else unknown).append(key)
-    _refuse(unknown, "LXMERT")
+            unknown.append(key)
+    _refuse(unknown, what)
     if left_out:
-        warnings.warn(
-            f"Left out {_some(left_out)}: LXMERT's heads for detector labels, which codes replace.",
-            stacklevel=2,
-        )
+        named = "; ".join(f"{_some(keys)}: {why}" for why, keys in left_out.items())
+        warnings.warn(f"Left out {named}.", stacklevel=3)
     return ours
 
 
@@ -261,30 +218,40 @@ def _refuse(unknown: Sequence[str], what: str) -> None:
 def lxmert_config(ours: Mapping[str, Tensor], heads: int | None = None) -> ModelConfig:
     """The sizes that renamed weights imply (the authors' where they are silent: dropout, grid).
 
+    Without centroids in the file, ``codes`` is 0. Raises ValueError when a weight that tells a size is missing.
+
     Args:
         ours: the result of :func:`from_lxmert`.
         heads: attention heads, which no shape tells; BERT's H / 64 when None.
     """
     paper = ModelConfig()
+    tables = ("words", "positions", "types")
+    _check_sizes(ours, *(f"word_embedding.{table}.weight" for table in tables), "cell_embedding.feature.weight")
     vocab_size, hidden = ours["word_embedding.words.weight"].shape
     return ModelConfig(
         vocab_size=vocab_size,
         hidden=hidden,
-        heads=heads or hidden // 64,
+        heads=heads or max(1, hidden // 64),
         feed_forward=_feed_forward(ours),
         language_layers=_layers(ours, "encoder.language."),
         visual_layers=_layers(ours, "encoder.visual."),
         cross_layers=_layers(ours, "encoder.cross."),
         positions=len(ours["word_embedding.positions.weight"]),
         token_types=len(ours["word_embedding.types.weight"]),
-        codes=len(ours["centroids"]) if "centroids" in ours else paper.codes,
+        codes=len(ours["centroids"]) if "centroids" in ours else 0,
         feature_dim=ours["cell_embedding.feature.weight"].shape[1],
         answers=len(ours["answer_head.3.bias"]) if "answer_head.3.bias" in ours else paper.answers,
     )
 
 
+def _check_sizes(ours: Mapping[str, Tensor], *names: str) -> None:
+    missing = [name for name in names if name not in ours or ours[name].ndim < 2]
+    if missing:
+        raise ValueError(f"These weights are not complete: they lack {_some(missing)}; fetch the file again.")
+
+
 def _feed_forward(ours: Mapping[str, Tensor]) -> int:
-    return next(len(v) for k, v in ours.items() if k.endswith("feed_forward.expand.weight"))
+    return next((len(v) for k, v in ours.items() if k.endswith("feed_forward.expand.weight")), 0)
 
 
 def _layers(ours: Mapping[str, Tensor], start: str) -> int:
@@ -318,6 +285,7 @@ def _fold(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def generator_config(ours: Mapping[str, Tensor], grid: int = 8) -> GeneratorConfig:
     """The sizes that renamed generator weights imply; ``grid`` is the cells along one side."""
+    _check_sizes(ours, "bottleneck.weight", "start.weight")
     bottleneck, feature_dim = ours["bottleneck.weight"].shape[:2]
     first, inputs = ours["start.weight"].shape[:2]
     blocks = range(_layers(ours, "blocks."))

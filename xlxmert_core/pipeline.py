@@ -1,35 +1,38 @@
 """Pipeline: the one object a reader holds. It paints, repaints, encodes, captions and answers."""
 
-import json
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from xlxmert_core import checkpoints, sampling
-from xlxmert_core.artifacts import Artifacts, write_json
-from xlxmert_core.config import GeneratorConfig, ModelConfig
+from xlxmert_core import authors, sampling
+from xlxmert_core.artifacts import Artifacts
 from xlxmert_core.data.images import open_image, to_square
-from xlxmert_core.features import GridEncoder, extract, to_uint8
+from xlxmert_core.features import extract, to_uint8
 from xlxmert_core.finetuning import length_logits
 from xlxmert_core.generator import Generator, fold_spectral_norm
-from xlxmert_core.model import XLxmert
+from xlxmert_core.loading import PARTS as PARTS
+from xlxmert_core.loading import SHIPPED, from_chapters, open_folder, write_folder
+from xlxmert_core.model import Output, XLxmert
 from xlxmert_core.polish import DOUBT, cell_log_likelihood
 from xlxmert_core.polish import polish as second_thoughts
 from xlxmert_core.profiles import Profile
-from xlxmert_core.skills import NAMES, Skill
-from xlxmert_core.text import Tokenizer
+from xlxmert_core.skills import Skill
+from xlxmert_core.text import Tokenizer, one_each, warn_of
 from xlxmert_core.vocabulary import VisualVocabulary
 
-SHIPPED = Path(__file__).parent / "weights"
-SHOWN = 5  # unknown words named in one warning
+CELL = 16  # pixels along one side of a cell that GridEncoder sees
 LENGTHS = 4  # likeliest lengths of a caption that are written out
-PARTS = ("transformer.safetensors", "generator.safetensors", "encoder.safetensors", "tokenizer.json", "config.json")
+LACKS = {  # a part that a pipeline may lack: what it then says
+    "generator": "This model has no generator, so it makes no pictures: load it with generator='G_60.pth' or its like.",
+    "vocabulary": "This model has no codes (no visual vocabulary): it reads continuous features, but cannot paint.",
+    "encoder": "This model has no eye: give codes int [B, {0}] or features float [B, {0}, {1}] in place of pictures.",
+}
 
 
 @dataclass
@@ -46,19 +49,32 @@ class Painting:
 
 
 class Pipeline:
-    """A trained transformer with its tokenizer, generator and grid encoder.
+    """A trained transformer with its tokenizer, and the parts around it that it has.
+
+    What is asked of a part that is not there is refused with ValueError in one sentence.
 
     Args:
+        model: the transformer; it has codes when its configuration says ``codes`` above 0.
+        generator: paints; None in a pipeline that only reads.
+        encoder: the eye, images in [-1, 1] [B, 3, S, S] -> features [B, N, F]; without it, codes and features
+            are given in place of pictures, as torch tensors.
         answers: the answer vocabulary of pretraining; row i of the answer head stands for ``answers[i]``.
         skills: fine-tuned models by name ("vqa", "gqa", "nlvr2", "captions"); what they can do, they do.
     """
 
-    def __init__(self, model: XLxmert, tokenizer: Tokenizer, generator: Generator, encoder: GridEncoder,
-                 answers: Sequence[str] = (), skills: Mapping[str, Skill] | None = None):  # fmt: skip
+    def __init__(self, model: XLxmert, tokenizer: Tokenizer, generator: Generator | None = None,
+                 encoder: nn.Module | None = None, answers: Sequence[str] = (),
+                 skills: Mapping[str, Skill] | None = None):  # fmt: skip
         self.model, self.tokenizer, self.skills = model.eval(), tokenizer, dict(skills or {})
-        self.generator, self.encoder = fold_spectral_norm(generator).eval(), encoder.eval()
+        self.generator = None if generator is None else fold_spectral_norm(generator).eval()
+        self.encoder = None if encoder is None else encoder.eval()
         self.answers = list(answers)
-        self.vocabulary = VisualVocabulary(model.centroids.cpu().numpy())
+        self.vocabulary = VisualVocabulary(model.centroids.cpu().numpy()) if model.config.codes else None
+
+    def _needs(self, *parts: str) -> None:
+        for part in parts:
+            if getattr(self, part) is None:
+                raise ValueError(LACKS[part].format(self.model.config.cells, self.model.config.feature_dim))
 
     @property
     def grid(self) -> int:
@@ -67,8 +83,8 @@ class Pipeline:
 
     @property
     def image_size(self) -> int:
-        """Pixels along one side of a picture."""
-        return self.generator.config.image_size
+        """Pixels along one side of a picture; without a generator, of what the book's eye reads."""
+        return CELL * self.grid if self.generator is None else self.generator.config.image_size
 
     def paint(self, texts: str | Sequence[str], steps: int = 16, seed: int = 0, order: Callable = sampling.halton,
               schedule: Callable = sampling.cosine, temperature: float = 0.7, guidance: float = 0.0,
@@ -76,8 +92,10 @@ class Pipeline:
         """Paint each text on an empty canvas.
 
         Args:
-            steps: forward passes; the paper's demo is 4 with ``mask_predict``, ``linear`` and temperature 0, its
-                slow mode ``grid**2`` with a one-cell order. The defaults are the best of chapter 07's table.
+            steps: forward passes; the paper's demo is 4 with ``mask_predict``, ``linear`` and temperature 0
+                (``**xlxmert_core.authors.PAPER``), its slow mode ``grid**2`` with a one-cell order. The defaults
+                are the best of chapter 07's table.
+            guidance: of a model that was trained with empty captions too; the authors' was not.
             seed: of everything drawn at random (nothing is at temperature 0 with a confidence order).
             order, schedule: functions of :mod:`xlxmert_core.sampling`.
             candidates: paint each text so many times and keep the one with the best :meth:`score`.
@@ -95,11 +113,10 @@ class Pipeline:
         """Paint the masked cells anew, for another text; every other cell keeps its code bit for bit.
 
         Args:
-            image_or_codes: picture(s) as in :meth:`encode`, or codes int [B, N] or [N] (a torch tensor).
+            image_or_codes: picture(s) or codes as in :meth:`encode`.
             mask: bool [grid, grid] or [B, grid, grid]; True where to paint.
         """
-        codes = image_or_codes if isinstance(image_or_codes, Tensor) else self.encode(image_or_codes)
-        codes = codes.reshape(-1, self.grid**2).long()
+        codes = self.encode(image_or_codes)
         texts = one_each(text, len(codes), "texts")
         editable = self._cells(mask, "mask", len(codes))
         return self._fill(texts, codes, editable, steps, seed, order, schedule, temperature, guidance, candidates,
@@ -108,6 +125,7 @@ class Pipeline:
     @torch.inference_mode()
     def _fill(self, texts, codes, editable, steps, seed, order, schedule, temperature, guidance, candidates, polish,
               callback):  # fmt: skip
+        self._needs("vocabulary", "generator")
         history: list[dict] = []
 
         def remember(step: dict) -> None:
@@ -136,10 +154,12 @@ class Pipeline:
         return Painting(self.render(codes), codes, history)
 
     def _match(self, words: Tensor, word_mask: Tensor, codes: Tensor) -> Tensor:
+        self._needs("vocabulary")
         pooled = self.model(words, word_mask, self.model.embed_codes(codes)).pooled
         return self.model.match_logits(pooled).softmax(-1)[:, 1]
 
     def _score(self, words: Tensor, word_mask: Tensor, codes: Tensor) -> Tensor:
+        self._needs("vocabulary")
         odd = cell_log_likelihood(self.model, words, word_mask, codes) < DOUBT  # [B, N]
         return self._match(words, word_mask, codes).log() - odd.sum(1)
 
@@ -160,23 +180,61 @@ class Pipeline:
     @torch.inference_mode()
     def render(self, codes: Tensor) -> np.ndarray:
         """Codes int64 [B, N] -> pictures uint8 [B, S, S, 3], through the generator."""
+        self._needs("vocabulary", "generator")
         features = self.model.embed_codes(codes).transpose(1, 2)  # [B, F, N]
         return to_uint8(self.generator(features.unflatten(2, (self.grid, self.grid))))
 
     def encode(self, images) -> Tensor:
         """Pictures -> codes int64 [B, N].
 
-        ``images`` is one picture or a list: PIL image, numpy array [H, W, 3] (or [B, H, W, 3]) or a path.
+        ``images`` is one picture or a list: PIL image, numpy array [H, W, 3] (or [B, H, W, 3]) or a path. A torch
+        tensor stands for what an eye has seen: features float [B, N, F], or codes int [B, N], which come back.
         """
+        self._needs("vocabulary")
+        if isinstance(images, Tensor) and not images.is_floating_point():
+            return self._given(images)
         return torch.from_numpy(self.vocabulary.encode(self.features(images)))
 
     def features(self, images) -> np.ndarray:
-        """Pictures (as in :meth:`encode`) -> continuous grid features float32 [B, N, F]."""
+        """Pictures (as in :meth:`encode`) -> continuous grid features float32 [B, N, F]; codes -> their centroids."""
+        if isinstance(images, Tensor):
+            given = self._given(images)
+            return (given if images.is_floating_point() else self.model.embed_codes(given)).cpu().numpy()
+        self._needs("encoder")
         if isinstance(images, str | os.PathLike) or not isinstance(images, list | tuple | np.ndarray):
             images = [images]
         elif isinstance(images, np.ndarray) and images.ndim == 3:
             images = images[None]
         return extract(self.encoder, np.stack([to_square(open_image(i), self.image_size) for i in images]))
+
+    def _given(self, tensor: Tensor) -> Tensor:
+        """Codes int [B, N] or [N], or features float [B, N, F] or [N, F], checked and with the axis B."""
+        if not (features := tensor.is_floating_point()):
+            self._needs("vocabulary")
+        cells, width, codes = self.model.config.cells, self.model.config.feature_dim, self.model.config.codes
+        shape = (cells, width) if features else (cells,)
+        if tensor.shape[-len(shape) :] != shape or tensor.ndim > len(shape) + 1:
+            found, wanted = list(tensor.shape), f"codes int [B, {cells}] or features float [B, {cells}, {width}]"
+            raise ValueError(f"A tensor in place of pictures must be {wanted}, got {tensor.dtype} {found}.")
+        if not features and tensor.numel() and not 0 <= int(tensor.min()) <= int(tensor.max()) < codes:
+            raise ValueError(f"Codes go from 0 to {codes - 1}, got {int(tensor.min())} to {int(tensor.max())}.")
+        return tensor.reshape(-1, *shape).to(torch.float32 if features else torch.int64)
+
+    def _seen(self, images) -> Tensor:
+        """What the pretrained model reads, [B, N, F]: the centroids of the codes, or features when it has no codes."""
+        if self.vocabulary is None:
+            return torch.from_numpy(self.features(images))
+        return self.model.embed_codes(self.encode(images))
+
+    @torch.inference_mode()
+    def read(self, texts: str | Sequence[str], features: Tensor, boxes: Tensor | None = None) -> Output:
+        """Read texts and continuous features together: what fine-tuning builds on (see :class:`Output`).
+
+        Args:
+            features: float [B, N, F] of the grid's cells, or of any regions with their boxes.
+            boxes: [N, 4] or [B, N, 4] as (x0, y0, x1, y1) between 0 and 1; LXMERT's own are 36 of a detector.
+        """
+        return self.model(*self._words(one_each(texts, len(features), "texts")), features, boxes=boxes)
 
     @torch.inference_mode()
     def caption(self, images, region=None, **options) -> list[str]:
@@ -186,7 +244,7 @@ class Pipeline:
             region: bool [grid, grid] or [B, grid, grid]; True on the cells to describe, the others are hidden.
         """
         skill = self.skills.get("captions")
-        features = torch.from_numpy(self.features(images)) if skill else self.model.embed_codes(self.encode(images))
+        features = torch.from_numpy(self.features(images)) if skill else self._seen(images)
         if region is not None:
             options["hidden"] = ~self._cells(region, "region", len(features))
         if skill is None:
@@ -220,9 +278,8 @@ class Pipeline:
             return self._answer(skill, one_each(questions, len(features), "questions"), features)
         if not self.answers:
             raise ValueError("This model has no answer vocabulary: it was pretrained without questions.")
-        codes = self.encode(images)
-        questions = one_each(questions, len(codes), "questions")
-        out = self.model(*self._words(questions), self.model.embed_codes(codes))
+        seen = self._seen(images)
+        out = self.model(*self._words(one_each(questions, len(seen), "questions")), seen)
         best = self.model.answer_logits(out.pooled)[:, : len(self.answers)].argmax(1)
         return [self.answers[i] for i in best.tolist()]
 
@@ -247,66 +304,31 @@ class Pipeline:
 
     def save(self, folder: str | os.PathLike, half: bool = False) -> None:
         """Write all parts to a folder (safetensors and JSON); ``half`` stores the weights as float16."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, module in self._modules().items():
-            checkpoints.save(module, folder / f"{name}.safetensors", half=half)
-        for name in NAMES:
-            if name in self.skills:
-                self.skills[name].save(folder / name, half)
-            else:
-                Skill.remove(folder / name)  # of an earlier save
-        self.tokenizer.save(folder / "tokenizer.json")
-        config = {"model": asdict(self.model.config), "generator": asdict(self.generator.config)}
-        eye = ("feature_dim", "labels", "colour_dim")
-        config |= {"encoder": {name: getattr(self.encoder, name) for name in eye}}
-        write_json(folder / "config.json", config | {"answers": self.answers})
-
-    def _modules(self):
-        return {"transformer": self.model, "generator": self.generator, "encoder": self.encoder}
+        write_folder(self, Path(folder), half)
 
 
-def warn_of(tokenizer: Tokenizer, texts: Sequence[str], limit: int, stacklevel: int) -> None:
-    """Warn of words that the tokenizer does not know and of texts that are cut to ``limit`` tokens."""
-    for text in texts:
-        unknown = tokenizer.unknown(text)
-        if hints := [f"{word!r}" + (f" (near: {', '.join(near)})" if near else "") for word, near in unknown]:
-            more = f" and {len(hints) - SHOWN} more" if len(hints) > SHOWN else ""
-            warnings.warn(f"Words the model never learned: {'; '.join(hints[:SHOWN])}{more}.", stacklevel=stacklevel)
-        if (length := tokenizer.length(text)) > limit - 2:
-            message = f"The text has {length} words; the model reads the first {limit - 2}."
-            warnings.warn(message, stacklevel=stacklevel)
-
-
-def one_each(given: str | Sequence[str], pictures: int, what: str) -> list[str]:
-    """One sentence for all pictures, or one for each; raises ValueError when the counts differ."""
-    several = [given] * pictures if isinstance(given, str) else list(given)
-    if len(several) != pictures:
-        raise ValueError(f"{len(several)} {what} for {pictures} pictures: give one, or one for each.")
-    return several
-
-
-def load(name_or_path: str | os.PathLike = "storybook") -> Pipeline:
+def load(name_or_path: str | os.PathLike = "storybook", generator: str | os.PathLike | None = None,
+         vocabulary: str | os.PathLike | None = None, encoder: nn.Module | None = None) -> Pipeline:  # fmt: skip
     """Open a saved pipeline: a shipped name ("storybook") or a folder made by :meth:`Pipeline.save`.
 
-    Files are read, never executed; addresses are refused. Raises FileNotFoundError in one sentence.
+    Or a file of others' weights, with what belongs to it: ``load("Epoch20_LXRT.pth", generator="G_60.pth")``, or
+    Hugging Face's LXMERT, which has no codes. Such a model knows no answers by name: set ``answers`` yourself.
+
+    Args:
+        generator: the authors' ``G_60.pth``; without it the model reads and scores, but makes no pictures.
+        vocabulary: BERT's ``vocab.txt``; None looks beside the weights (see :func:`authors.find_vocabulary`).
+        encoder: an eye for the authors' features (see :class:`Pipeline`).
+
+    Files are read, never executed; addresses are refused. Raises FileNotFoundError or ValueError in one sentence.
     """
     text = os.fspath(name_or_path)
     if "://" in text:
         raise ValueError(f"load() opens local folders only, not {text!r}: download it first, then give its folder.")
-    folder = SHIPPED / text if (SHIPPED / text).is_dir() else Path(text)
-    missing = [part for part in PARTS if not (folder / part).is_file()]
-    if missing:
-        raise FileNotFoundError(f"{folder} is not a saved pipeline: it has no {', '.join(missing)}.")
-    config = json.loads((folder / "config.json").read_text())
-    model = XLxmert(ModelConfig(**config["model"]))
-    settings = config["generator"] | {"channels": tuple(config["generator"]["channels"])}
-    generator = fold_spectral_norm(Generator(GeneratorConfig(**settings)))
-    encoder = GridEncoder(**config["encoder"], imagenet=False)
-    for name, module in {"transformer": model, "generator": generator, "encoder": encoder}.items():
-        checkpoints.load(module, folder / f"{name}.safetensors")
-    skills = {name: Skill.load(folder / name) for name in NAMES if Skill.is_in(folder / name)}
-    return Pipeline(model, Tokenizer.load(folder / "tokenizer.json"), generator, encoder, config["answers"], skills)
+    if Path(text).suffix in authors.SUFFIXES and not Path(text).is_dir():
+        return Pipeline(*authors.open_files(text, generator, vocabulary), encoder)
+    if not (generator is None and vocabulary is None and encoder is None):
+        raise ValueError(f"{text} is no weight file ({', '.join(authors.SUFFIXES)}): a folder brings its own parts.")
+    return Pipeline(*open_folder(SHIPPED / text if (SHIPPED / text).is_dir() else Path(text)))
 
 
 def assemble(files: Artifacts, run: Profile) -> Pipeline:
@@ -314,13 +336,4 @@ def assemble(files: Artifacts, run: Profile) -> Pipeline:
 
     Raises MissingArtifactError naming the chapter to run.
     """
-    manifest = json.loads(files.manifest("transformer.safetensors").read_text())
-    config = checkpoints.read_config(files.require("transformer.safetensors"))
-    model, generator = XLxmert(ModelConfig(**config)), fold_spectral_norm(Generator(run.generator))
-    settings = json.loads(files.manifest("encoder.safetensors").read_text())["inputs"]
-    colour_dim = settings.get("colour_dim", 0)
-    encoder = GridEncoder(run.model.feature_dim, settings["labels"], colour_dim, imagenet=False)
-    for name, module in {"transformer": model, "generator": generator, "encoder": encoder}.items():
-        checkpoints.load(module, files.require(f"{name}.safetensors"))
-    tokenizer = Tokenizer.load(files.path("tokenizer.json"))
-    return Pipeline(model, tokenizer, generator, encoder, manifest["inputs"]["answers"])
+    return Pipeline(*from_chapters(files, run))

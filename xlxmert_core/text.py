@@ -2,6 +2,7 @@
 
 import difflib
 import os
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -12,13 +13,15 @@ from tokenizers import models, normalizers, pre_tokenizers
 from torch import Tensor
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+SHOWN = 5  # unknown words named in one warning
 
 
 class Tokenizer:
     """Sentences <-> ids, on the Hugging Face ``tokenizers`` library.
 
     Attributes pad, unk, cls, sep and mask are the ids of the special tokens; ``size`` is the number of
-    tokens; ids from ``first_word`` on are ordinary words when the tokenizer was built from a corpus.
+    tokens; ids from ``first_word`` on are ordinary words, behind the special tokens and BERT's places
+    for new ones ([unused0] and so on).
     """
 
     def __init__(self, backend: Backend):
@@ -31,6 +34,8 @@ class Tokenizer:
         self.pad, self.unk, self.cls, self.sep, self.mask = map(backend.token_to_id, SPECIAL)
         self.size = backend.get_vocab_size()
         self.first_word = max(self.pad, self.unk, self.cls, self.sep, self.mask) + 1
+        while (backend.id_to_token(self.first_word) or "").startswith("[unused"):
+            self.first_word += 1
 
     @classmethod
     def from_corpus(cls, sentences: Iterable[str]) -> "Tokenizer":
@@ -47,8 +52,16 @@ class Tokenizer:
 
     @classmethod
     def from_word_pieces(cls, vocabulary: str | os.PathLike) -> "Tokenizer":
-        """BERT's uncased word pieces from a ``vocab.txt``, one piece a line."""
-        pieces = Path(vocabulary).read_text(encoding="utf-8").splitlines()
+        """BERT's uncased word pieces from a ``vocab.txt``, one piece a line.
+
+        Raises FileNotFoundError or ValueError in one sentence.
+        """
+        if not Path(vocabulary).is_file():
+            raise FileNotFoundError(f"There is no vocabulary at {vocabulary}: give BERT's vocab.txt.")
+        try:
+            pieces = Path(vocabulary).read_text(encoding="utf-8").removesuffix("\n").split("\n")
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{vocabulary} is not text: give BERT's vocab.txt.") from error
         table = {piece: i for i, piece in enumerate(pieces)}
         if missing := [token for token in SPECIAL if token not in table]:
             raise ValueError(f"{vocabulary} has no {', '.join(missing)}: it is not BERT's vocab.txt.")
@@ -131,3 +144,23 @@ def _with_special(backend: Backend) -> Backend:
 def _words(backend: Backend, text: str) -> list[str]:
     normal = backend.normalizer.normalize_str(text)
     return [word for word, _ in backend.pre_tokenizer.pre_tokenize_str(normal)]
+
+
+def warn_of(tokenizer: Tokenizer, texts: Sequence[str], limit: int, stacklevel: int) -> None:
+    """Warn of words that the tokenizer does not know and of texts that are cut to ``limit`` tokens."""
+    for text in texts:
+        unknown = tokenizer.unknown(text)
+        if hints := [f"{word!r}" + (f" (near: {', '.join(near)})" if near else "") for word, near in unknown]:
+            more = f" and {len(hints) - SHOWN} more" if len(hints) > SHOWN else ""
+            warnings.warn(f"Words the model never learned: {'; '.join(hints[:SHOWN])}{more}.", stacklevel=stacklevel)
+        if (length := tokenizer.length(text)) > limit - 2:
+            message = f"The text has {length} words; the model reads the first {limit - 2}."
+            warnings.warn(message, stacklevel=stacklevel)
+
+
+def one_each(given: str | Sequence[str], pictures: int, what: str) -> list[str]:
+    """One sentence for all pictures, or one for each; raises ValueError when the counts differ."""
+    several = [given] * pictures if isinstance(given, str) else list(given)
+    if len(several) != pictures:
+        raise ValueError(f"{len(several)} {what} for {pictures} pictures: give one, or one for each.")
+    return several
