@@ -1,9 +1,14 @@
 """The visual vocabulary: an honest sample, k-means that finds the clusters, and exact nearest neighbours."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
-from xlxmert_core.vocabulary import VisualVocabulary, code_probe, sample_rows
+from xlxmert_core import vocabulary as library
+from xlxmert_core.store import FeatureStore
+from xlxmert_core.vocabulary import VisualVocabulary, check_codes, code_probe, sample_rows, sample_to_file
 
 
 @pytest.fixture
@@ -161,3 +166,129 @@ def test_a_product_vocabulary_names_combinations_that_no_cell_ever_showed():
     assert code not in vocabulary.encode(cells)
     assert np.abs(vocabulary.decode(code) - unseen).max() < 0.2
     assert code // 2 in vocabulary.encode(cells[which[..., 0] == 2]) // 2  # its first index is the shape's
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+@pytest.mark.parametrize("rows", [25, 1000])
+def test_a_sample_on_disk_is_the_sample_in_memory(numbered, tmp_path, dtype, rows):
+    features = numbered.astype(dtype)
+    sample_to_file(features, rows, np.random.default_rng(4), tmp_path / "sample.npy", chunk=3)
+    saved = np.load(tmp_path / "sample.npy")
+    assert saved.dtype == dtype and np.array_equal(saved, draw(features, rows, seed=4))
+
+
+def inertia(vocabulary, features):
+    return float(((features - vocabulary.decode(vocabulary.encode(features))) ** 2).sum())
+
+
+@pytest.fixture(scope="module")
+def scenes():
+    """Features [625, 32, 32], 20 000 cells around 150 centres."""
+    rng = np.random.default_rng(5)
+    cells = rng.normal(size=(150, 32))[rng.integers(150, size=20_000)] + rng.normal(0, 0.5, (20_000, 32))
+    return cells.astype(np.float32).reshape(625, 32, 32)
+
+
+def test_a_streamed_vocabulary_is_as_good_as_that_of_faiss(scenes):
+    whole = VisualVocabulary.fit(scenes, 64, plus_plus=False)
+    errors = [inertia(VisualVocabulary.fit(scenes, 64, seed, memory=1e6), scenes) for seed in (0, 0, 1)]
+    assert errors[0] == errors[1] != errors[2]
+    assert max(errors) < 1.02 * inertia(whole, scenes)  # other random starts; test_kmeans.py compares equal ones
+
+
+def test_the_memory_decides_who_fits_and_nothing_is_left(scenes, tmp_path, monkeypatch):
+    streamed = []
+    monkeypatch.setattr(library, "lloyd", lambda *a: streamed.append(a) or (np.zeros((64, 32)), []))
+    size = 64 * 256 * 32 * 4
+    VisualVocabulary.fit(scenes, 64, memory=2 * size, scratch=tmp_path, plus_plus=False)
+    assert not streamed and not list(tmp_path.iterdir())
+    VisualVocabulary.fit(scenes, 64, memory=2 * size - 1, scratch=tmp_path)
+    assert len(streamed) == 1 and not list(tmp_path.iterdir())  # the subsample is removed
+
+
+def test_an_interrupted_streamed_fit_goes_on_in_its_folder(scenes, tmp_path, monkeypatch):
+    whole = VisualVocabulary.fit_streamed(scenes, 40, 3, iterations=5)
+
+    def tired(self, rows, search=library.Nearest.search):
+        if len(np.load(tmp_path / "centroids.npz")["inertia"]) == 3:
+            raise KeyboardInterrupt
+        return search(self, rows)
+
+    VisualVocabulary.fit_streamed(scenes, 40, 3, iterations=2, scratch=tmp_path)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(library.Nearest, "search", tired)
+        VisualVocabulary.fit_streamed(scenes, 40, 3, iterations=5, scratch=tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["centroids.npz"]
+    resumed = VisualVocabulary.fit_streamed(scenes, 40, 3, iterations=5, scratch=tmp_path)
+    assert np.allclose(resumed.centroids, whole.centroids, atol=1e-5)
+    with pytest.raises(ValueError, match=r"centroids.npz belongs to another k-means"):
+        VisualVocabulary.fit_streamed(scenes, 40, 4, iterations=5, scratch=tmp_path)
+
+
+def test_a_small_disk_and_bad_features_are_refused_before_the_work(scenes, tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match="20000 cells cannot make 20001 codes"):
+        VisualVocabulary.fit_streamed(scenes, 20_001)
+    broken = scenes.copy()
+    broken[400, 3, 1] = np.nan
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        VisualVocabulary.fit_streamed(broken, 100, scratch=tmp_path)
+    monkeypatch.setattr(library.shutil, "disk_usage", lambda folder: type("Disk", (), {"free": 1_000_000}))
+    with pytest.raises(ValueError, match=r"takes 0.0021 GB, but .* has 0.001 GB left: .* scratch="):
+        VisualVocabulary.fit_streamed(scenes, 64, scratch=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+# Fits and assigns with 30 MB a file of 98 MB (197 MB as float32) and says how much more memory that took, in bytes.
+LITTLE_MEMORY = """
+import resource, sys
+from pathlib import Path
+import numpy as np
+from xlxmert_core.store import FeatureStore
+from xlxmert_core.vocabulary import VisualVocabulary, assign
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+folder, rng = Path(sys.argv[1]), np.random.default_rng(0)
+features = FeatureStore(folder / "features", (64, 512), "float16")
+for i in range(15):
+    features.append(range(100 * i, 100 * i + 100), rng.standard_normal((100, 64, 512), "float32"))
+small = rng.normal(size=(40, 8, 512))
+VisualVocabulary.fit_streamed(small, 20, iterations=1).encode(small)  # loads what has to be loaded
+before = peak()
+vocabulary = VisualVocabulary.fit(features, 100, iterations=2, memory=30e6, scratch=folder)
+assert assign(vocabulary, features, FeatureStore(folder / "codes", (64,), "int32")) == 1500
+print(peak() - before)
+"""
+
+
+def test_memory_stays_within_the_budget_whatever_the_size_of_the_file(tmp_path):
+    done = subprocess.run([sys.executable, "-c", LITTLE_MEMORY, tmp_path], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < 30e6
+    codes = FeatureStore(tmp_path / "codes", (64,), "int32")
+    assert len(codes) == 1500 and codes[:].max() < 100 and len(np.unique(codes[:])) > 90
+
+
+def test_codes_beyond_the_vocabulary_are_refused():
+    vocabulary = VisualVocabulary(np.eye(4))
+    check_codes(np.array([0, 3]), 4)
+    check_codes(np.array([], int), 4)
+    for codes in ([0, 4], [-1, 2]):
+        with pytest.raises(ValueError, match=f"go from {min(codes)} to {max(codes)} but the vocabulary has 4 entries"):
+            vocabulary.decode(codes)
+
+
+def test_a_vocabulary_is_saved_whole_and_loaded_or_refused(tmp_path):
+    vocabulary, path = (
+        VisualVocabulary(np.random.default_rng(6).normal(size=(50, 32))),
+        tmp_path / "new" / "vocabulary.npy",
+    )
+    vocabulary.save(path)
+    assert np.array_equal(VisualVocabulary.load(path).centroids, vocabulary.centroids)
+    assert [p.name for p in path.parent.iterdir()] == ["vocabulary.npy"]
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(ValueError, match=r"vocabulary.npy is no visual vocabulary .*: fit one"):
+        VisualVocabulary.load(path)
+    with pytest.raises(FileNotFoundError, match=r"none.npy is not there: fit a vocabulary"):
+        VisualVocabulary.load(tmp_path / "none.npy")

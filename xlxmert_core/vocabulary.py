@@ -1,12 +1,24 @@
 """The visual vocabulary: k-means turns a continuous feature into one of K words of a picture.
 
 Paper, section 3.1: faiss k-means, L2, 20 iterations. faiss reads at most 256 points per centroid,
-so only that many rows are ever drawn from disk, whatever the size of the data set.
+so only that many rows are ever drawn from disk, whatever the size of the data set. When even those exceed the
+memory (at the paper's K = 10 000 they are 21 GB), they go to a file and kmeans.py reads it block by block.
 """
 
-from collections.abc import Sequence
+import contextlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+from tqdm.auto import tqdm
+
+from xlxmert_core.artifacts import write_json
+from xlxmert_core.kmeans import BLOCK, Nearest, fingerprint, lloyd, take, write_whole
 
 POINTS_PER_CENTROID = 256  # faiss's own limit
 
@@ -14,27 +26,57 @@ POINTS_PER_CENTROID = 256  # faiss's own limit
 def sample_rows(features: Sequence, rows: int, rng: np.random.Generator, chunk: int = 512) -> np.ndarray:
     """Draw ``rows`` cells without replacement from features [M, N, F] (an array, memmap or store slice).
 
-    Reads ``chunk`` pictures at a time: memory is the result plus one chunk.
+    Reads ``chunk`` pictures at a time: memory is the result float32 [rows, F] plus one chunk.
     Raises ValueError when there are no features or one of them is not finite.
     """
-    pictures = len(features)
-    if pictures == 0:
+    cells, width = _size(features)
+    sample, filled = np.empty((min(rows, cells), width), np.float32), 0
+    for part in _drawn(features, rows, rng, chunk):
+        sample[filled : filled + len(part)] = part
+        filled += len(part)
+    return sample
+
+
+def sample_to_file(features: Sequence, rows: int, rng: np.random.Generator, path: Path, chunk: int = 512) -> None:
+    """Like :func:`sample_rows`, the same cells, into a .npy file of the features' own type: memory is one chunk."""
+    cells, width = _size(features)
+    dtype = np.asarray(features[0:1]).dtype
+    header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": (min(rows, cells), width)}
+    with open(path, "wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        for part in _drawn(features, rows, rng, chunk):
+            file.write(part.tobytes())
+
+
+def _size(features: Sequence) -> tuple[int, int]:
+    """How many cells there are in features [M, N, F], and F."""
+    if len(features) == 0:
         raise ValueError("The feature set is empty: extract features first (chapter 02).")
-    cells = np.asarray(features[0:1]).shape[1]
-    total = pictures * cells
+    cells, width = np.asarray(features[0:1]).shape[1:]
+    return len(features) * cells, width
+
+
+def _enough(features: Sequence, codes: int) -> tuple[int, int]:
+    cells, width = _size(features)
+    if cells < codes:
+        raise ValueError(f"{cells} cells cannot make {codes} codes: use more pictures or fewer codes.")
+    return cells, width
+
+
+def _drawn(features: Sequence, rows: int, rng: np.random.Generator, chunk: int) -> Iterator[np.ndarray]:
+    """The drawn cells [n, F] of each chunk of pictures, in their order."""
+    pictures, (total, width) = len(features), _size(features)
+    cells = total // pictures
     chosen = np.sort(rng.choice(total, size=min(rows, total), replace=False))
-    parts = []
     for start in range(0, pictures, chunk):
         stop = min(start + chunk, pictures)
         low, high = np.searchsorted(chosen, [start * cells, stop * cells])
         if low == high:
             continue
-        block = np.asarray(features[start:stop]).reshape((stop - start) * cells, -1)
-        parts.append(block[chosen[low:high] - start * cells])
-    sample = np.concatenate(parts).astype(np.float32, copy=False)
-    if not np.isfinite(sample).all():
-        raise ValueError("The features hold NaN or infinite values: extract the pictures they belong to again.")
-    return sample
+        part = np.asarray(features[start:stop]).reshape(-1, width)[chosen[low:high] - start * cells]
+        if not np.isfinite(part).all():
+            raise ValueError("The features hold NaN or infinite values: extract the pictures they belong to again.")
+        yield part
 
 
 class VisualVocabulary:
@@ -44,27 +86,30 @@ class VisualVocabulary:
         self.centroids = np.ascontiguousarray(centroids, dtype=np.float32)
         if self.centroids.ndim != 2:
             raise ValueError(f"Centroids must be [K, F], got the shape {self.centroids.shape}.")
-        self._index = None
 
     def __len__(self) -> int:
         return len(self.centroids)
 
     @classmethod
-    def fit(cls, features: Sequence, codes: int, seed: int = 0, iterations: int = 20,
-            plus_plus: bool = True) -> "VisualVocabulary":  # fmt: skip
+    def fit(cls, features: Sequence, codes: int, seed: int = 0, iterations: int = 20, plus_plus: bool = True,
+            memory: float = 8e9, scratch: str | os.PathLike | None = None, device: str | None = None,
+            progress: str | None = None) -> "VisualVocabulary":  # fmt: skip
         """k-means on a streamed subsample of features [M, N, F].
 
         Args:
             codes: K; must not exceed the number of cells.
             plus_plus: start from k-means++ seeds (scikit-learn) instead of random rows: background cells
                 are most of a picture, and random seeds leave rare object parts without a centroid.
+            memory: bytes; a subsample of more than half of it stays on disk, for :meth:`fit_streamed`, which alone
+                uses ``scratch``, ``device`` and ``progress`` and has no ``plus_plus``.
         """
         import faiss
 
+        cells, width = _enough(features, codes)
+        if min(codes * POINTS_PER_CENTROID, cells) * width * 4 > memory / 2:
+            return cls.fit_streamed(features, codes, seed, iterations, memory, scratch, device, progress)
         rng = np.random.default_rng(seed)
         sample = sample_rows(features, codes * POINTS_PER_CENTROID, rng)
-        if len(sample) < codes:
-            raise ValueError(f"{len(sample)} cells cannot make {codes} codes: use more pictures or fewer codes.")
         kmeans = faiss.Kmeans(
             sample.shape[1], codes, niter=iterations, seed=seed + 1, max_points_per_centroid=POINTS_PER_CENTROID,
             min_points_per_centroid=1,
@@ -72,6 +117,42 @@ class VisualVocabulary:
         start = _plus_plus(sample, codes, rng) if plus_plus else None
         kmeans.train(sample, init_centroids=start)
         return cls(kmeans.centroids.reshape(codes, -1).copy())
+
+    @classmethod
+    def fit_streamed(
+        cls, features: Sequence, codes: int, seed: int = 0, iterations: int = 20, memory: float = 8e9,
+        scratch: str | os.PathLike | None = None, device: str | None = None, progress: str | None = None,
+    ) -> "VisualVocabulary":  # fmt: skip
+        """k-means on a subsample of features [M, N, F] that lies on disk and is read once an iteration.
+
+        It starts from random rows, as faiss does: k-means++ would read its 24 rows per centroid K times over, at
+        K = 10 000 and width 2048 ten thousand passes over 2 GB.
+
+        Args:
+            memory: bytes that the blocks and centroids may take, besides what Python and its libraries do.
+            scratch: the folder for the subsample (256 K rows of the features' own type; removed at the end) and
+                the centroids after each iteration (kept), from which the same call goes on after an interruption.
+                Without it: a temporary folder.
+            device: a torch device that looks for the nearest centroids; None is faiss on the processor.
+            progress: the title of a progress bar.
+
+        Raises ValueError when the disk is too small, or ``scratch`` holds another run.
+        """
+        (cells, width), rng = _enough(features, codes), np.random.default_rng(seed)
+        rows = min(codes * POINTS_PER_CENTROID, cells)
+        chunk = int(np.clip(memory / 16 / np.asarray(features[0:1], np.float32).nbytes, 1, 512))
+        block = int(np.clip(memory / 16 / (width * 4), 1, BLOCK))
+        with tempfile.TemporaryDirectory() if scratch is None else contextlib.nullcontext(scratch) as folder:
+            sample = Path(folder) / "sample.npy"
+            sample.parent.mkdir(parents=True, exist_ok=True)
+            _require_space(sample.parent, rows * width * np.asarray(features[0:1]).itemsize)
+            try:
+                sample_to_file(features, rows, rng, sample, chunk)
+                start = take(sample, np.sort(rng.choice(rows, codes, replace=False)))
+                return cls(lloyd(sample, start, iterations, seed, block, device, sample.with_name("centroids.npz"),
+                                 progress)[0])  # fmt: skip
+            finally:
+                sample.unlink(missing_ok=True)
 
     @classmethod
     def fit_product(cls, features: Sequence, codes: Sequence[int], widths: Sequence[int], seed: int = 0,
@@ -96,23 +177,129 @@ class VisualVocabulary:
 
     def encode(self, features: np.ndarray) -> np.ndarray:
         """features [..., F] -> codes int64 [...]: the nearest centroid in L2 (exact flat search)."""
-        import faiss
-
         features = np.asarray(features, dtype=np.float32)
-        if features.shape[-1] != self.centroids.shape[1]:
+        self.check_width(features.shape[-1])
+        return Nearest(self.centroids)(features)
+
+    def check_width(self, width: int) -> None:
+        """Refuse features of another width than the centroids', with a ValueError."""
+        if width != self.centroids.shape[1]:
             raise ValueError(
-                f"These features are {features.shape[-1]} wide, the vocabulary {self.centroids.shape[1]}: "
+                f"These features are {width} wide, the vocabulary {self.centroids.shape[1]}: "
                 "use the encoder that the vocabulary was made with."
             )
-        if self._index is None:
-            self._index = faiss.IndexFlatL2(self.centroids.shape[1])
-            self._index.add(self.centroids)
-        flat = np.ascontiguousarray(features.reshape(-1, features.shape[-1]))
-        return self._index.search(flat, 1)[1].reshape(features.shape[:-1])
 
     def decode(self, codes: np.ndarray) -> np.ndarray:
-        """codes int [...] -> centroids float32 [..., F]."""
+        """codes int [...] -> centroids float32 [..., F]; ValueError for a code that is none of these."""
+        check_codes(codes, len(self))
         return self.centroids[np.asarray(codes)]
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write the centroids as a .npy file (a temporary file first, then renamed)."""
+        write_whole(Path(path), lambda file: np.save(file, self.centroids))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> "VisualVocabulary":
+        """What :meth:`save` wrote; FileNotFoundError or ValueError say what is wrong with ``path``."""
+        try:
+            return cls(np.load(path))
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"{path} is not there: fit a vocabulary and save it (chapter 03).") from error
+        except (ValueError, TypeError, EOFError) as error:
+            raise ValueError(f"{path} is no visual vocabulary ({error}): fit one and save it again.") from error
+
+
+def check_codes(codes: np.ndarray, size: int) -> None:
+    """Refuse codes int [...] that a vocabulary of ``size`` entries does not have, with a ValueError that says so."""
+    codes = np.asarray(codes)
+    if codes.size and (codes.max() >= size or codes.min() < 0):
+        raise ValueError(
+            f"The codes go from {codes.min()} to {codes.max()} but the vocabulary has {size} entries: "
+            "use the vocabulary that the codes were made with."
+        )
+
+
+def assign(vocabulary: VisualVocabulary, features, store, block: int = 64, progress: str | None = None,
+           device: str | None = None) -> int:  # fmt: skip
+    """Store the codes of all pictures that ``store`` misses, ``block`` pictures at a time; returns how many.
+
+    Interrupt it anywhere and call it again: finished blocks are in the store and are not made twice.
+
+    Args:
+        features: a FeatureStore of shape (N, F), or what reads like one (``ids``, ``shape``, slices).
+        store: a FeatureStore of shape (N,) and type int32; ``vocabulary.json`` in its folder says whose codes
+            they are.
+        progress: the title of a progress bar.
+        device: a torch device that looks for the nearest centroids; None is faiss on the processor.
+
+    Raises ValueError for features of another width, NaN or infinite ones (naming the picture), and a store of
+    another shape, type or vocabulary.
+    """
+    vocabulary.check_width(features.shape[-1])
+    cells = tuple(features.shape[:-1])
+    if (tuple(store.shape), store.dtype) != (cells, np.int32):
+        raise ValueError(
+            f"{store.folder} is for {store.dtype} {list(store.shape)} a picture, these codes are int32 {list(cells)}: "
+            "open a store for them in another folder."
+        )
+    _claim(store, vocabulary)
+    ids, before = list(features.ids), len(store)
+    coder = _Coder(features, Nearest(vocabulary.centroids, device))
+    with tqdm(desc=progress, disable=progress is None, initial=before, total=len(ids), unit="picture") as bar:
+        for places, codes in map(coder, _missing(ids, store, block)):
+            store.append([ids[place] for place in places], codes)
+            bar.update(len(places))
+    return len(store) - before
+
+
+def _missing(ids: list, store, block: int) -> Iterator[list[int]]:
+    """The places, in each block of the list, of the ids that the store misses."""
+    for start in range(0, len(ids), block):
+        lacking = set(store.missing(ids[start : start + block]))
+        places = [i for i in range(start, min(start + block, len(ids))) if ids[i] in lacking]
+        if places:
+            yield places
+
+
+@dataclass
+class _Coder:
+    """Places of pictures in one block -> (places, codes [b, N]); small to send to another process."""
+
+    features: object
+    nearest: Nearest
+
+    def __call__(self, places: list[int]) -> tuple[list[int], np.ndarray]:
+        first = places[0]
+        part = np.asarray(self.features[first : places[-1] + 1])[[place - first for place in places]]  # [b, N, F]
+        part = part.astype(np.float32)
+        bad = np.flatnonzero(~np.isfinite(part).all(axis=(1, 2)))
+        if bad.size:
+            name = self.features.ids[places[bad[0]]]
+            raise ValueError(f"The features of picture {name} are NaN or infinite: extract it again.")
+        return places, self.nearest(part)
+
+
+def _claim(store, vocabulary: VisualVocabulary) -> None:
+    """Write into the store's folder whose codes it holds; refuse a store that holds another vocabulary's."""
+    path = store.folder / "vocabulary.json"
+    asked = {"codes": len(vocabulary), "centroids": fingerprint(vocabulary.centroids)}
+    found = json.loads(path.read_text()) if path.exists() else {"codes": "unknown"}
+    if not len(store):
+        write_json(path, asked)
+    elif found != asked:
+        raise ValueError(
+            f"{store.folder} holds codes of another vocabulary (K = {found['codes']}) than the one asked for "
+            f"(K = {len(vocabulary)}): remove the folder, or name another one."
+        )
+
+
+def _require_space(folder: Path, size: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < size:
+        raise ValueError(
+            f"The subsample takes {size / 1e9:.3g} GB, but {folder} has {free / 1e9:.3g} GB left: "
+            "name a folder on a larger disk with scratch=."
+        )
 
 
 def _plus_plus(sample: np.ndarray, codes: int, rng: np.random.Generator) -> np.ndarray:

@@ -1,0 +1,161 @@
+"""k-means for more rows than memory holds: Lloyd's iterations over blocks of a file.
+
+faiss.Kmeans holds all its rows. At the paper's scale (section 3.1: K = 10 000, width 2048) faiss's 256 rows per
+centroid are 2.56 M rows, 21 GB. Here every iteration reads the rows block by block, so that memory holds one
+block, the centroids and their sums; what comes out is the same up to rounding.
+"""
+
+import hashlib
+import os
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import torch
+from tqdm.auto import tqdm
+
+BLOCK = 8192  # rows read at a time: 67 MB at width 2048
+NUDGE = 1 / 1024  # how far the halves of a split cluster are moved apart, relative; faiss's own number
+
+
+class Nearest:
+    """features [..., F] -> codes int64 [...]: the nearest of the centroids [K, F] in L2, exactly.
+
+    faiss's flat search, or, on a torch ``device``, one matrix product (n x K numbers live there at once). It can
+    be pickled, so that other processes can map it over blocks.
+    """
+
+    def __init__(self, centroids: np.ndarray, device: str | torch.device | None = None):
+        self.centroids = np.ascontiguousarray(centroids, dtype=np.float32)
+        self._moved = None if device is None else torch.tensor(self.centroids, device=device)
+
+    def __call__(self, features: np.ndarray) -> np.ndarray:
+        flat = np.ascontiguousarray(features, dtype=np.float32).reshape(-1, self.centroids.shape[1])
+        return self.search(flat)[1].reshape(np.shape(features)[:-1])
+
+    def search(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """float32 [n, F] -> squared distance to the nearest centroid float32 [n], its number int64 [n]."""
+        if self._moved is None:
+            import faiss
+
+            distance, codes = faiss.knn(rows, self.centroids, 1)
+            return distance[:, 0], codes[:, 0]
+        moved = torch.tensor(rows, device=self._moved.device)
+        squares = torch.addmm(self._moved.square().sum(1), moved, self._moved.T, alpha=-2)  # [n, K], less |row|^2
+        least, codes = squares.min(1)
+        return (least + moved.square().sum(1)).clamp(min=0).cpu().numpy(), codes.cpu().numpy()
+
+
+def lloyd(
+    rows: np.ndarray | str | os.PathLike, start: np.ndarray, iterations: int, seed: int = 0, block: int = BLOCK,
+    device: str | torch.device | None = None, checkpoint: str | os.PathLike | None = None, progress: str | None = None,
+) -> tuple[np.ndarray, list[float]]:  # fmt: skip
+    """Move each of the centroids ``start`` [K, F] to the mean of the rows nearest to it, ``iterations`` times.
+
+    Args:
+        rows: [n, F] of any float type, n >= K: an array, or a .npy file, of which ``block`` rows are read at a time.
+        seed: decides which clusters are halved when others have come out empty.
+        device: where nearest centroids are looked for; see :class:`Nearest`.
+        checkpoint: a .npz file, replaced after every iteration; when it is there, the iterations in it are not
+            made again, and the result is that of a run without a break.
+        progress: the title of a progress bar.
+
+    Returns the centroids float32 [K, F] and, for each iteration, the inertia that it found: the sum of the squared
+    distances to the nearest centroid before they moved.
+    Raises ValueError for a checkpoint of another run (other rows, start or seed, or more iterations).
+    """
+    centroids, inertia = np.array(start, dtype=np.float32), []
+    total, mark = len(opened(rows)), f"{fingerprint(centroids)} {len(opened(rows))} {seed}"
+    if checkpoint is not None and Path(checkpoint).exists():
+        centroids, inertia = _resume(Path(checkpoint), mark, iterations)
+    bar = tqdm(desc=progress, disable=progress is None, initial=len(inertia) * total, total=iterations * total,
+               unit="row", unit_scale=True)  # fmt: skip
+    with bar:
+        for i in range(len(inertia), iterations):
+            sums, counts, error = _totals(rows, Nearest(centroids, device), block, bar)
+            centroids = sums / np.maximum(counts, 1)[:, None].astype(np.float32)
+            split_empty(centroids, counts, np.random.default_rng([seed, i]))
+            inertia.append(error)
+            bar.set_postfix(inertia=f"{error:.4g}")
+            if checkpoint is not None:
+                state = {"centroids": centroids, "inertia": inertia, "mark": mark}
+                write_whole(Path(checkpoint), lambda file, state=state: np.savez(file, **state))
+    return centroids, inertia
+
+
+def _totals(rows, nearest: Nearest, block: int, bar: tqdm) -> tuple[np.ndarray, np.ndarray, float]:
+    """The sum [K, F] and the number [K] of the rows nearest to each centroid, and the inertia."""
+    sums, counts, error = torch.zeros(nearest.centroids.shape), np.zeros(len(nearest.centroids), np.int64), 0.0
+    for part in blocks(rows, block):
+        distance, codes = nearest.search(part)
+        sums.index_add_(0, torch.from_numpy(codes), torch.from_numpy(part))
+        counts += np.bincount(codes, minlength=len(counts))
+        error += float(distance.sum(dtype=np.float64))
+        bar.update(len(part))
+    return sums.numpy(), counts, error
+
+
+def split_empty(centroids: np.ndarray, counts: np.ndarray, rng: np.random.Generator) -> None:
+    """Give each cluster without rows half of a populous one, in place, as faiss does.
+
+    centroids [K, F], counts int [K]; a cluster is drawn with a probability in proportion to its rows less one.
+    """
+    for empty in np.flatnonzero(counts == 0):
+        spare = np.maximum(counts - 1, 0)
+        full = rng.choice(len(counts), p=spare / spare.sum())
+        nudge = np.where(np.arange(centroids.shape[1]) % 2, -NUDGE, NUDGE).astype(centroids.dtype)  # [F]
+        centroids[empty], centroids[full] = centroids[full] * (1 + nudge), centroids[full] * (1 - nudge)
+        counts[empty] = counts[full] // 2
+        counts[full] -= counts[empty]
+
+
+def opened(rows: np.ndarray | str | os.PathLike) -> np.ndarray:
+    """Rows [n, F] themselves, or a .npy file of them, mapped and not yet read."""
+    return np.load(rows, mmap_mode="r") if isinstance(rows, str | os.PathLike) else rows
+
+
+def blocks(rows: np.ndarray | str | os.PathLike, size: int) -> Iterator[np.ndarray]:
+    """float32 copies [<= size, F] of rows [n, F], one after another.
+
+    A file is mapped anew for each block: a mapping that lives on keeps all that was read of it in memory.
+    """
+    for start in range(0, len(opened(rows)), size):
+        yield np.array(opened(rows)[start : start + size], dtype=np.float32)
+
+
+def take(rows: np.ndarray | str | os.PathLike, chosen: np.ndarray, size: int = 256) -> np.ndarray:
+    """The chosen rows float32 [len(chosen), F], read ``size`` at a time."""
+    parts = [chosen[i : i + size] for i in range(0, len(chosen), size)]
+    return np.concatenate([np.array(opened(rows)[part], dtype=np.float32) for part in parts])
+
+
+def fingerprint(centroids: np.ndarray) -> str:
+    """SHA-256 of the centroids' numbers; 16 hex digits."""
+    return hashlib.sha256(np.ascontiguousarray(centroids)).hexdigest()[:16]
+
+
+def write_whole(path: Path, write: Callable[[BinaryIO], None]) -> None:
+    """Let ``write`` fill a temporary file beside ``path``, flush it to disk, then rename it over ``path``."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    with open(temporary, "wb") as file:
+        write(file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def _resume(checkpoint: Path, mark: str, iterations: int) -> tuple[np.ndarray, list[float]]:
+    try:
+        with np.load(checkpoint) as saved:
+            centroids, inertia, found = saved["centroids"], saved["inertia"].tolist(), str(saved["mark"])
+    except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{checkpoint} is no k-means checkpoint ({error}): remove it.") from error
+    if found != mark or len(inertia) > iterations:
+        raise ValueError(
+            f"{checkpoint} belongs to another k-means (other rows, start or seed, or more than {iterations} "
+            "iterations): remove it, or name another file."
+        )
+    return centroids, inertia
