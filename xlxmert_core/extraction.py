@@ -1,0 +1,206 @@
+"""Features of hundreds of thousands of pictures into a store: resumable, prefetched, here or on a cluster.
+
+Pictures are resized, never padded: those that get the same shape share a batch. The batches follow from the list
+of pictures alone (by shape, then by key) and are appended whole, in order. So the same pictures make the same
+store, whatever the number of workers and wherever it was killed and begun again. (To the last bit on the same
+kind of machine with the same number of threads in torch.)
+"""
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from inspect import isclass
+from itertools import groupby
+
+import numpy as np
+from PIL import ExifTags, Image
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from xlxmert_core import cluster
+from xlxmert_core.data.coco import Report
+from xlxmert_core.data.images import ImageError, open_image
+from xlxmert_core.detector import resized
+from xlxmert_core.store import FeatureStore
+
+Key = str | int
+Size = Callable[[int, int], tuple[int, int]]
+Plan = list[tuple[tuple[int, int], list[Key]]]
+SIDEWAYS = (5, 6, 7, 8)  # EXIF's orientations that swap width and height
+
+
+def extract(
+    eye: Callable,
+    pictures: Mapping[Key, str | os.PathLike],
+    store: FeatureStore,
+    *,
+    batch: int = 8,
+    workers: int = 2,
+    size: Size | None = None,
+    progress: str | None = "features",
+    ray_workers: int = 0,
+    **resources,
+) -> Report:
+    """Put the features of all pictures that the store misses into it (paper's setting; method, section 2).
+
+    Args:
+        eye: a :class:`~xlxmert_core.detector.Detector`, or any function from resized pictures of one shape, uint8
+            [B, H, W, 3], to features [B, *store.shape]; also a class of such objects, made once by each worker.
+        pictures: key of each picture in the store -> its file.
+        batch: pictures that are worked on at once; leave it unchanged when going on with a store.
+        workers: threads that open and resize the next batches meanwhile.
+        size: (width, height) -> the same after resizing; ``eye.size`` if there is one, else the paper's.
+        progress: name of the progress bar, which tells pictures a second and the time left; None for no bar.
+        ray_workers: instead, as many workers of a Ray cluster, which see the same files (:func:`cluster.mapped`);
+            ``resources`` are those of one, such as num_gpus=1. The store is written here.
+
+    Returns what was skipped: pictures that cannot be read, each with a sentence. Raises
+    :class:`~xlxmert_core.store.StoreError` naming the picture whose features are not finite; what was stored stays.
+    """
+    look = _Look(eye, workers=0 if ray_workers else workers)
+    return _run(look, pictures, [store], batch, size, progress, ray_workers, resources)
+
+
+def extract_boxes(
+    eye: Callable,
+    pictures: Mapping[Key, str | os.PathLike],
+    features: FeatureStore,
+    boxes: FeatureStore,
+    sizes: FeatureStore,
+    *,
+    batch: int = 8,
+    workers: int = 2,
+    size: Size | None = None,
+    progress: str | None = "features",
+    ray_workers: int = 0,
+    **resources,
+) -> Report:
+    """The same with bottom-up attention's boxes in place of the grid: ``eye.strongest``, as in :func:`extract`.
+
+    Args:
+        features: of shape [count, F], e.g. (36, 1024); its ids are complete, for it is written last.
+        boxes: of shape [count, 4], as (x0, y0, x1, y1) between 0 and 1.
+        sizes: of shape [2]: each picture's width and height in pixels.
+    """
+    look = _Look(eye, count=features.shape[0], workers=0 if ray_workers else workers)
+    return _run(look, pictures, [sizes, boxes, features], batch, size, progress, ray_workers, resources)
+
+
+def picture_size(path: str | os.PathLike) -> tuple[int, int]:
+    """(width, height) of a picture as :func:`open_image` would open it, from the file's first bytes alone.
+
+    Raises :class:`~xlxmert_core.data.images.ImageError` when there is no picture.
+    """
+    try:
+        with Image.open(path) as image:
+            # Image's own method: PNG's decodes the whole picture.
+            turned = Image.Image.getexif(image).get(ExifTags.Base.Orientation) in SIDEWAYS
+            return image.size[::-1] if turned else image.size
+    except Exception:  # Pillow raises whatever it likes; open_image says what is wrong
+        return open_image(path).size
+
+
+def batches(sizes: Mapping[Key, tuple[int, int]], size: Size, batch: int) -> Plan:
+    """Which pictures are worked on together: ((width, height) after resizing, keys) in the store's order.
+
+    Args:
+        sizes: (width, height) of each picture.
+        size: (width, height) -> the same after resizing.
+    """
+    shapes = {key: size(*found) for key, found in sizes.items()}
+    ordered = sorted(shapes, key=lambda key: (shapes[key], isinstance(key, str), key))
+    plan = []
+    for shape, group in groupby(ordered, shapes.get):
+        keys = list(group)
+        plan += [(shape, keys[i : i + batch]) for i in range(0, len(keys), batch)]
+    return plan
+
+
+def _run(look, pictures, stores, batch, size, progress, ray_workers, resources) -> Report:
+    """The loop over all batches; the last store tells which pictures are complete."""
+    report = Report()
+    sizes = _sizes(pictures, look.workers, report)
+    plan = batches(sizes, size or getattr(look.eye, "size", resized), batch)
+    left = [(shape, stores[-1].missing(keys)) for shape, keys in plan]
+    items = [(shape, {key: pictures[key] for key in keys}) for shape, keys in left if keys]
+    todo = sum(len(paths) for _, paths in items)
+    results = cluster.mapped(look, items, ray_workers, **resources) if ray_workers else look.over(items)
+    bar = {"desc": progress, "disable": progress is None, "unit": "picture"}
+    with tqdm(total=len(sizes), initial=len(sizes) - todo, **bar) as shown:
+        for keys, arrays, skipped in results:
+            for key, why in skipped:
+                report.skip(f"picture {key}", why)
+            for store, values in zip(stores, arrays, strict=False):  # no arrays where no picture opened
+                _append(store, keys, values)
+            shown.update(len(keys) + len(skipped))
+    return report
+
+
+def _sizes(pictures: Mapping, workers: int, report: Report) -> dict[Key, tuple[int, int]]:
+    """Sizes of the pictures that there are; the others go into the report."""
+
+    def found(key: Key) -> tuple[int, int] | str:
+        try:
+            return picture_size(pictures[key])
+        except ImageError as error:
+            return str(error)
+
+    with ThreadPoolExecutor(workers or None) as pool:
+        sizes = dict(zip(pictures, pool.map(found, pictures), strict=True))
+    for key in [key for key in sizes if isinstance(sizes[key], str)]:
+        report.skip(f"picture {key}", sizes.pop(key))
+    return sizes
+
+
+def _append(store: FeatureStore, keys: Sequence[Key], values: np.ndarray) -> None:
+    """Add what the store misses: one that is written before the last may be a batch ahead."""
+    missing = set(store.missing(keys))
+    rows = [row for row, key in enumerate(keys) if key in missing]
+    if rows:
+        store.append([keys[row] for row in rows], values[rows])
+
+
+@dataclass
+class _Look:
+    """What is done with one batch, ((width, height), {key: path}), on whatever machine."""
+
+    eye: Callable
+    count: int = 0  # boxes; 0 stands for the grid
+    workers: int = 0
+
+    @cached_property
+    def seen(self) -> Callable:
+        """Resized pictures -> arrays, in the order of the stores."""
+        eye = self.eye() if isclass(self.eye) else self.eye
+        return (lambda pixels: eye.strongest(pixels, self.count)) if self.count else lambda pixels: (eye(pixels),)
+
+    def over(self, items: Sequence) -> Iterator[tuple]:
+        """All batches here; threads open the next pictures meanwhile."""
+        return map(self.look, cluster.ahead(self.load, items, self.workers))
+
+    def __call__(self, item: tuple) -> tuple:
+        """One batch -> (keys, their arrays, what was skipped and why)."""
+        return self.look(self.load(item))
+
+    def load(self, item: tuple) -> tuple:
+        """One batch -> (pixels uint8 [H, W, 3] and size by key, what was skipped and why)."""
+        shape, paths = item
+        loaded, skipped = {}, []
+        for key, path in paths.items():
+            try:
+                image = open_image(path)
+                loaded[key] = np.asarray(image.resize(shape, Image.Resampling.BILINEAR)), image.size
+            except ImageError as error:
+                skipped.append((key, str(error)))
+        return loaded, skipped
+
+    def look(self, loaded: tuple) -> tuple:
+        """What :meth:`load` gives -> (keys, their arrays, what was skipped and why)."""
+        pictures, skipped = loaded
+        if not pictures:
+            return [], [], skipped
+        pixels, sizes = (np.stack(parts) for parts in zip(*pictures.values(), strict=True))
+        arrays = [a.cpu().numpy() if isinstance(a, Tensor) else np.asarray(a) for a in self.seen(pixels)]
+        return list(pictures), [sizes, *arrays] if self.count else arrays, skipped
