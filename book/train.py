@@ -51,10 +51,11 @@ def main() -> int:
     """The command behind ``make train``."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--profile", default="train")
+    parser.add_argument("--dataset", default="storybook", help="storybook or coco (photographs: XLXMERT_COCO)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--ship", action="store_true", help="copy the weights and their card into the package")
     options = parser.parse_args()
-    run = Run(profile=options.profile, seed=options.seed)
+    run = Run(profile=options.profile, dataset=options.dataset, seed=options.seed)
     try:
         train(run)
     except subprocess.CalledProcessError as error:

@@ -122,7 +122,6 @@ def test_sentences_are_tied_to_their_pictures_and_answers(data):
     assert torch.equal(named(data.words), data.picture)
     assert torch.equal(asks(data.words), ~data.is_caption)
     assert data.answer.tolist() == [IGNORED, 2, IGNORED, 0] * 3
-    assert torch.equal(data.word_mask, data.words != TOKENIZER.pad)
 
 
 def test_only_coded_pictures_count_in_the_order_of_their_codes():

@@ -64,9 +64,10 @@ class GeneratorObjective(nn.Module):
         """The loss of one player and its numbers; the second turn reuses the first one's pictures."""
         real = to_float(batch["images"])
         if turn == "generator":
-            batch["fake"] = self.paint(batch["codes"])
-            return self._generator(real, batch["fake"], batch["codes"])
-        return self._discriminator(real, batch["fake"].detach(), batch["codes"])
+            fake = self.paint(batch["codes"])
+            self._last = fake.detach()
+            return self._generator(real, fake, batch["codes"])
+        return self._discriminator(real, self._last, batch["codes"])
 
     def _generator(self, real, fake, codes):
         weights, network = self.weights, self._frozen[0].to(real.device)

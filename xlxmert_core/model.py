@@ -197,17 +197,17 @@ class XLxmert(nn.Module):
         feature = self.code_feature(self.code_transform(cells))  # [..., F]
         return F.linear(feature, self.centroids, self.code_bias)
 
-    def code_loss(self, cells: Tensor, codes: Tensor) -> Tensor:
-        """Mean cross-entropy: cells [M, H], codes int64 [M] -> []; a product vocabulary's K stay unspelt."""
+    def code_losses(self, cells: Tensor, codes: Tensor) -> Tensor:
+        """Cross-entropies: cells [M, H], codes int64 [M] -> [M]; a product vocabulary's K stay unspelt."""
         if not self.config.colour_codes:
-            return F.cross_entropy(self.code_logits(cells), codes)
+            return F.cross_entropy(self.code_logits(cells), codes, reduction="none")
         weights, shapes, colours = self._guesses(cells)
         parts = (codes // self.config.colour_codes, codes % self.config.colour_codes)
         right = [
             log.gather(-1, part[:, None, None].expand(-1, log.shape[1], 1))[..., 0]  # [M, mixture]
             for log, part in zip((shapes, colours), parts, strict=True)
         ]
-        return -(weights[..., 0] + sum(right)).logsumexp(-1).mean()
+        return -(weights[..., 0] + sum(right)).logsumexp(-1)
 
     def _guesses(self, cells):
         """[..., H] -> log-probabilities of m guesses [..., m, 1], of their shapes [..., m, S] and colours [..., m, C].

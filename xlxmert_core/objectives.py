@@ -4,13 +4,17 @@ Paper, section 3 and 4.1: uniform masking of cells, BERT masking of words, and a
 sentence half of the time. One task a batch, in turn; questions add their answer to whatever task runs.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from xlxmert_core.data.sources import picture_key
+from xlxmert_core.distributed import mean, total
 
 IGNORED = -100  # the one label value that every cross-entropy here skips
 TASKS = ("visual", "words", "matched")
@@ -91,55 +95,50 @@ def exchange_word(words: Tensor, groups: Sequence[Tensor], known: Tensor, genera
 class PairedText:
     """Sentences tied to coded pictures, all in memory: what pretraining draws from.
 
-    codes int64 [pictures, N]; words int64 [sentences, L]; word_mask bool [sentences, L];
-    picture int64 [sentences] (which picture a sentence belongs to); is_caption bool [sentences]
-    (only captions may serve the visual task); answer int64 [sentences], ``IGNORED`` for none.
+    codes int [pictures, N]; words int [sentences, L], [PAD] at the end; picture int [sentences] (which picture a
+    sentence belongs to); is_caption bool [sentences] (only captions may serve the visual task); answer int
+    [sentences], ``IGNORED`` for none. Small integers: LXMERT's nine million sentences take half a gigabyte.
     """
 
     codes: Tensor
     words: Tensor
-    word_mask: Tensor
     picture: Tensor
     is_caption: Tensor
     answer: Tensor
 
     @classmethod
-    def build(
-        cls,
-        examples: Sequence,
-        ids: Sequence[int],
-        codes: Tensor,
-        tokenizer,
-        answers: Sequence[str],
-        max_words: int,
-    ) -> "PairedText":
+    def build(cls, examples: Iterable, ids: Sequence[int | str], codes: Tensor, tokenizer, answers: Sequence[str],
+              max_words: int) -> "PairedText":  # fmt: skip
         """Tie sentences to coded pictures; those of pictures that were not coded are left out.
 
         Args:
-            examples: :class:`xlxmert_core.data.lxmert.Example`, one a sentence.
-            ids: the pictures' ids, in the order of ``codes`` int64 [pictures, N].
+            examples: :class:`xlxmert_core.data.lxmert.Example`, one a sentence; read once, in pieces.
+            ids: the pictures' ids, in the order of ``codes`` int [pictures, N].
             answers: the answer vocabulary; a label outside it counts as no label.
 
         Raises ValueError when no sentence belongs to any picture.
         """
-        row = {image_id: i for i, image_id in enumerate(ids)}
-        kept = [e for e in examples if int(e.image_id) in row]
-        if not kept:
+        row = {picture_key(image_id): i for i, image_id in enumerate(ids)}
+        index = {answer: i for i, answer in enumerate(answers)}
+        small, seen, parts = torch.int16 if tokenizer.size < 2**15 else torch.int32, 0, []
+        examples = iter(examples)
+        while some := list(islice(examples, 10_000)):
+            seen += len(some)
+            kept = [e for e in some if picture_key(e.image_id) in row]
+            best = [max(e.label, key=e.label.get) if e.label else None for e in kept]
+            words, _ = tokenizer.encode([e.sentence for e in kept], max_words, pad_to=max_words)
+            picture = torch.tensor([row[picture_key(e.image_id)] for e in kept], dtype=torch.int32)
+            is_caption = torch.tensor([e.source == "mscoco" for e in kept], dtype=torch.bool)
+            answer = torch.tensor([index.get(a, IGNORED) for a in best], dtype=torch.int32)
+            parts.append((words.to(small), picture, is_caption, answer))
+        if not any(len(part[0]) for part in parts):
             raise ValueError(
-                f"None of {len(examples)} sentences belongs to one of the {len(ids)} coded pictures: "
+                f"None of {seen} sentences belongs to one of the {len(row)} coded pictures: "
                 "make codes and sentences from the same data set."
             )
-        index = {answer: i for i, answer in enumerate(answers)}
-        words, word_mask = tokenizer.encode([e.sentence for e in kept], max_words)
-        best = [max(e.label, key=e.label.get) if e.label else None for e in kept]
-        return cls(
-            codes=torch.as_tensor(codes),
-            words=words,
-            word_mask=word_mask,
-            picture=torch.tensor([row[int(e.image_id)] for e in kept]),
-            is_caption=torch.tensor([e.source == "mscoco" for e in kept]),
-            answer=torch.tensor([index.get(answer, IGNORED) for answer in best]),
-        )
+        words, picture, is_caption, answer = map(torch.cat, zip(*parts, strict=True))
+        longest = int((words != tokenizer.pad).sum(1).max())
+        return cls(torch.as_tensor(codes), words[:, :longest].clone(), picture, is_caption, answer)
 
 
 class PretrainingBatches:
@@ -168,13 +167,13 @@ class PretrainingBatches:
         if right_text:
             self.pools["visual"] = captions
         self.first_caption = first_caption
-        fresh = data.picture[captions].diff(prepend=torch.tensor([-1])) != 0
+        fresh = data.picture[captions].diff(prepend=torch.tensor([-1], dtype=data.picture.dtype)) != 0
         self.firsts = captions[fresh]
         self.exchangeable = [torch.tensor(group) for group in exchangeable]
         if exchangeable:
             self.pools["matched"] = captions
-            self.known = neighbours(data.words, tokenizer.size)
-        self.empty = torch.full_like(data.words[0], tokenizer.pad)
+            self.known = neighbours(data.words.long(), tokenizer.size)
+        self.empty = torch.full_like(data.words[0].long(), tokenizer.pad)
         self.empty[:2] = torch.tensor([tokenizer.cls, tokenizer.sep])
 
     def __call__(self, step: int, generator: torch.Generator) -> dict:
@@ -186,9 +185,9 @@ class PretrainingBatches:
             rows = torch.where(torch.rand(self.batch, generator=generator) < self.first_caption, first, rows)
         batch = {
             "task": task,
-            "words": data.words[rows],
-            "codes": data.codes[data.picture[rows]],
-            "answers": data.answer[rows],
+            "words": data.words[rows].long(),
+            "codes": data.codes[data.picture[rows]].long(),
+            "answers": data.answer[rows].long(),
         }
         getattr(self, f"_{task}")(batch, rows, generator)
         batch["word_mask"] = batch["words"] != self.tokenizer.pad
@@ -212,7 +211,7 @@ class PretrainingBatches:
         pool = self.pools["matched"]
         other = pool[torch.randint(len(pool), (self.batch,), generator=generator)]
         same = self.data.picture[other] == self.data.picture[rows]
-        false, words = self.data.words[other], batch["words"]
+        false, words = self.data.words[other].long(), batch["words"]
         if self.exchangeable:
             near = exchange_word(words, self.exchangeable, self.known, generator)
             hard = (torch.rand(self.batch, generator=generator) < 0.5) & (near != words).any(1)
@@ -236,36 +235,36 @@ class Pretraining(nn.Module):
         features = model.embed_codes(batch["codes"])  # [B, N, F]
         out = model(batch["words"], batch["word_mask"], features, batch.get("masked"))
         loss, numbers = getattr(self, f"_{batch['task']}")(out, batch)
-        if self.answers and bool((batch["answers"] != IGNORED).any()):
-            logits = model.answer_logits(out.pooled)  # [B, answers]
-            answer_loss = F.cross_entropy(logits, batch["answers"], ignore_index=IGNORED)
-            asked = batch["answers"] != IGNORED
-            right = (logits.argmax(1) == batch["answers"])[asked].float().mean()
+        asked = batch["answers"] != IGNORED
+        if self.answers and total(asked.sum()) > 0:
+            labels, logits = batch["answers"][asked], model.answer_logits(out.pooled[asked])  # [asked, A]
+            answer_loss = mean(F.cross_entropy(logits, labels, reduction="none"))
+            right = mean((logits.argmax(1) == labels).float())
             loss, numbers = loss + answer_loss, numbers | {"answers": answer_loss.detach(), "answers_right": right}
         return loss, numbers
 
     def _visual(self, out, batch):
         masked, codes = batch["masked"], batch["codes"]
         hidden = out.cells[masked]  # [masked, H]: only masked cells pay for the head
-        loss = self.model.code_loss(hidden, codes[masked])
+        loss = mean(self.model.code_losses(hidden, codes[masked]))
         if self.training:
             return loss, {"visual": loss.detach()}
-        right = (self.model.code_logits(hidden).argmax(1) == codes[masked]).float().mean()
+        right = mean((self.model.code_logits(hidden).argmax(1) == codes[masked]).float())
         return loss, {"visual": loss.detach(), "visual_right": right}
 
     def _words(self, out, batch):
         hidden = batch["word_labels"] != IGNORED
-        if not bool(hidden.any()):
+        if total(hidden.sum()) == 0:
             return out.words.sum() * 0, {}
         labels = batch["word_labels"][hidden]
         logits = self.model.word_logits(out.words[hidden])  # [masked, V]
-        loss = F.cross_entropy(logits, labels)
-        return loss, {"words": loss.detach(), "words_right": (logits.argmax(1) == labels).float().mean()}
+        loss = mean(F.cross_entropy(logits, labels, reduction="none"))
+        return loss, {"words": loss.detach(), "words_right": mean((logits.argmax(1) == labels).float())}
 
     def _matched(self, out, batch):
         logits = self.model.match_logits(out.pooled)  # [B, 2]
-        loss = F.cross_entropy(logits, batch["matched"])
-        right = (logits.argmax(1) == batch["matched"]).float().mean()
+        loss = mean(F.cross_entropy(logits, batch["matched"], reduction="none"))
+        right = mean((logits.argmax(1) == batch["matched"]).float())
         return loss, {"matched": loss.detach(), "matched_right": right}
 
 
@@ -281,4 +280,4 @@ def evaluate(objective: nn.Module, batch_at, steps: int, seed: int) -> dict[str,
         batch = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in batch.items()}
         for name, value in objective(batch)[1].items():
             collected.setdefault(name, []).append(float(value))
-    return {name: float(np.mean(values)) for name, values in collected.items()}
+    return {name: float(np.nanmean(values)) for name, values in collected.items()}

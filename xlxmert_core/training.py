@@ -1,4 +1,4 @@
-"""One fit loop for every model of the book, on Hugging Face Accelerate.
+"""One fit loop for every model of the book, on Hugging Face Accelerate: one process or many.
 
 A model is trained by an *objective*: an ``nn.Module`` whose ``forward(batch, turn)`` returns a loss and
 a dict of numbers worth plotting. Everything random in step ``i`` (the batch, the masks, dropout) is
@@ -8,11 +8,16 @@ derived from ``(seed, i)`` alone, so a run that was killed and resumed repeats t
 import os
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
 from torch import nn
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict, set_state_dict
+from torch.distributed.tensor import DTensor
 from tqdm.auto import tqdm
+
+from xlxmert_core.distributed import share
 
 BatchAt = Callable[[int, torch.Generator], dict]
 Optimisers = torch.optim.Optimizer | Sequence[torch.optim.Optimizer]
@@ -86,6 +91,7 @@ def fit(
     log: Path | str | None = None,
     progress: str | None = None,
     on_step: Callable[[int, dict], None] | None = None,
+    accumulate: int = 1,
     accelerator=None,
 ) -> list[dict]:
     """Train ``objective`` and return the history, one dict of floats a step.
@@ -98,40 +104,58 @@ def fit(
         checkpoint: file to resume from if it exists, written every ``checkpoint_seconds`` and at the end.
         log: folder of a TensorBoard log, or None.
         progress: title of the progress bar, or None for silence.
+        accumulate: take each batch in so many parts, one after another, for its gradient; saves memory. Parts weigh
+            alike, whatever they mask.
+        accelerator: see :func:`accelerate`; with several processes each takes its share of every batch.
     """
-    if accelerator is None:
-        from accelerate import Accelerator
-
-        accelerator = Accelerator(mixed_precision="bf16" if torch.cuda.is_available() else "no")
-    prepared = accelerator.prepare(objective)
-    optimisers = {turn: [accelerator.prepare(o) for o in _several(given)] for turn, given in optimisers.items()}
-    every = [optimiser for turn in optimisers.values() for optimiser in turn]
+    accelerator = accelerator or accelerate()
+    given = [o for several in optimisers.values() for o in _several(several)]
+    prepared, *every = accelerator.prepare(objective, *given)
+    ready = dict(zip(map(id, given), every, strict=True))
+    optimisers = {turn: [ready[id(o)] for o in _several(several)] for turn, several in optimisers.items()}
+    first = accelerator.is_main_process
     rates = [group["lr"] for group in _groups(every)]
     path = Path(checkpoint) if checkpoint is not None else None
     start, history = _resume(path, objective, optimisers)
     prepared.train()
-    write = _logger(log, start)
+    write = _logger(log if first else None, start)
     saved = time.monotonic()
-    for step in (bar := tqdm(range(start, steps), desc=progress, disable=progress is None, initial=start, total=steps)):
+    silent = progress is None or not first
+    for step in (bar := tqdm(range(start, steps), desc=progress, disable=silent, initial=start, total=steps)):
         torch.manual_seed(step_seed(seed, step))
         generator = torch.Generator().manual_seed(step_seed(seed, step))
-        batch = {k: _to(v, accelerator.device) for k, v in batch_at(step, generator).items()}
+        batch = share(batch_at(step, generator), accelerator.process_index, accelerator.num_processes)
+        batch = {k: _to(v, accelerator.device) for k, v in batch.items()}
         values = {"step": step}
         for group, rate in zip(_groups(every), rates, strict=True):
             group["lr"] = rate * schedule(step, steps)
         for turn, its_own in optimisers.items():
-            values |= _turn(prepared, its_own, batch, turn, clip, accelerator)
+            values |= _turn(prepared, its_own, batch, turn, clip, accelerator, accumulate)
         history.append(values)
         write(values)
         if on_step is not None:
             on_step(step, values)
         if progress is not None and step % 10 == 0:
             bar.set_postfix({k: f"{v:.3f}" for k, v in values.items() if k != "step"}, refresh=False)
-        if path is not None and (time.monotonic() - saved > checkpoint_seconds or step == steps - 1):
-            _save(path, step + 1, objective, optimisers, history)
+        due = torch.tensor(float(time.monotonic() - saved > checkpoint_seconds), device=accelerator.device)
+        if path is not None and (accelerator.reduce(due) > 0 or step == steps - 1):
+            _save(path, step + 1, objective, optimisers, history, first)
             saved = time.monotonic()
     objective.eval()
     return history
+
+
+def accelerate():
+    """The accelerator that ``accelerate launch`` (or ``notebook_launcher``) asks for; bf16 on a GPU.
+
+    Heads take turns, so some parameters have no gradient in a step: DDP is told so.
+    """
+    from accelerate import Accelerator
+    from accelerate.utils import DistributedDataParallelKwargs
+
+    precision = os.environ.get("ACCELERATE_MIXED_PRECISION") or ("bf16" if torch.cuda.is_available() else "no")
+    kwargs = [DistributedDataParallelKwargs(find_unused_parameters=True)]
+    return Accelerator(mixed_precision=precision, kwargs_handlers=kwargs)
 
 
 def _several(optimisers: Optimisers) -> list[torch.optim.Optimizer]:
@@ -162,26 +186,43 @@ def _to(value, device):
     return value.to(device) if isinstance(value, torch.Tensor) else value
 
 
-def _turn(objective, optimisers, batch, turn, clip, accelerator) -> dict:
+def _turn(objective, optimisers, batch, turn, clip, accelerator, accumulate) -> dict:
     for optimiser in optimisers:
         optimiser.zero_grad(set_to_none=True)
-    loss, values = objective(batch, turn)
-    if not torch.isfinite(loss):
-        raise FloatingPointError(
-            f"The loss of the {turn!r} turn became {loss.item()}; lower the learning rate or look at this step's batch."
-        )
-    accelerator.backward(loss)
+    found: dict[str, float] = {}
+    for part in range(accumulate):
+        last = part == accumulate - 1
+        with nullcontext() if last else accelerator.no_sync(objective):
+            loss, values = objective(share(batch, part, accumulate), turn)
+            if not torch.isfinite(loss):
+                raise FloatingPointError(
+                    f"The loss of the {turn!r} turn became {loss.item()}; lower the learning rate or look at this "
+                    "step's batch."
+                )
+            accelerator.backward(loss / accumulate)
+        for name, value in accelerator.reduce(_tensors(values, accelerator.device), "mean").items():
+            found[name] = found.get(name, 0.0) + float(value) / accumulate
     if clip is not None:
         accelerator.clip_grad_norm_([p for g in _groups(optimisers) for p in g["params"]], clip)
     for optimiser in optimisers:
         optimiser.step()
-    return {name: float(value) for name, value in values.items()}
+    return found
 
 
-def _save(path, step, objective, optimisers, history) -> None:
-    state = {"step": step, "objective": objective.state_dict(), "history": history}
-    state["optimisers"] = {turn: [o.state_dict() for o in several] for turn, several in optimisers.items()}
-    save_atomically(state, path)
+def _tensors(values: dict, device) -> dict:
+    return {k: torch.as_tensor(v, dtype=torch.float32, device=device).detach().clone() for k, v in values.items()}
+
+
+def _save(path, step, objective, optimisers, history, first) -> None:
+    """Every process helps to collect the state, the first one writes it."""
+    state = {"step": step, "history": history, "optimisers": {}}
+    for turn, several in optimisers.items():
+        if is_spread(objective):
+            state["objective"], state["optimisers"][turn] = get_state_dict(objective, _bare(several), options=WHOLE)
+        else:
+            state["objective"], state["optimisers"][turn] = objective.state_dict(), [o.state_dict() for o in several]
+    if first:
+        save_atomically(state, path)
 
 
 def _resume(path, objective, optimisers) -> tuple[int, list[dict]]:
@@ -189,10 +230,27 @@ def _resume(path, objective, optimisers) -> tuple[int, list[dict]]:
         return 0, []
     state = torch.load(path, map_location="cpu", weights_only=True)
     try:
-        objective.load_state_dict(state["objective"])
         for turn, several in optimisers.items():
-            for optimiser, its_own in zip(several, state["optimisers"][turn], strict=True):
+            found = state["optimisers"][turn]
+            if is_spread(objective):
+                set_state_dict(objective, _bare(several), model_state_dict=state["objective"], optim_state_dict=found,
+                               options=WHOLE)  # fmt: skip
+                continue
+            objective.load_state_dict(state["objective"])
+            for optimiser, its_own in zip(several, found, strict=True):
                 optimiser.load_state_dict(its_own)
     except (RuntimeError, KeyError, ValueError) as error:
         raise ValueError(f"{path} holds the progress of another model: remove it to start anew.") from error
     return state["step"], state["history"]
+
+
+WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True, strict=False)
+
+
+def is_spread(module: nn.Module) -> bool:
+    """Whether FSDP has spread a module's weights over the processes, so that no process holds them all."""
+    return any(isinstance(p, DTensor) for p in module.parameters())
+
+
+def _bare(optimisers) -> list[torch.optim.Optimizer]:
+    return [getattr(o, "optimizer", o) for o in optimisers]

@@ -12,6 +12,7 @@ from xlxmert_core.data.files import DataError, read_json
 
 NAMES = {"storybook": ("train", "val", "test", "composition"), "coco": ("train2017", "val2017")}
 UNLABELLED = -100
+LEVELS = 4  # of red, green and blue in the colour label of a photograph's cell
 
 
 # Where in the landscape a cell lies, in blocks of 2 x 2 cells: int64 [8, 8], 0-15.
@@ -65,7 +66,8 @@ def load_split(dataset: str, folder: Path | str, split: str, limit: int | None =
         return _storybook_split(Path(folder), split, records, images, report)
     boxes, names = read_boxes(folder, split)
     labels = np.stack([box_labels(boxes.get(record.image_id)) for record in records])
-    return Split(records, images, {"kind": labels}, {"kind": len(names) + 1}, report)
+    labels = {"kind": labels, "colour": colour_labels(images)}
+    return Split(records, images, labels, {"kind": len(names) + 1, "colour": LEVELS**3 + 1}, report)
 
 
 def _storybook_split(folder: Path, split: str, records, images, report) -> Split:
@@ -84,6 +86,15 @@ def _storybook_split(folder: Path, split: str, records, images, report) -> Split
     classes = {name: len(values) + 1 for name, values in zip(("kind", "colour", "size"), sizes, strict=True)}
     classes |= {"background": len(storybook.BACKGROUNDS), "part": 14, "place": int(PLACES.max()) + 1}
     return Split(records, images, labels, classes, report, scenes)
+
+
+def colour_labels(images: np.ndarray, grid: int = 8) -> np.ndarray:
+    """What colour each cell of a photograph is, an attribute that needs no annotator: uint8 [M, S, S, 3] ->
+    int64 [M, grid, grid], 1 + the mean red, green and blue in ``LEVELS`` levels each."""
+    side = images.shape[1] // grid
+    cells = images.reshape(len(images), grid, side, grid, side, 3)  # [M, grid, side, grid, side, 3]
+    levels = (cells.mean((2, 4)) * LEVELS / 256).astype(np.int64)  # [M, grid, grid, 3]
+    return 1 + levels @ np.array([LEVELS**2, LEVELS, 1])
 
 
 def box_labels(boxes: list | None, grid: int = 8) -> np.ndarray:

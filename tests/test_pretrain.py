@@ -1,0 +1,98 @@
+"""Pretraining from files: alone, as two processes with the very same result, killed, and with parts missing."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from xlxmert_core import checkpoints
+from xlxmert_core.data.files import DataError
+from xlxmert_core.pretrain import Plan, pretrain, read_data
+from xlxmert_core.store import FeatureStore
+from xlxmert_core.text import Tokenizer
+from xlxmert_core.vocabulary import VisualVocabulary
+
+PICTURES = 12
+WORDS = "a red blue house tree left of in the snow what colour is".split()
+ENV = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "ACCELERATE_USE_CPU": "true"}
+
+
+def sentence(rng, count):
+    return " ".join(rng.choice(WORDS, count))
+
+
+@pytest.fixture(scope="module")
+def plan(tmp_path_factory) -> Plan:
+    folder, rng = tmp_path_factory.mktemp("pretrain"), np.random.default_rng(0)
+    store = FeatureStore(folder / "codes", (64,), "int32")
+    names = [f"COCO_train2014_{i:012d}" for i in range(PICTURES)]
+    store.append(names, rng.integers(0, 20, (PICTURES, 64)))
+    VisualVocabulary(rng.normal(size=(20, 8))).save(folder / "centroids.npy")
+    entries = [
+        {
+            "img_id": name,
+            "sentf": {"mscoco": [sentence(rng, n) for n in (3, 9)], "vqa": [sentence(rng, 5)]},
+            "labelf": {"vqa": [{"red": 1.0} if i % 2 else {"blue": 0.6, "no": 0.3}]},
+        }
+        for i, name in enumerate(names)
+    ]
+    (folder / "text.json").write_text(json.dumps(entries))
+    Tokenizer.from_corpus([" ".join(WORDS)]).save(folder / "tokenizer.json")
+    return Plan(
+        codes=str(folder / "codes"), vocabulary=str(folder / "centroids.npy"), sentences=(str(folder / "text.json"),),
+        words=str(folder / "tokenizer.json"), out=str(folder / "alone"), size="storybook", epochs=2.0, batch=8, lr=1e-3,
+        seed=3,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def alone(plan) -> list[dict]:
+    return pretrain(plan)
+
+
+def command(plan: Plan, *launcher: str) -> list[str]:
+    options = []
+    for name, value in asdict(plan).items():
+        options += [f"--{name}", *(value if isinstance(value, tuple) else [str(value)])]
+    return [sys.executable, "-m", *launcher, "xlxmert_core.pretrain", *options]
+
+
+def launched(plan: Plan) -> list[dict]:
+    """Train in two processes; the history they wrote. On CPUs ``accelerate launch`` starts one, torchrun two."""
+    launcher = ("torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m")
+    done = subprocess.run(command(plan, *launcher), env=os.environ | ENV, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr[-3000:]
+    record = json.loads((Path(plan.out) / "pretraining.json").read_text())
+    assert record["processes"] == 2
+    return record["history"]
+
+
+def test_all_tasks_and_questions_are_trained(alone, plan):
+    assert len(alone) == round(2 * 3 * PICTURES / 8)
+    assert {"visual", "words", "matched", "answers"} <= set().union(*alone)
+    state = checkpoints.read(Path(plan.out) / "transformer.safetensors")
+    assert state["centroids"].shape == (20, 8) and state["answer_head.3.bias"].shape == (2,)
+
+
+@pytest.mark.slow
+def test_two_processes_get_the_losses_and_weights_of_one(alone, plan, tmp_path):
+    both = launched(replace(plan, out=str(tmp_path / "two")))
+    assert len(both) == len(alone)
+    for ours, theirs in zip(alone, both, strict=True):
+        assert ours.keys() == theirs.keys()
+        assert ours == pytest.approx(theirs, abs=2e-4)
+    one, two = (checkpoints.read(folder / "transformer.safetensors") for folder in (Path(plan.out), tmp_path / "two"))
+    assert max(float((one[name] - two[name]).abs().max()) for name in one) < 1e-4
+
+
+def test_a_batch_that_does_not_divide_is_named(plan):
+    from xlxmert_core.distributed import share
+
+    with pytest.raises(ValueError, match="A batch of 8 does not divide into 3 equal shares"):
+        share({"words": torch.zeros(8, 2), "task": "words"}, 0, 3)
