@@ -9,6 +9,7 @@ import hashlib
 import os
 import zipfile
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO
 
@@ -23,13 +24,20 @@ NUDGE = 1 / 1024  # how far the halves of a split cluster are moved apart, relat
 class Nearest:
     """features [..., F] -> codes int64 [...]: the nearest of the centroids [K, F] in L2, exactly.
 
-    faiss's flat search, or, on a torch ``device``, one matrix product (n x K numbers live there at once). It can
-    be pickled, so that other processes can map it over blocks.
+    faiss's flat search, or, on a torch ``device``, one matrix product (n x K numbers live there at once). Pickled
+    it is its centroids alone, so that other processes, with devices of their own, can map it over blocks.
     """
 
     def __init__(self, centroids: np.ndarray, device: str | torch.device | None = None):
         self.centroids = np.ascontiguousarray(centroids, dtype=np.float32)
-        self._moved = None if device is None else torch.tensor(self.centroids, device=device)
+        self.device = device
+
+    @cached_property
+    def _moved(self) -> torch.Tensor:
+        return torch.tensor(self.centroids, device=self.device)
+
+    def __reduce__(self):
+        return Nearest, (self.centroids, self.device)
 
     def __call__(self, features: np.ndarray) -> np.ndarray:
         flat = np.ascontiguousarray(features, dtype=np.float32).reshape(-1, self.centroids.shape[1])
@@ -37,12 +45,12 @@ class Nearest:
 
     def search(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """float32 [n, F] -> squared distance to the nearest centroid float32 [n], its number int64 [n]."""
-        if self._moved is None:
+        if self.device is None:
             import faiss
 
             distance, codes = faiss.knn(rows, self.centroids, 1)
             return distance[:, 0], codes[:, 0]
-        moved = torch.tensor(rows, device=self._moved.device)
+        moved = torch.tensor(rows, device=self.device)
         squares = torch.addmm(self._moved.square().sum(1), moved, self._moved.T, alpha=-2)  # [n, K], less |row|^2
         least, codes = squares.min(1)
         return (least + moved.square().sum(1)).clamp(min=0).cpu().numpy(), codes.cpu().numpy()

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from tqdm.auto import tqdm
 
+from xlxmert_core import cluster
 from xlxmert_core.artifacts import write_json
 from xlxmert_core.kmeans import BLOCK, Nearest, fingerprint, lloyd, take, write_whole
 
@@ -220,7 +221,7 @@ def check_codes(codes: np.ndarray, size: int) -> None:
 
 
 def assign(vocabulary: VisualVocabulary, features, store, block: int = 64, progress: str | None = None,
-           device: str | None = None) -> int:  # fmt: skip
+           device: str | None = None, ray_workers: int = 0, **resources) -> int:  # fmt: skip
     """Store the codes of all pictures that ``store`` misses, ``block`` pictures at a time; returns how many.
 
     Interrupt it anywhere and call it again: finished blocks are in the store and are not made twice.
@@ -231,6 +232,8 @@ def assign(vocabulary: VisualVocabulary, features, store, block: int = 64, progr
             they are.
         progress: the title of a progress bar.
         device: a torch device that looks for the nearest centroids; None is faiss on the processor.
+        ray_workers: instead of here, on as many workers of a Ray cluster, which read the features themselves and
+            each have these ``resources`` (see :func:`cluster.mapped`).
 
     Raises ValueError for features of another width, NaN or infinite ones (naming the picture), and a store of
     another shape, type or vocabulary.
@@ -246,7 +249,7 @@ def assign(vocabulary: VisualVocabulary, features, store, block: int = 64, progr
     ids, before = list(features.ids), len(store)
     coder = _Coder(features, Nearest(vocabulary.centroids, device))
     with tqdm(desc=progress, disable=progress is None, initial=before, total=len(ids), unit="picture") as bar:
-        for places, codes in map(coder, _missing(ids, store, block)):
+        for places, codes in cluster.mapped(coder, _missing(ids, store, block), ray_workers, **resources):
             store.append([ids[place] for place in places], codes)
             bar.update(len(places))
     return len(store) - before
