@@ -91,8 +91,28 @@ def test_two_processes_get_the_losses_and_weights_of_one(alone, plan, tmp_path):
     assert max(float((one[name] - two[name]).abs().max()) for name in one) < 1e-4
 
 
-def test_a_batch_that_does_not_divide_is_named(plan):
-    from xlxmert_core.distributed import share
+def test_what_is_not_there_is_named_and_the_rest_is_used(plan, tmp_path):
+    strangers = [{"img_id": "2412112", "sentf": {"vg": ["a dog", "a cat"]}, "labelf": {}}]
+    (tmp_path / "vg.json").write_text(json.dumps(strangers))
+    more = replace(plan, sentences=(*plan.sentences, str(tmp_path / "vg.json"), str(tmp_path / "gone.json")))
+    with pytest.warns(UserWarning) as said:
+        data, _, answers = read_data(more)
+    lines = [str(warning.message) for warning in said]
+    assert any(line.startswith("Not there, and passed over: ") and "gone.json" in line for line in lines)
+    assert any("2 of 38 sentences (mscoco 24, vqa 12, vg 2) are about pictures without codes" in line for line in lines)
+    assert len(data.words) == 36 and answers == ["blue", "red"]
+    with pytest.raises(DataError, match="None of .*gone.json is there: fetch LXMERT's aggregated files first"):
+        read_data(replace(plan, sentences=(str(tmp_path / "gone.json"),)))
 
-    with pytest.raises(ValueError, match="A batch of 8 does not divide into 3 equal shares"):
-        share({"words": torch.zeros(8, 2), "task": "words"}, 0, 3)
+
+def test_codes_of_another_vocabulary_are_refused(plan, tmp_path):
+    VisualVocabulary(np.zeros((15, 8))).save(tmp_path / "fewer.npy")
+    with pytest.raises(ValueError, match="15"):
+        read_data(replace(plan, vocabulary=str(tmp_path / "fewer.npy")))
+
+
+def test_the_command_says_what_is_wrong_in_one_sentence(plan, tmp_path):
+    wrong = replace(plan, sentences=(str(tmp_path / "gone.json"),), out=str(tmp_path / "out"))
+    done = subprocess.run(command(wrong), capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr.strip().endswith("fetch LXMERT's aggregated files first.")
+    assert not (tmp_path / "out").exists()
