@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from xlxmert_core import checkpoints
 from xlxmert_core.data.files import DataError
