@@ -1,14 +1,18 @@
 """Sentences become the ids that are expected, the same on every machine, and BERT's pieces are BERT's."""
 
 import importlib.util
+import json
+import warnings
 from pathlib import Path
 
 import pytest
 import torch
+from run_chapters import ROOT
 from tokenizers import Tokenizer as Backend
 from tokenizers import models
 
-from xlxmert_core.text import SPECIAL, Tokenizer
+from xlxmert_core.objectives import IGNORED, mask_words
+from xlxmert_core.text import SPECIAL, Tokenizer, one_each, warn_of
 
 CORPUS = ["A red house, on grass.", "a red car on sand", "a blue house"]
 WORDS = ["a", "house", "on", "red", ",", ".", "blue", "car", "grass", "sand"]  # 3, 2, 2, 2, then once each
@@ -219,3 +223,79 @@ def test_word_pieces_are_those_of_hugging_face():
         ids, mask = ours.encode(SENTENCES, max_words)
         assert (ids == wanted["input_ids"]).all()
         assert (mask == wanted["attention_mask"].bool()).all()
+
+
+HARD = [
+    "x" * 100 + " " + "x" * 101,  # the longest word that is spelt in pieces, and one letter more
+    "na\u00efve e\u0301e\u0300 \u0130stanbul \u1e9e \ufb01 \u2460 \u2167 \u01c6 \u0149",
+    "\ud55c\uad6d\uc5b4 \u0e20\u0e32\u0e29\u0e32\u0e44\u0e17\u0e22 \u0939\u093f\u0928\u094d\u0926\u0940",
+    "\u0639\u064e\u0631\u064e\u0628\u0650\u064a",
+    "\u4e2d\u6587a\u65e5\u672cb \U00020000\U0002f800 \u3000\u5168\u89d2\u3000\uff21\uff22\uff11",
+    "a\U0001f388b \U0001f468\u200d\U0001f469\u200d\U0001f467 \u270c\U0001f3fd \U0001f1e9\U0001f1ea",
+    "soft\u00adhyphen zero\u200bwidth line\u2028break nul\x00 bell\x07 no\u00a0break \ufeffmark \ue000private",
+    "\u00bfqu\u00e9? \u00abx\u00bb \u2026\u2014\u2013 don't e-mail a@b.org $3.50 50% ~`^|<>=+",
+    "[MASK] [unused3] [CLS][SEP] ##ing [UNK] [mask]",
+]
+
+
+def coco_captions() -> list[str]:
+    """The real captions beside the clone, or none."""
+    folder = ROOT.parent / "shared" / "data" / "coco" / "annotations_text_only"
+    files = sorted(folder.glob("captions_*.json"))
+    return [note["caption"] for file in files for note in json.loads(file.read_text())["annotations"]]
+
+
+@pytest.mark.parametrize("texts", [SENTENCES + HARD, coco_captions()[:8000]], ids=["hard", "COCO"])
+def test_word_pieces_are_those_of_the_original_python(texts):
+    legacy = pytest.importorskip("transformers.models.bert.tokenization_bert_legacy", reason="no transformers")
+    if not texts:
+        pytest.skip("no COCO captions beside the clone (shared/data)")
+    path = vocabulary()
+    ours, theirs = Tokenizer.from_word_pieces(path), legacy.BertTokenizerLegacy(str(path))
+    for text in texts:
+        want = [ours.cls, *theirs.convert_tokens_to_ids(theirs.tokenize(text))[:18], ours.sep]
+        assert ours.encode([text], 20)[0][0].tolist() == want, text
+
+
+def test_random_words_of_word_pieces_are_words():
+    pieces = Tokenizer.from_word_pieces(vocabulary())
+    assert names(pieces, [pieces.first_word - 1, pieces.first_word]) == ["[unused993]", "!"]
+    words = torch.full((200, 200), pieces.size - 1)
+    inputs, labels = mask_words(words, pieces, torch.Generator().manual_seed(0), rate=1.0)
+    drawn = inputs[(inputs != pieces.mask) & (inputs != words) & (labels != IGNORED)]
+    assert 3000 < len(drawn) < 5000
+    assert drawn.min() >= pieces.first_word and drawn.min() < 1100 and drawn.max() > 30400
+
+
+def test_a_vocabulary_that_is_none_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no vocabulary at .*vocab.txt: give BERT's"):
+        Tokenizer.from_word_pieces(tmp_path / "vocab.txt")
+    (tmp_path / "vocab.txt").write_bytes(b"\x80\x02}q")
+    with pytest.raises(ValueError, match="vocab.txt is not text"):
+        Tokenizer.from_word_pieces(tmp_path / "vocab.txt")
+    (tmp_path / "vocab.txt").write_text("a\nb\n")
+    with pytest.raises(ValueError, match=r"vocab.txt has no \[PAD\], .*: it is not BERT's"):
+        Tokenizer.from_word_pieces(tmp_path / "vocab.txt")
+
+
+def test_lines_end_only_where_lines_end(tmp_path):
+    (tmp_path / "vocab.txt").write_text("\n".join([*SPECIAL, "a", "\u2028", "\x85", "b"]), encoding="utf-8")
+    pieces = Tokenizer.from_word_pieces(tmp_path / "vocab.txt")
+    assert pieces.size == 9 and names(pieces, [5, 6, 7, 8]) == ["a", "\u2028", "\x85", "b"]
+
+
+def test_what_the_model_will_not_understand_is_said(words):
+    with pytest.warns(UserWarning, match="Words the model never learned: 'hause' .near: house"):
+        warn_of(words, ["a hause"], 8, stacklevel=2)
+    with pytest.warns(UserWarning, match="The text has 7 words; the model reads the first 6"):
+        warn_of(words, ["red " * 7], 8, stacklevel=2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_of(words, ["a red house", "red " * 6], 8, stacklevel=2)
+
+
+def test_one_sentence_is_for_all_pictures():
+    assert one_each("red", 3, "texts") == ["red"] * 3
+    assert one_each(["red", "blue"], 2, "texts") == ["red", "blue"]
+    with pytest.raises(ValueError, match="1 texts for 2 pictures: give one, or one for each"):
+        one_each(["red"], 2, "texts")

@@ -95,6 +95,6 @@ def _read(path: str | os.PathLike, wanted: str) -> dict[str, Tensor]:
     if found != wanted:
         holds = found or f"weights that this book does not know ({', '.join(list(state)[:3])} ...)"
         raise ValueError(
-            f"{path} holds {holds}, where {wanted} is wanted: give the transformer first, then generator=."
+            f"{path} holds {holds}, where {wanted} belongs: give the transformer first, then generator=."
         )
     return state

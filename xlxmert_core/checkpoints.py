@@ -6,7 +6,6 @@ are read, never executed: safetensors, or ``torch.load`` with ``weights_only=Tru
 
 import json
 import os
-import pickle
 import re
 import warnings
 from collections.abc import Mapping, Sequence
@@ -59,12 +58,15 @@ def read(path: str | os.PathLike) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
+    except OSError:
+        raise
+    except Exception as error:  # what a damaged pickle raises can be of any kind
         raise ValueError(
             f"{path} is not a file of plain weights (it is damaged, or asks to run code); "
             "fetch it again or have it saved as safetensors."
         ) from error
-    if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
+    named = isinstance(state, Mapping) and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items())
+    if not named:
         raise ValueError(f"{path} does not hold tensors by name; save its bare state_dict.")
     return dict(state)
 
