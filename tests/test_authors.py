@@ -86,6 +86,8 @@ def test_what_a_part_is_missing_for_is_said(folder, painter):
     eye = Eye()
     seeing = xlxmert_core.load(folder / "Epoch20_LXRT.pth", folder / "G_60.pth", encoder=eye)
     assert seeing.encode(picture).shape == (1, 64)
+    eye.features = lambda images: np.full((len(images), 64, 12), np.mean(images), np.float32)  # as a Detector
+    assert seeing.features([picture, picture + 9])[:, 0, 0].tolist() == [4.5, 4.5]
     with pytest.raises(ValueError, match="Only the book's GridEncoder can be saved, not Eye"):
         seeing.save(folder / "never")
     assert not (folder / "never").exists()

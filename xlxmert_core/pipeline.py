@@ -56,8 +56,8 @@ class Pipeline:
     Args:
         model: the transformer; it has codes when its configuration says ``codes`` above 0.
         generator: paints; None in a pipeline that only reads.
-        encoder: the eye, images in [-1, 1] [B, 3, S, S] -> features [B, N, F]; without it, codes and features
-            are given in place of pictures, as torch tensors.
+        encoder: the eye, images in [-1, 1] [B, 3, S, S] -> features [B, N, F], or with a method ``features`` that
+            takes a list of pictures (Detector); without it, tensors of codes or features stand for pictures.
         answers: the answer vocabulary of pretraining; row i of the answer head stands for ``answers[i]``.
         skills: fine-tuned models by name ("vqa", "gqa", "nlvr2", "captions"); what they can do, they do.
     """
@@ -205,6 +205,8 @@ class Pipeline:
             images = [images]
         elif isinstance(images, np.ndarray) and images.ndim == 3:
             images = images[None]
+        if hasattr(self.encoder, "features"):
+            return self.encoder.features(list(images))
         return extract(self.encoder, np.stack([to_square(open_image(i), self.image_size) for i in images]))
 
     def _given(self, tensor: Tensor) -> Tensor:

@@ -21,7 +21,8 @@ class Tokenizer:
 
     Attributes pad, unk, cls, sep and mask are the ids of the special tokens; ``size`` is the number of
     tokens; ids from ``first_word`` on are ordinary words, behind the special tokens and BERT's places
-    for new ones ([unused0] and so on).
+    for new ones ([unused0] and so on). Random words are drawn from those: BERT's own recipe draws from the
+    whole vocabulary, where one in thirty is no word.
     """
 
     def __init__(self, backend: Backend):
