@@ -14,7 +14,8 @@ from xlxmert_core.data import vqa
 from xlxmert_core.data.files import DataError
 from xlxmert_core.finetuning import adopt
 from xlxmert_core.model import PairClassifier
-from xlxmert_core.skills import Skill, fine_tune_vqa, with_pictures
+from xlxmert_core.skills import Skill, fine_tune, fine_tune_vqa, with_pictures
+from xlxmert_core.store import FeatureStore
 
 COLOURS = {"red": (220, 30, 30), "blue": (30, 30, 220), "green": (30, 200, 30)}
 
@@ -104,6 +105,42 @@ def test_what_cannot_train_is_refused_in_one_sentence(painter, data, tmp_path): 
     broken.write_bytes(b"no picture")
     _, _, report = fine_tune_vqa(painter, *data, steps=1, minimum=1, progress=None)
     assert any(broken.name in why and "is broken" in why for _, why in report.skipped)
+
+
+@pytest.fixture
+def store(data, tmp_path):
+    """The pictures' colours as features on disk, under COCO's names."""
+    files = sorted(data[2].iterdir())
+    filled = FeatureStore(tmp_path / "features", (4, 10))
+    filled.append([path.stem for path in files], colours_of(files))
+    return filled
+
+
+def test_features_on_disk_serve_as_well_as_pictures(painter, data, store, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(painter, "features", colours_of)
+    options = dict(steps=4, batch=4, minimum=1, progress=None)
+    _, from_pictures, _ = fine_tune_vqa(painter, *data, **options)
+    for path in data[2].iterdir():
+        path.unlink()  # deleted after extraction
+    _, from_disk, report = fine_tune_vqa(painter, *data[:2], store, **options)
+    assert from_disk == from_pictures
+    assert report.skipped == [("question 12", "its picture 12 is missing")]
+    narrow = FeatureStore(store.folder.parent / "narrow", (4, 3))
+    with pytest.raises(DataError, match="The features are 3 wide but the model reads 10"):
+        fine_tune_vqa(painter, *data[:2], narrow, **options)
+
+
+def test_statements_about_pairs_are_learned_by_the_same_call(painter, store):  # noqa: F811
+    names = store.ids  # red, blue, green, red, ...
+    asked = [
+        vqa.Question(f"{a}-{b}", (names[a], names[b]), "the left one is red", (), str(a % 3 == 0))
+        for a in range(12)
+        for b in range(12)
+    ]
+    skill, history, report = fine_tune(painter, asked, store, ["False", "True"], steps=120, batch=24, progress=None)
+    assert not report.skipped and isinstance(skill.model, PairClassifier)
+    pairs = torch.from_numpy(np.stack([store.rows([names[a], names[b]]) for a, b in ((3, 1), (1, 3), (0, 0), (2, 5))]))
+    assert skill.answer(["the left one is red"] * 4, pairs) == ["True", "False", "True", "False"]
 
 
 def test_questions_without_their_picture_are_listed():

@@ -1,11 +1,12 @@
-"""Skill: a fine-tuned model with the words and answers that it learned; and one call that makes one.
+"""Skill: a fine-tuned model with the words and answers that it learned; and the calls that make one.
 
 A pipeline carries skills beside its painter: "vqa", "gqa", "nlvr2" and "captions".
 """
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from xlxmert_core.data import vqa
 from xlxmert_core.data.coco import Report
 from xlxmert_core.data.files import DataError
 from xlxmert_core.data.images import ImageError, find_pictures
-from xlxmert_core.finetuning import Answering, Lessons, adopt, batches
+from xlxmert_core.finetuning import Answering, Judging, Lessons, adopt, batches
 from xlxmert_core.model import PairClassifier, XLxmert
 from xlxmert_core.text import Tokenizer
 
@@ -102,50 +103,101 @@ def with_pictures(questions: Sequence[vqa.Question], rows: Mapping,
     return kept, report
 
 
-def fine_tune_vqa(painter, questions: str | os.PathLike, annotations: str | os.PathLike, pictures: str | os.PathLike,
-                  *, steps: int = 600, batch: int = 64, minimum: int = vqa.OFTEN, answers: Sequence[str] | None = None,
-                  seed: int = 0, lr: float = 0.005, checkpoint: str | os.PathLike | None = None,
-                  progress: str | None = "fine-tuning") -> tuple[Skill, list[dict], Report]:  # fmt: skip
-    """Fine-tune on any data set in VQA v2's format: two JSON files and a folder of pictures.
+def fine_tune_vqa(painter, questions: str | os.PathLike, annotations: str | os.PathLike, pictures, *,
+                  minimum: int = vqa.OFTEN, answers: Sequence[str] | None = None,
+                  **options) -> tuple[Skill, list[dict], Report]:  # fmt: skip
+    """Fine-tune on any data set in VQA v2's format: two JSON files and its pictures.
+
+    Args:
+        minimum: an answer becomes a class when it is given so often; ``answers`` names the classes instead.
+
+    The rest is :func:`fine_tune`'s. Raises DataError in one sentence.
+    """
+    asked = vqa.read(questions, annotations)
+    seen = _seen(painter, asked, pictures)
+    there, _ = with_pictures(asked, seen.row, seen.broken)
+    classes = list(answers) if answers is not None else vqa.answer_vocabulary(there, minimum)
+    return fine_tune(painter, asked, seen, classes, **options)
+
+
+def fine_tune(painter, asked: Sequence[vqa.Question], pictures, answers: Sequence[str], *, steps: int = 600,
+              batch: int = 64, seed: int = 0, lr: float = 0.005, checkpoint: str | os.PathLike | None = None,
+              progress: str | None = "fine-tuning") -> tuple[Skill, list[dict], Report]:  # fmt: skip
+    """Fine-tune on questions about pictures (``vqa.read``, ``gqa.read``) or statements about pairs (``nlvr2.read``).
 
     Args:
         painter: the :class:`xlxmert_core.pipeline.Pipeline` to start from; it stays as it was.
-        pictures: files whose names end in the picture's number, such as COCO_val2014_000000000042.jpg.
-        minimum: an answer becomes a class when it is given so often; ``answers`` names the classes instead.
+        pictures: a folder with files named after the questions' pictures, such as COCO_val2014_000000000042.jpg for
+            42; or their features, a FeatureStore or HDF5Features, read from disk as they are needed.
+        answers: the classes; "False" and "True" for pairs.
         checkpoint: file to resume from and to keep the progress in.
 
     Returns the skill, the training history, and what had to be left out: questions whose picture is missing or does
     not open, and questions none of whose answers is a class. Raises DataError in one sentence.
     """
-    asked = vqa.read(questions, annotations)
-    files = find_pictures(pictures)
-    seen, broken = {}, {}  # picture -> its features [1, N, F], or why it does not open
-    for key in dict.fromkeys(q.images[0] for q in asked if q.images[0] in files):
-        try:
-            seen[key] = painter.features([str(files[key])])
-        except ImageError as error:
-            broken[key] = str(error)
-    row = {key: i for i, key in enumerate(seen)}
-    asked, report = with_pictures(asked, row, broken)
-    features = torch.from_numpy(np.concatenate(list(seen.values())))
-    classes = list(answers) if answers is not None else vqa.answer_vocabulary(asked, minimum)
-    known, usable = set(classes), []
+    seen = pictures if isinstance(pictures, _Seen) else _seen(painter, asked, pictures)
+    asked, report = with_pictures(asked, seen.row, seen.broken)
+    labels, usable, known = [], [], set(answers)
     for question in asked:
-        if known.isdisjoint(soft := vqa.soft_scores(question.answers)):
+        many = len(question.answers) > 1
+        soft = vqa.soft_scores(question.answers) if many else dict.fromkeys([question.answer], 1.0)
+        if known.isdisjoint(soft):
             report.skip(f"question {question.id}", f"none of its answers, such as {next(iter(soft), '')!r}, is a class")
-        else:
-            usable.append(question)
+            continue
+        labels.append(soft)
+        usable.append(question)
     if not usable:
-        raise DataError(f"None of the {len(asked)} questions has an answer among the {len(classes)} classes: {report}")
+        raise DataError(f"None of the {len(asked)} questions has an answer among the {len(known)} classes: {report}")
     tokenizer = painter.tokenizer.extended(q.text for q in usable)
+    rows = [[seen.row[key] for key in q.images] for q in usable]
     lessons = Lessons.build(
-        [q.text for q in usable], [[row[q.images[0]]] for q in usable],
-        [vqa.soft_scores(q.answers) for q in usable], tokenizer, classes, painter.model.config.max_words,
+        [q.text for q in usable], rows, labels, tokenizer, answers, painter.model.config.max_words
     )  # fmt: skip
     torch.manual_seed(seed)
-    objective = Answering(adopt(painter.model, tokenizer, painter.answers, classes))
+    kind = Judging if len(usable[0].images) == 2 else Answering
+    objective = kind(adopt(painter.model, tokenizer, painter.answers, answers))
     history = training.fit(
-        objective, {"all": training.muon(objective, lr, lr / 5)}, batches(lessons, lambda r: features[r], batch),
+        objective, {"all": training.muon(objective, lr, lr / 5)}, batches(lessons, seen.features, batch),
         steps, seed=seed, checkpoint=checkpoint, progress=progress,
     )  # fmt: skip
-    return Skill(objective.model, tokenizer, classes), history, report
+    return Skill(objective.model, tokenizer, list(answers)), history, report
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """Pictures' rows by key, features [B, P, N, F] of rows [B, P], and why some pictures do not open."""
+
+    row: dict
+    features: Callable
+    broken: dict
+
+
+def _seen(painter, asked: Sequence[vqa.Question], pictures) -> _Seen:
+    if hasattr(pictures, "rows"):
+        return _stored(painter, pictures)
+    files, found, broken = find_pictures(pictures), {}, {}
+    for key in dict.fromkeys(key for q in asked for key in q.images if key in files):
+        try:
+            found[key] = painter.features([str(files[key])])
+        except ImageError as error:
+            broken[key] = str(error)
+    features = torch.from_numpy(np.concatenate(list(found.values()))) if found else torch.empty(0)
+    return _Seen({key: i for i, key in enumerate(found)}, lambda rows: features[rows], broken)
+
+
+def _stored(painter, store) -> _Seen:
+    """Features on disk; a picture is also found by the number that its name ends in."""
+    width = painter.model.config.feature_dim
+    if store.shape[-1] != width:
+        raise DataError(f"The features are {store.shape[-1]} wide but the model reads {width}: use its own encoder's.")
+    row, ids = {}, store.ids
+    for i, key in enumerate(ids):
+        row.setdefault(key, i)
+        if number := re.search(r"\d+$", str(key)):
+            row.setdefault(int(number[0]), i)
+
+    def features(rows: torch.Tensor) -> torch.Tensor:
+        values = store.rows([ids[i] for i in rows.flatten().tolist()]).astype(np.float32, copy=False)
+        return torch.from_numpy(values).view(*rows.shape, *values.shape[1:])
+
+    return _Seen(row, features, {})
