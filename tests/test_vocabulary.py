@@ -207,7 +207,7 @@ def test_the_memory_decides_who_fits_and_nothing_is_left(scenes, tmp_path, monke
 
 
 def test_an_interrupted_streamed_fit_goes_on_in_its_folder(scenes, tmp_path, monkeypatch):
-    whole = VisualVocabulary.fit_streamed(scenes, 40, 3, iterations=5)
+    whole, left = VisualVocabulary.fit_streamed(scenes, 40, 3, iterations=5), []
 
     def tired(self, rows, search=library.Nearest.search):
         if len(np.load(tmp_path / "centroids.npz")["inertia"]) == 3:
@@ -219,7 +219,10 @@ def test_an_interrupted_streamed_fit_goes_on_in_its_folder(scenes, tmp_path, mon
         patch.setattr(library.Nearest, "search", tired)
         VisualVocabulary.fit_streamed(scenes, 40, 3, iterations=5, scratch=tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["centroids.npz"]
+    (tmp_path / "sample.npy").write_bytes(b"left by kill -9")
+    monkeypatch.setattr(library, "_require_space", lambda folder, size: left.extend(folder.glob("sample.npy")))
     resumed = VisualVocabulary.fit_streamed(scenes, 40, 3, iterations=5, scratch=tmp_path)
+    assert not left and [p.name for p in tmp_path.iterdir()] == ["centroids.npz"]
     assert np.allclose(resumed.centroids, whole.centroids, atol=1e-5)
     with pytest.raises(ValueError, match=r"centroids.npz belongs to another k-means"):
         VisualVocabulary.fit_streamed(scenes, 40, 4, iterations=5, scratch=tmp_path)

@@ -146,6 +146,7 @@ class VisualVocabulary:
         with tempfile.TemporaryDirectory() if scratch is None else contextlib.nullcontext(scratch) as folder:
             sample = Path(folder) / "sample.npy"
             sample.parent.mkdir(parents=True, exist_ok=True)
+            sample.unlink(missing_ok=True)  # a killed run's, which takes the space of this one
             _require_space(sample.parent, rows * width * np.asarray(features[0:1]).itemsize)
             try:
                 sample_to_file(features, rows, rng, sample, chunk)
