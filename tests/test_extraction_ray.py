@@ -49,7 +49,7 @@ def ray():
         threads = torch.get_num_threads()
         torch.set_num_threads(1)  # as in the workers
         try:
-            ray.init(num_cpus=2, include_dashboard=False, object_store_memory=100 * 2**20, log_to_driver=False)
+            ray.init("local", num_cpus=2, include_dashboard=False, object_store_memory=100 * 2**20, log_to_driver=False)
             yield ray
         finally:
             ray.shutdown()

@@ -67,7 +67,7 @@ def _on_ray(function: Callable, items: Iterable, workers: int, resources: dict) 
             _Worker,
             fn_constructor_args=(ray.put(function),),
             compute=data.ActorPoolStrategy(size=workers),
-            max_task_retries=RETRIES,
+            ray_remote_args_fn=lambda: {"max_task_retries": RETRIES},
             **resources,
         )
     for row in _rows(results, ray.exceptions.RayError):

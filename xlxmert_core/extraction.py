@@ -22,6 +22,7 @@ from tqdm.auto import tqdm
 from xlxmert_core import cluster
 from xlxmert_core.data.coco import Report
 from xlxmert_core.data.images import ImageError, open_image
+from xlxmert_core.data.sources import picture_key
 from xlxmert_core.detector import resized
 from xlxmert_core.store import FeatureStore
 
@@ -58,6 +59,7 @@ def extract(
 
     Returns what was skipped: pictures that cannot be read, each with a sentence. Raises
     :class:`~xlxmert_core.store.StoreError` naming the picture whose features are not finite; what was stored stays.
+    Raises ValueError for two keys that are one id (42 and "000000000042").
     """
     look = _Look(eye, workers=0 if ray_workers else workers)
     return _run(look, pictures, [store], batch, size, progress, ray_workers, resources)
@@ -120,6 +122,7 @@ def batches(sizes: Mapping[Key, tuple[int, int]], size: Size, batch: int) -> Pla
 
 def _run(look, pictures, stores, batch, size, progress, ray_workers, resources) -> Report:
     """The loop over all batches; the last store tells which pictures are complete."""
+    _refuse_twins(pictures)
     report = Report()
     sizes = _sizes(pictures, look.workers, report)
     plan = batches(sizes, size or getattr(look.eye, "size", resized), batch)
@@ -136,6 +139,13 @@ def _run(look, pictures, stores, batch, size, progress, ray_workers, resources) 
                 _append(store, keys, values)
             shown.update(len(keys) + len(skipped))
     return report
+
+
+def _refuse_twins(pictures: Mapping) -> None:
+    seen: dict[str, Key] = {}
+    for key in pictures:
+        if (first := seen.setdefault(picture_key(key), key)) is not key:
+            raise ValueError(f"The keys {first!r} and {key!r} name one picture in the store: leave one of them out.")
 
 
 def _sizes(pictures: Mapping, workers: int, report: Report) -> dict[Key, tuple[int, int]]:
