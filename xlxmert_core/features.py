@@ -196,9 +196,8 @@ def extract_to_store(encoder: nn.Module, pictures: Iterable[tuple[int, np.ndarra
     Interrupt it anywhere and call it again: finished batches are in the store and are not made twice.
     """
     done, ids, images = 0, [], []
-    known = set(int(i) for i in store.ids)
     for image_id, image in pictures:
-        if image_id in known:
+        if not store.missing([image_id]):
             continue
         ids.append(image_id)
         images.append(image)
