@@ -79,6 +79,15 @@ statements follow the templates of `storybook_questions`, `storybook_gqa` and `s
 """
 
 
+def ship_record(run: Run, target: Path = SHIPPED / "photographs") -> Path:
+    """Copy what chapter 12 recorded of a run on photographs: numbers and paintings, no photograph and no weights."""
+    target.mkdir(parents=True, exist_ok=True)
+    made = Artifacts(run.artifacts, run.dataset, run.profile).folder / "scaling"
+    for name in ("record.json", "paintings.png"):
+        shutil.copyfile(made / name, target / name)
+    return target
+
+
 def ship(run: Run, measured: dict[str, dict]) -> Path:
     """Write ``weights/{dataset}`` beside the old one, then put it in its place; returns the folder.
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import nbformat
 from IPython.core.inputtransformer2 import TransformerManager
 from run_chapters import KERNEL, Run
-from ship_weights import ship
+from ship_weights import ship, ship_record
 
 CHAPTERS = ("02_feature_extraction", "03_visual_vocabulary", "05_pretraining", "06_image_generator", "07_painting",
             "08_captioning", "09_answering")  # fmt: skip
@@ -56,16 +56,18 @@ def main() -> int:
     parser.add_argument("--ship", action="store_true", help="copy the weights and their card into the package")
     options = parser.parse_args()
     run = Run(profile=options.profile, dataset=options.dataset, seed=options.seed)
+    chapters = CHAPTERS if run.dataset == "storybook" else (*CHAPTERS, "12_scaling_up")
     try:
-        train(run)
+        train(run, chapters)
     except subprocess.CalledProcessError as error:
         print(f"A chapter failed (exit code {error.returncode}); mend it and start again: nothing done is lost.",
               file=sys.stderr)  # fmt: skip
         return 1
-    measured = {chapter: json.loads((run.metrics / f"{chapter}.json").read_text()) for chapter in CHAPTERS}
+    measured = {chapter: json.loads((run.metrics / f"{chapter}.json").read_text()) for chapter in chapters}
     print(json.dumps(measured["07_painting"], indent=1))
     if options.ship:
-        print(f"Shipped in {os.path.relpath(ship(run, measured))}")
+        shipped = ship(run, measured) if run.dataset == "storybook" else ship_record(run)
+        print(f"Shipped in {os.path.relpath(shipped)}")
     return 0
 
 

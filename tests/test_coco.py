@@ -121,7 +121,7 @@ def test_pictures_and_labels_belong_together(folder):
     assert split.images.dtype == np.uint8
     assert np.abs(split.images.astype(int).mean((1, 2)) - list(HUES.values())).max() < 8
     dog, cat, unlabelled = split.labels["kind"]
-    assert split.classes == {"kind": 3}
+    assert split.classes == {"kind": 3, "colour": 65}
     assert (dog[:, :4] == 2).all() and (dog[:, 4:] == 0).all()  # categories by id: cat 5, dog 18
     assert (cat[:4, 4:] == 1).all() and cat.sum() == 16
     assert (unlabelled == splits.UNLABELLED).all()
@@ -212,5 +212,5 @@ def test_photographs(name):
     assert (split.images.std((1, 2, 3)) > 5).all()
     kinds = split.labels["kind"]
     assert kinds.shape == (len(split), 8, 8)
-    assert split.classes == {"kind": 81}
+    assert split.classes == {"kind": 81, "colour": 65}
     assert set(np.unique(kinds)) <= {splits.UNLABELLED, *range(81)} and kinds.max() > 0

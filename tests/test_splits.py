@@ -108,3 +108,12 @@ def test_box_labels_by_hand():
     assert (splits.box_labels([]) == 0).all()
     assert (splits.box_labels(None) == splits.UNLABELLED).all()
     assert splits.box_labels(None).shape == splits.box_labels([]).shape == (8, 8)
+
+
+def test_a_photographs_cells_have_the_colour_that_they_are():
+    image = np.zeros((16, 16, 3), np.uint8)
+    image[:8, 8:] = (255, 130, 0)  # levels 3, 2, 0
+    image[8:, :8] = (63, 64, 255)  # levels 0, 1, 3
+    labels = splits.colour_labels(image[None], grid=2)
+    assert labels.tolist() == [[[1, 1 + 3 * 16 + 2 * 4], [1 + 4 + 3, 1]]]
+    assert splits.colour_labels(np.full((1, 16, 16, 3), 255, np.uint8)).max() == splits.LEVELS**3

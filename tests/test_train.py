@@ -65,3 +65,14 @@ def test_shipped_files_are_small_and_no_others():
     assert names == {*xlxmert_core.pipeline.PARTS} | tables | parts
     assert sum((folder / name).stat().st_size for name in names) < ship_weights.LIMIT
     assert (ROOT / "xlxmert_core" / "weights").is_dir()
+
+
+def test_a_run_on_photographs_leaves_a_record_and_no_photograph(tmp_path):
+    run = Run(artifacts=tmp_path / "artifacts", dataset="coco", profile="train")
+    made = run.artifacts / "coco" / "train" / "scaling"
+    made.mkdir(parents=True)
+    for name in ("record.json", "paintings.png", "picture_001.jpg"):
+        (made / name).write_text(name)
+    target = ship_weights.ship_record(run, tmp_path / "shipped")
+    assert sorted(path.name for path in target.iterdir()) == ["paintings.png", "record.json"]
+    assert (target / "record.json").read_text() == "record.json"

@@ -31,6 +31,7 @@ class Profile:
     judging_steps: int = 10  # on NLVR2
     blind_steps: int = 0  # the same three without pictures; 0 shows the recorded scores
     captioned: int = 32  # pictures captioned
+    photo_steps: int = 20  # fine-tuning on photographs, captions and as many on questions
     model: ModelConfig = storybook()
     generator: GeneratorConfig = storybook_generator()
 
@@ -58,7 +59,9 @@ class Profile:
 FEW_PHOTOGRAPHS = dict(train=160, held_out=60, encoder_steps=30, painted=32, painting_steps=30, pretraining_steps=30,
                        pretraining_batch=16, generator_steps=20, critic_steps=4)  # fmt: skip
 PHOTOGRAPHS = dict(train=2400, held_out=900, encoder_steps=400, painted=64, painting_steps=2400, pretraining_steps=1200,
-                   generator_steps=2000, critic_steps=400, ablation_steps=0, sampler_texts=0)  # fmt: skip
+                   generator_steps=1400, critic_steps=200, ablation_steps=0, sampler_texts=0, photo_steps=800,
+                   writing_steps=20, relation_steps=10, answering_steps=20, judging_steps=10, blind_steps=0,
+                   captioned=64)  # fmt: skip
 
 
 PROFILES = {
