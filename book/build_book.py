@@ -63,7 +63,7 @@ def publish(run: Run, results: list[Result]) -> Path:
 def main() -> int:
     """The command behind ``make book``."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--profile", default="ci", help="how much to do: ci, book, train or paper")
+    parser.add_argument("--profile", default="ci", help="how much to do: ci or train")
     parser.add_argument("--dataset", default="storybook", help="storybook or coco")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", nargs="+", metavar="CHAPTER", help="run these, build no pages")

@@ -1,5 +1,6 @@
 """The fit loop: it learns, alternates turns, and a killed run repeats itself to the bit."""
 
+import errno
 import subprocess
 import sys
 import time
@@ -282,3 +283,24 @@ def test_two_optimisers_of_one_turn_both_move_and_resume_to_the_same_bits(tmp_pa
     assert same(once.state_dict(), resumed.state_dict())
     fresh = toy()[0].state_dict()
     assert not any(torch.equal(once.state_dict()[name], fresh[name]) for name in dict(once.named_parameters()))
+
+
+def test_a_full_disk_keeps_the_last_checkpoint_and_says_so(tmp_path, monkeypatch):
+    path = tmp_path / "c.pt"
+
+    def fill(state, file):
+        file.write(b"half a checkpoint")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as full:
+        full.setattr(torch, "save", fill)
+        with pytest.raises(OSError, match="c.pt cannot be written .*No space left.*free some space; there is none yet"):
+            run(*toy(), checkpoint=path)
+    whole = run(*toy(), checkpoint=path, steps=6)
+    before = path.read_bytes()
+    with monkeypatch.context() as full:
+        full.setattr(torch, "save", fill)
+        with pytest.raises(OSError, match="the last one is kept"):
+            run(*toy(), checkpoint=path, steps=9)
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+    assert run(*toy(), checkpoint=path, steps=6) == whole

@@ -67,14 +67,23 @@ def constant(step: int, steps: int) -> float:
 
 
 def save_atomically(state: dict, path: Path) -> None:
-    """``torch.save`` to a temporary file beside ``path``, flushed to disk, then renamed over it."""
+    """``torch.save`` to a temporary file beside ``path``, flushed to disk, then renamed over it.
+
+    Raises OSError in one sentence, on a full disk for instance; what was at ``path`` stays.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(path.suffix + ".tmp")
-    with open(temporary, "wb") as file:
-        torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    try:
+        with open(temporary, "wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except (OSError, RuntimeError) as error:  # torch's writer reports a full disk as either
+        kept = "the last one is kept" if path.exists() else "there is none yet"
+        raise OSError(f"The checkpoint {path} cannot be written ({error}): free some space; {kept}.") from error
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def fit(
