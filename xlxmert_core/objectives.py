@@ -120,13 +120,14 @@ class PairedText:
         """
         row = {picture_key(image_id): i for i, image_id in enumerate(ids)}
         index = {answer: i for i, answer in enumerate(answers)}
-        small, seen, parts = torch.int16 if tokenizer.size < 2**15 else torch.int32, 0, []
+        small, seen, longest, parts = torch.int16 if tokenizer.size < 2**15 else torch.int32, 0, 0, []
         examples = iter(examples)
         while some := list(islice(examples, 10_000)):
             seen += len(some)
             kept = [e for e in some if picture_key(e.image_id) in row]
             best = [max(e.label, key=e.label.get) if e.label else None for e in kept]
-            words, _ = tokenizer.encode([e.sentence for e in kept], max_words, pad_to=max_words)
+            words, known = tokenizer.encode([e.sentence for e in kept], max_words, pad_to=max_words)
+            longest = max(longest, *known.sum(1).tolist()) if kept else longest
             picture = torch.tensor([row[picture_key(e.image_id)] for e in kept], dtype=torch.int32)
             is_caption = torch.tensor([e.source == "mscoco" for e in kept], dtype=torch.bool)
             answer = torch.tensor([index.get(a, IGNORED) for a in best], dtype=torch.int32)
@@ -136,9 +137,8 @@ class PairedText:
                 f"None of {seen} sentences belongs to one of the {len(row)} coded pictures: "
                 "make codes and sentences from the same data set."
             )
-        words, picture, is_caption, answer = map(torch.cat, zip(*parts, strict=True))
-        longest = int((words != tokenizer.pad).sum(1).max())
-        return cls(torch.as_tensor(codes), words[:, :longest].clone(), picture, is_caption, answer)
+        words, *rest = (list(values) for values in zip(*parts, strict=True))
+        return cls(torch.as_tensor(codes), torch.cat([part[:, :longest] for part in words]), *map(torch.cat, rest))
 
 
 class PretrainingBatches:
