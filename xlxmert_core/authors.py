@@ -94,7 +94,5 @@ def _read(path: str | os.PathLike, wanted: str) -> dict[str, Tensor]:
     found = next((kind for piece, kind in KINDS.items() if any(piece in key for key in state)), None)
     if found != wanted:
         holds = found or f"weights that this book does not know ({', '.join(list(state)[:3])} ...)"
-        raise ValueError(
-            f"{path} holds {holds}, where {wanted} belongs: give the transformer first, then generator=."
-        )
+        raise ValueError(f"{path} holds {holds}, where {wanted} belongs: give the transformer first, then generator=.")
     return state
