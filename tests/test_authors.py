@@ -217,15 +217,22 @@ def test_wrong_shapes_and_missing_keys_are_named(folder):
         "missing: answer_head.0.bias": lambda s: s.pop("module.answer_head.logit_fc.0.bias"),
         "unexpected module.bert.stranger": lambda s: s.update({"module.bert.stranger": torch.zeros(1)}),
         "missing: centroids": lambda s: s.pop(head + "out_cluster.weight"),
+        "lack centroids": lambda s: s.update({head + "out_cluster.weight": torch.tensor(0.0)}),
         "lack word_embedding.words.weight": lambda s: [s.pop(k) for k in list(s) if s[k].shape == (15, 128)],
     }
     for message, change in changes.items():
         with pytest.raises(ValueError, match=message):
             xlxmert_core.load(changed(folder, "Epoch20_LXRT.pth", change))
+    norm = "module.learned_init_conv.0.weight_u"
     paint = {
         r"wrong shape: start.bias \[9\]": lambda s: s.update({"module.learned_init_conv.0.bias": torch.zeros(9)}),
         "missing: to_rgb.1.bias": lambda s: s.pop("module.to_RGB_blocks.1.conv.bias"),
         "lack bottleneck.weight": lambda s: s.pop("module.bottleneck_emb.0.weight"),
+        "lack blocks.0.conv2.weight": lambda s: [s.pop(k) for k in list(s) if "resblocks.0.conv2." in k],
+        "missing: blocks.0.conv2.bias": lambda s: s.pop("module.resblocks.0.conv2.bias"),
+        "lack blocks.0.norm1.shared.weight": lambda s: s.pop("module.resblocks.0.cbn1.shared.0.weight"),
+        "learned_init_conv.0.weight_orig does not go": lambda s: s.update({norm: torch.zeros(3)}),
+        "conv.0.weight_orig does not go with its weight_u": lambda s: s[norm].zero_(),
     }
     for message, change in paint.items():
         with pytest.raises(ValueError, match=message):

@@ -3,11 +3,12 @@
 import pickle
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from transformers import LxmertConfig, LxmertForPreTraining
 
@@ -289,6 +290,17 @@ class Bomb:
 
 
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+def test_a_full_disk_is_one_sentence(tmp_path, monkeypatch):
+    def full(state, path, metadata):
+        Path(path).write_bytes(b"half")
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(checkpoints, "save_file", full)
+    with pytest.raises(OSError, match=r"weights.safetensors cannot be written \(.*No space left.*: free some space"):
+        checkpoints.save(nn.Linear(2, 2), tmp_path / "weights.safetensors")
+    assert not list(tmp_path.iterdir())
+
+
 def test_files_are_read_and_never_executed(tmp_path):
     torch.save({"a": torch.arange(3)}, tmp_path / "plain.pth")
     assert checkpoints.read(tmp_path / "plain.pth")["a"].tolist() == [0, 1, 2]

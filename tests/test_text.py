@@ -132,6 +132,17 @@ def test_what_is_saved_is_loaded(kind, request, tmp_path):
     assert again.unknown(sentences[1]) == tokenizer.unknown(sentences[1])
 
 
+def test_a_place_that_cannot_be_written_is_named(words, tmp_path):
+    with pytest.raises(OSError, match=r"nowhere/tokenizer.json cannot be written \(No such file .*: check the folder"):
+        words.save(tmp_path / "nowhere" / "tokenizer.json")
+    words.save(tmp_path / "tokenizer.json")
+    (tmp_path / "tokenizer.json.tmp").symlink_to("/dev/full")
+    with pytest.raises(OSError, match=r"tokenizer.json cannot be written \(No space left"):
+        words.save(tmp_path / "tokenizer.json")
+    assert [path.name for path in tmp_path.iterdir()] == ["tokenizer.json"]
+    assert Tokenizer.load(tmp_path / "tokenizer.json").size == words.size
+
+
 def test_a_missing_file_is_named(tmp_path):
     for path in (tmp_path / "gone.json", tmp_path):
         with pytest.raises(FileNotFoundError, match="There is no tokenizer at") as caught:

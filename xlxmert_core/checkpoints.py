@@ -25,7 +25,8 @@ from xlxmert_core.names import BERT_PARTS, GENERATOR, LEFT_OUT, LXMERT, NOISE, S
 def save(module: nn.Module, path: str | os.PathLike, half: bool = False) -> None:
     """Write a module's weights to a safetensors file, all or nothing.
 
-    The module's ``config``, when it is a dataclass, goes into the file (:func:`read_config`).
+    The module's ``config``, when it is a dataclass, goes into the file (:func:`read_config`). Raises OSError in one
+    sentence, on a full disk for instance; what was at ``path`` stays.
 
     Args:
         half: store floating-point weights as float16, in half the space.
@@ -38,6 +39,8 @@ def save(module: nn.Module, path: str | os.PathLike, half: bool = False) -> None
     try:
         save_file(state, temporary, metadata)
         os.replace(temporary, path)
+    except (OSError, SafetensorError) as error:
+        raise OSError(f"{path} cannot be written ({error}): free some space, or name another folder.") from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -229,6 +232,8 @@ def lxmert_config(ours: Mapping[str, Tensor], heads: int | None = None) -> Model
     paper = ModelConfig()
     tables = ("words", "positions", "types")
     _check_sizes(ours, *(f"word_embedding.{table}.weight" for table in tables), "cell_embedding.feature.weight")
+    ends = ("centroids", "answer_head.3.weight", "feed_forward.expand.weight")
+    _check_sizes(ours, *(name for name in ours if name.endswith(ends)))
     vocab_size, hidden = ours["word_embedding.words.weight"].shape
     return ModelConfig(
         vocab_size=vocab_size,
@@ -242,7 +247,7 @@ def lxmert_config(ours: Mapping[str, Tensor], heads: int | None = None) -> Model
         token_types=len(ours["word_embedding.types.weight"]),
         codes=len(ours["centroids"]) if "centroids" in ours else 0,
         feature_dim=ours["cell_embedding.feature.weight"].shape[1],
-        answers=len(ours["answer_head.3.bias"]) if "answer_head.3.bias" in ours else paper.answers,
+        answers=len(ours["answer_head.3.weight"]) if "answer_head.3.weight" in ours else paper.answers,
     )
 
 
@@ -281,21 +286,29 @@ def _fold(state: dict[str, Tensor]) -> dict[str, Tensor]:
             raise ValueError(f"{key} has no weight_u, weight_v beside it; the file is incomplete.")
         weight = folded.pop(key)  # [out, in, k, k]
         u, v = folded.pop(start + "weight_u"), folded.pop(start + "weight_v")  # [out], [in * k * k]
-        folded[start + "weight"] = weight / torch.dot(u, weight.flatten(1) @ v)
+        norm = torch.dot(u, weight.flatten(1) @ v) if _fits(weight, u, v) else torch.tensor(0.0)
+        if norm == 0 or not norm.isfinite():
+            raise ValueError(f"{key} does not go with its weight_u and weight_v; the file is damaged.")
+        folded[start + "weight"] = weight / norm
     return folded
+
+
+def _fits(weight: Tensor, u: Tensor, v: Tensor) -> bool:
+    return weight.ndim > 1 and u.shape == weight.shape[:1] and v.shape == weight[0].flatten().shape
 
 
 def generator_config(ours: Mapping[str, Tensor], grid: int = 8) -> GeneratorConfig:
     """The sizes that renamed generator weights imply; ``grid`` is the cells along one side."""
-    _check_sizes(ours, "bottleneck.weight", "start.weight")
+    blocks = range(_layers(ours, "blocks."))
+    inner = [f"blocks.{i}.conv2.weight" for i in blocks]
+    _check_sizes(ours, "bottleneck.weight", "start.weight", *inner, "blocks.0.norm1.shared.weight")
     bottleneck, feature_dim = ours["bottleneck.weight"].shape[:2]
     first, inputs = ours["start.weight"].shape[:2]
-    blocks = range(_layers(ours, "blocks."))
     return GeneratorConfig(
         feature_dim=feature_dim,
         bottleneck=bottleneck,
-        channels=(first, *(len(ours[f"blocks.{i}.conv2.bias"]) for i in blocks)),
-        spade_hidden=len(ours["blocks.0.norm1.shared.bias"]),
+        channels=(first, *(len(ours[name]) for name in inner)),
+        spade_hidden=len(ours["blocks.0.norm1.shared.weight"]),
         groups=bottleneck // inputs,
         grid=grid,
     )

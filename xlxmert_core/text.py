@@ -81,10 +81,15 @@ class Tokenizer:
             raise ValueError(f"{path} is not a tokenizer.json: {error}") from error
 
     def save(self, path: str | os.PathLike) -> None:
-        """Write ``tokenizer.json`` (a temporary file first, then renamed)."""
-        temporary = f"{os.fspath(path)}.tmp"
-        self.backend.save(temporary)
-        os.replace(temporary, path)
+        """Write ``tokenizer.json`` (a temporary file first, then renamed); raises OSError in one sentence."""
+        temporary = Path(f"{os.fspath(path)}.tmp")
+        try:
+            self.backend.save(os.fspath(temporary))
+            os.replace(temporary, path)
+        except Exception as error:  # the library raises bare Exception
+            raise OSError(f"{path} cannot be written ({error}): check the folder and the space on its disk.") from error
+        finally:
+            temporary.unlink(missing_ok=True)
 
     def encode(self, sentences: Sequence[str], max_words: int, pad_to: int | None = None) -> tuple[Tensor, Tensor]:
         """Sentences -> (ids int64 [B, L], mask bool [B, L], False on padding).
