@@ -83,7 +83,7 @@ def lloyd(
     with bar:
         for i in range(len(inertia), iterations):
             sums, counts, error = _totals(rows, Nearest(centroids, device), block, bar)
-            centroids = sums / np.maximum(counts, 1)[:, None].astype(np.float32)
+            centroids = (sums / np.maximum(counts, 1)[:, None]).astype(np.float32)
             split_empty(centroids, counts, np.random.default_rng([seed, i]))
             inertia.append(error)
             bar.set_postfix(inertia=f"{error:.4g}")
@@ -94,15 +94,19 @@ def lloyd(
 
 
 def _totals(rows, nearest: Nearest, block: int, bar: tqdm) -> tuple[np.ndarray, np.ndarray, float]:
-    """The sum [K, F] and the number [K] of the rows nearest to each centroid, and the inertia."""
-    sums, counts, error = torch.zeros(nearest.centroids.shape), np.zeros(len(nearest.centroids), np.int64), 0.0
+    """The sum [K, F] and the number [K] of the rows nearest to each centroid, and the inertia.
+
+    Blocks are added in double precision: in single, millions of alike rows (an empty background) miss their mean.
+    """
+    shape = nearest.centroids.shape
+    sums, counts, error = np.zeros(shape), np.zeros(shape[0], np.int64), 0.0
     for part in blocks(rows, block):
         distance, codes = nearest.search(part)
-        sums.index_add_(0, torch.from_numpy(codes), torch.from_numpy(part))
+        sums += torch.zeros(shape).index_add_(0, torch.from_numpy(codes), torch.from_numpy(part)).numpy()
         counts += np.bincount(codes, minlength=len(counts))
         error += float(distance.sum(dtype=np.float64))
         bar.update(len(part))
-    return sums.numpy(), counts, error
+    return sums, counts, error
 
 
 def split_empty(centroids: np.ndarray, counts: np.ndarray, rng: np.random.Generator) -> None:
@@ -145,14 +149,23 @@ def fingerprint(centroids: np.ndarray) -> str:
 
 
 def write_whole(path: Path, write: Callable[[BinaryIO], None]) -> None:
-    """Let ``write`` fill a temporary file beside ``path``, flush it to disk, then rename it over ``path``."""
+    """Let ``write`` fill a temporary file beside ``path``, flush it to disk, then rename it over ``path``.
+
+    Raises OSError in one sentence, on a full disk for instance; what was at ``path`` stays.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
-    with open(temporary, "wb") as file:
-        write(file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    try:
+        with open(temporary, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        reason = error.strerror or error
+        raise OSError(f"{path} cannot be written ({reason}): free some space, or name another folder.") from error
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _resume(checkpoint: Path, mark: str, iterations: int) -> tuple[np.ndarray, list[float]]:
