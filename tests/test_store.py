@@ -317,3 +317,12 @@ def test_append_refuses_and_leaves_the_store_alone(tmp_path, ids, features, mess
     assert store.missing([8, 9]) == [8, 9]
     store.append([3], vectors([3]))
     assert_holds(FeatureStore(tmp_path, SHAPE), [1, 2, 3])
+
+
+@pytest.mark.parametrize("number", [300, -129, 1.5, np.nan])
+def test_a_number_that_the_type_cannot_hold_is_refused(tmp_path, number):
+    store = FeatureStore(tmp_path, (2,), "int8")
+    with pytest.raises(StoreError, match="numbers that int8 in .* cannot hold: use a wider type"):
+        store.append([1], np.array([[number, 1]]))
+    store.append([1], np.array([[127.0, -128]]))
+    assert store[:].tolist() == [[127, -128]]

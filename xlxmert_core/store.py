@@ -116,11 +116,11 @@ class FeatureStore:
     def append(self, ids: Sequence[int | str], features: np.ndarray) -> None:
         """Add a batch, features [b, *shape]; on return it is on disk.
 
-        Raises :class:`StoreError` for a wrong shape, an id that is there already, NaN, or a disk that is full; the
-        pictures that were there before stay, and the batch can be appended again.
+        Raises :class:`StoreError` for a wrong shape, an id that is there already, NaN, numbers that do not fit into the
+        store's type, or a disk that is full; what was there before stays, and the batch can be appended again.
         """
         ids = [str(i) if isinstance(i, str) else _whole(i) for i in ids]
-        features = np.ascontiguousarray(features, dtype=self.dtype)
+        features = self._converted(features)
         self._catch_up()
         keys = [picture_key(i) for i in ids]
         self._accept(ids, keys, features)
@@ -134,6 +134,17 @@ class FeatureStore:
                 self._cut_off()
             raise self._unwritten(len(ids), error) from error
         self._list(ids, keys, self._listed + len(line))
+
+    def _converted(self, features: np.ndarray) -> np.ndarray:
+        """The features in the store's type; what a whole number cannot hold would else come out as another one."""
+        given = np.asarray(features)
+        with np.errstate(all="ignore"):  # what is not finite is named in _accept
+            stored = np.ascontiguousarray(given, dtype=self.dtype)
+            if self.dtype.kind in "iu" and given.dtype != self.dtype and (stored != given).any():
+                raise StoreError(
+                    f"append() got numbers that {self.dtype} in {self.folder} cannot hold: use a wider type."
+                )
+        return stored
 
     def _accept(self, ids: Sequence[int | str], keys: Sequence[str], features: np.ndarray) -> None:
         if features.shape != (len(ids), *self.shape):
