@@ -189,6 +189,20 @@ def test_a_batch_of_broken_pictures_only(with_broken, tmp_path):
     assert len(report.skipped) == 2 and len(store_at(tmp_path / "store")) == 0
 
 
+def test_pictures_that_are_deleted_after_extraction_are_still_stored(pictures, tmp_path):
+    found = {key: tmp_path / f"{key}.png" for key in pictures}
+    for key, path in found.items():
+        path.write_bytes(pictures[key].read_bytes())
+    store = tmp_path / "store"
+    look({key: path for key, path in found.items() if key not in (3, 9)}, store)
+    before = content(store)["features.bin"]
+    for key in (0, 5, 9):
+        found[key].unlink()
+    report = look(found, store)
+    assert [what for what, _ in report.skipped] == ["picture 9"], "0 and 5 are stored, 9 never was"
+    assert content(store)["features.bin"].startswith(before) and set(store_at(store).ids) == set(found) - {9}
+
+
 def test_features_that_are_not_finite_name_the_picture(pictures, tmp_path):
     look(pictures, tmp_path / "good")
     key = store_at(tmp_path / "good").ids[9]
@@ -312,34 +326,6 @@ def test_a_class_is_made_once_where_it_is_used(pictures, tmp_path, whole):
 
     look(pictures, tmp_path / "other", eye=Eye)
     assert len(made) == 1 and content(tmp_path / "other") == whole
-
-
-@pytest.mark.parametrize("threads", [0, 1, 3])
-def test_threads_keep_the_order_and_do_not_run_away(threads):
-    started = []
-
-    def slow(item):
-        started.append(item)
-        time.sleep(0.01 if item % 3 == 0 else 0)
-        return item * item
-
-    for position, result in enumerate(cluster.ahead(slow, range(12), threads)):
-        assert result == position**2 and len(started) <= position + 1 + threads
-    assert sorted(started) == list(range(12))
-
-
-def test_mapped_is_map_without_a_cluster():
-    assert list(cluster.mapped(abs, iter([-3, 1]))) == [3, 1]
-    made = []
-
-    class Doubler:
-        def __init__(self):
-            made.append(self)
-
-        def __call__(self, item):
-            return 2 * item
-
-    assert list(cluster.mapped(Doubler, [3, 1])) == [6, 2] and len(made) == 1
 
 
 def test_a_cluster_needs_ray_and_a_start(monkeypatch, pictures, tmp_path):

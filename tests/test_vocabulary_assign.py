@@ -100,8 +100,11 @@ def test_codes_of_two_vocabularies_are_never_mixed(stored):
         with pytest.raises(ValueError, match=rf"\(K = 9\) than the one asked for \(K = {len(other)}\): remove"):
             assign(other, features, codes())
     (codes().folder / "vocabulary.json").unlink()
-    with pytest.raises(ValueError, match=r"K = unknown"):
-        assign(vocabulary, features, codes())
+    for damaged in (None, "", "[1]"):
+        if damaged is not None:
+            (codes().folder / "vocabulary.json").write_text(damaged)
+        with pytest.raises(ValueError, match=r"K = unknown"):
+            assign(vocabulary, features, codes())
 
 
 def test_an_empty_store_takes_any_vocabulary(stored):
@@ -124,27 +127,3 @@ def test_what_cannot_be_assigned_is_refused(stored, tmp_path):
     with pytest.raises(ValueError, match=f"picture {7 * 61} are NaN or infinite: extract it again"):
         assign(vocabulary, broken, codes(), block=10)
     assert len(codes()) == 60  # what was done is kept
-
-
-@pytest.mark.slow
-def test_workers_of_a_cluster_assign_the_same_codes_in_the_same_order(stored, monkeypatch):
-    ray = pytest.importorskip("ray", reason="Ray is not installed")
-    pytest.importorskip("ray.data", reason="Ray Data is not installed")
-    for name in ("RAY_USAGE_STATS_ENABLED", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"):
-        monkeypatch.setenv(name, "0")
-    features, vocabulary, codes = stored
-    with pytest.raises(ValueError, match="no cluster yet"):
-        assign(vocabulary, features, codes(), ray_workers=2)
-    ray.init(num_cpus=2, include_dashboard=False, object_store_memory=100 * 2**20, log_to_driver=False)
-    try:
-        assert assign(vocabulary, features, codes(), block=7, ray_workers=2) == 100
-        assert codes().ids == features.ids and np.array_equal(codes()[:], vocabulary.encode(features[:]))
-        broken = FeatureStore(features.folder, features.shape, "float16")
-        with open(features.folder / "features.bin", "r+b") as file:
-            file.seek(61 * 32 * 32 * 2)
-            file.write(np.float16(np.nan).tobytes())
-        other = FeatureStore(codes().folder.with_name("other"), (32,), "int32")
-        with pytest.raises(ValueError, match=f"picture {7 * 61} are NaN or infinite: extract it again"):
-            assign(vocabulary, broken, other, block=10, ray_workers=2)
-    finally:
-        ray.shutdown()

@@ -103,4 +103,16 @@ class _Worker:
             found = self.function(pickle.loads(row["item"])), None
         except Exception as error:  # it is raised again where the results are read
             found = None, error
-        return {"result": pickle.dumps(found)}
+        return {"result": _packed(found)}
+
+
+def _packed(found: tuple) -> bytes:
+    """Pickled; what does not survive that becomes a ClusterError with its words."""
+    try:
+        packed = pickle.dumps(found)
+        pickle.loads(packed)
+        return packed
+    except Exception as error:
+        lost = found[1] or error
+        sentence = f"What a worker found or raised cannot be sent ({type(lost).__name__}: {lost}): see to it there."
+        return pickle.dumps((None, ClusterError(sentence)))

@@ -57,7 +57,7 @@ def extract(
         ray_workers: instead, as many workers of a Ray cluster, which see the same files (:func:`cluster.mapped`);
             ``resources`` are those of one, such as num_gpus=1. The store is written here.
 
-    Returns what was skipped: pictures that cannot be read, each with a sentence. Raises
+    Returns what was skipped: pictures that are not stored and cannot be read, each with a sentence. Raises
     :class:`~xlxmert_core.store.StoreError` naming the picture whose features are not finite; what was stored stays.
     Raises ValueError for two keys that are one id (42 and "000000000042").
     """
@@ -124,7 +124,7 @@ def _run(look, pictures, stores, batch, size, progress, ray_workers, resources) 
     """The loop over all batches; the last store tells which pictures are complete."""
     _refuse_twins(pictures)
     report = Report()
-    sizes = _sizes(pictures, look.workers, report)
+    sizes = _sizes(pictures, look.workers, stores[-1], report)
     plan = batches(sizes, size or getattr(look.eye, "size", resized), batch)
     left = [(shape, stores[-1].missing(keys)) for shape, keys in plan]
     items = [(shape, {key: pictures[key] for key in keys}) for shape, keys in left if keys]
@@ -148,8 +148,8 @@ def _refuse_twins(pictures: Mapping) -> None:
             raise ValueError(f"The keys {first!r} and {key!r} name one picture in the store: leave one of them out.")
 
 
-def _sizes(pictures: Mapping, workers: int, report: Report) -> dict[Key, tuple[int, int]]:
-    """Sizes of the pictures that there are; the others go into the report."""
+def _sizes(pictures: Mapping, workers: int, store: FeatureStore, report: Report) -> dict[Key, tuple[int, int]]:
+    """Sizes of the pictures that there are; of the others, those that are not stored go into the report."""
 
     def found(key: Key) -> tuple[int, int] | str:
         try:
@@ -159,9 +159,10 @@ def _sizes(pictures: Mapping, workers: int, report: Report) -> dict[Key, tuple[i
 
     with ThreadPoolExecutor(workers or None) as pool:
         sizes = dict(zip(pictures, pool.map(found, pictures), strict=True))
-    for key in [key for key in sizes if isinstance(sizes[key], str)]:
-        report.skip(f"picture {key}", sizes.pop(key))
-    return sizes
+    lost = {key: why for key, why in sizes.items() if isinstance(why, str)}
+    for key in store.missing(list(lost)):
+        report.skip(f"picture {key}", lost[key])
+    return {key: size for key, size in sizes.items() if key not in lost}
 
 
 def _append(store: FeatureStore, keys: Sequence[Key], values: np.ndarray) -> None:

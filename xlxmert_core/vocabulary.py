@@ -43,10 +43,13 @@ def sample_to_file(features: Sequence, rows: int, rng: np.random.Generator, path
     cells, width = _size(features)
     dtype = np.asarray(features[0:1]).dtype
     header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": (min(rows, cells), width)}
-    with open(path, "wb") as file:
+
+    def write(file) -> None:
         np.lib.format.write_array_header_1_0(file, header)
         for part in _drawn(features, rows, rng, chunk):
             file.write(part.tobytes())
+
+    write_whole(path, write)
 
 
 def _size(features: Sequence) -> tuple[int, int]:
@@ -207,7 +210,7 @@ class VisualVocabulary:
             return cls(np.load(path))
         except FileNotFoundError as error:
             raise FileNotFoundError(f"{path} is not there: fit a vocabulary and save it (chapter 03).") from error
-        except (ValueError, TypeError, EOFError) as error:
+        except (ValueError, TypeError, EOFError, OSError) as error:
             raise ValueError(f"{path} is no visual vocabulary ({error}): fit one and save it again.") from error
 
 
@@ -287,14 +290,21 @@ def _claim(store, vocabulary: VisualVocabulary) -> None:
     """Write into the store's folder whose codes it holds; refuse a store that holds another vocabulary's."""
     path = store.folder / "vocabulary.json"
     asked = {"codes": len(vocabulary), "centroids": fingerprint(vocabulary.centroids)}
-    found = json.loads(path.read_text()) if path.exists() else {"codes": "unknown"}
     if not len(store):
         write_json(path, asked)
-    elif found != asked:
+    elif (found := {"codes": "unknown"} | _claimed(path)) != asked:
         raise ValueError(
             f"{store.folder} holds codes of another vocabulary (K = {found['codes']}) than the one asked for "
             f"(K = {len(vocabulary)}): remove the folder, or name another one."
         )
+
+
+def _claimed(path: Path) -> dict:
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError):  # not there, or damaged: then nobody knows
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _require_space(folder: Path, size: int) -> None:

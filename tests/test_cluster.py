@@ -1,7 +1,8 @@
-"""Workers of a Ray cluster make the same store as this machine alone, also when one of them is killed."""
+"""Workers of a Ray cluster make the same stores as this machine alone, also when one of them is killed."""
 
 import os
 import signal
+import time
 
 import numpy as np
 import pytest
@@ -13,9 +14,9 @@ from xlxmert_core import cluster
 from xlxmert_core.data.images import open_image
 from xlxmert_core.extraction import extract
 from xlxmert_core.store import FeatureStore
+from xlxmert_core.vocabulary import VisualVocabulary, assign
 
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "OMP_NUM_THREADS": "1"}
-pytestmark = pytest.mark.slow
 
 
 def make_eye(marker=None):
@@ -79,6 +80,7 @@ def look(eye, pictures, folder, **options):
     return content(folder)
 
 
+@pytest.mark.slow
 def test_a_killed_worker_changes_nothing(ray, pictures, tmp_path):
     """Each worker makes the network from its class; the first two batches were there before."""
     here = look(make_eye(), pictures, tmp_path / "here")
@@ -90,6 +92,7 @@ def test_a_killed_worker_changes_nothing(ray, pictures, tmp_path):
     assert marker.read_text() != str(os.getpid()) and len(FeatureStore(part.folder, (1, 5))) == 39
 
 
+@pytest.mark.slow
 def test_results_come_in_order_and_errors_come_back(ray):
     def sevenths(item):
         return np.full(3, 42 // (item - 7))
@@ -101,6 +104,36 @@ def test_results_come_in_order_and_errors_come_back(ray):
     assert list(cluster.mapped(sevenths, [], 2)) == []
 
 
+@pytest.mark.slow
+def test_what_cannot_travel_is_said(ray):
+    class UnknownError(Exception):
+        def __init__(self, place, reason):
+            super().__init__(f"{place}: {reason}")
+
+    def fail(item):
+        raise UnknownError("picture 3", "no eye")
+
+    with pytest.raises(cluster.ClusterError, match="UnknownError: picture 3: no eye"):
+        list(cluster.mapped(fail, [3], 1))
+
+
+@pytest.mark.slow
+def test_codes_are_assigned_as_here_and_in_the_same_order(ray, tmp_path):
+    rng = np.random.default_rng(0)
+    features = FeatureStore(tmp_path / "features", (32, 32), "float16")
+    features.append([7 * i for i in range(100)], rng.normal(size=(100, 32, 32)))
+    vocabulary, codes = VisualVocabulary(rng.normal(size=(50, 32))), FeatureStore(tmp_path / "codes", (32,), "int32")
+    assert assign(vocabulary, features, codes, block=7, ray_workers=2) == 100
+    assert codes.ids == features.ids and np.array_equal(codes[:], vocabulary.encode(features[:]))
+    with open(features.folder / "features.bin", "r+b") as file:
+        file.seek(61 * 32 * 32 * 2)
+        file.write(np.float16(np.nan).tobytes())
+    other = FeatureStore(tmp_path / "other", (32,), "int32")
+    with pytest.raises(ValueError, match=f"picture {7 * 61} are NaN or infinite: extract it again"):
+        assign(vocabulary, features, other, block=40, ray_workers=1)
+
+
+@pytest.mark.slow
 def test_an_item_that_kills_every_worker_is_given_up(ray, tmp_path, monkeypatch):
     monkeypatch.setattr(cluster, "RETRIES", 1)  # quicker
 
@@ -114,6 +147,34 @@ def test_an_item_that_kills_every_worker_is_given_up(ray, tmp_path, monkeypatch)
     with pytest.raises(cluster.ClusterError, match="died on one item 2 times"):
         list(cluster.mapped(die, [0, 1, 2], 1))
     assert (tmp_path / "1").read_text() == "xx"
+
+
+@pytest.mark.parametrize("threads", [0, 1, 3])
+def test_threads_keep_the_order_and_do_not_run_away(threads):
+    started = []
+
+    def slow(item):
+        started.append(item)
+        time.sleep(0.01 if item % 3 == 0 else 0)
+        return item * item
+
+    for position, result in enumerate(cluster.ahead(slow, range(12), threads)):
+        assert result == position**2 and len(started) <= position + 1 + threads
+    assert sorted(started) == list(range(12))
+
+
+def test_mapped_is_map_without_a_cluster():
+    assert list(cluster.mapped(abs, iter([-3, 1]))) == [3, 1]
+    made = []
+
+    class Doubler:
+        def __init__(self):
+            made.append(self)
+
+        def __call__(self, item):
+            return 2 * item
+
+    assert list(cluster.mapped(Doubler, [3, 1])) == [6, 2] and len(made) == 1
 
 
 def test_without_a_cluster_a_sentence_says_what_to_call(monkeypatch):
