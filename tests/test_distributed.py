@@ -60,6 +60,19 @@ def test_a_batch_taken_in_parts_gives_the_gradient_of_the_whole():
     assert history(4) == pytest.approx(history(1), rel=1e-4)
 
 
+def test_players_that_take_turns_are_not_taken_in_parts():
+    toy = spread_out.Toy()
+    turns = {name: training.adamw(toy, 0.1) for name in ("generator", "discriminator")}
+    with pytest.raises(ValueError, match="accumulate=1 is all"):
+        training.fit(toy, turns, lambda s, g: spread_out.batch_at(s), 1, accumulate=2)
+
+
+def test_the_first_version_of_fsdp_is_refused(monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(ValueError, match="add --fsdp_version 2"):
+        training.accelerate()
+
+
 @pytest.mark.slow
 def test_a_model_spread_by_fsdp_trains_stops_and_goes_on_as_if_whole(tmp_path):
     path, script = tmp_path / "checkpoint.pt", Path(spread_out.__file__)

@@ -75,6 +75,11 @@ def test_what_is_missing_or_malformed_is_named(folder, tmp_path):
     (folder / "Flickr8k.token.txt").unlink()
     with pytest.raises(DataError, match="Flickr8k.token.txt cannot be read"):
         flickr8k.read(folder, "train")
+    (folder / "Flickr8k.token.txt").write_text("11_ab.jpg#0\ta dog\n")
+    with pytest.raises(DataError, match="None of the 1 photographs of 'test' is in"):
+        flickr8k.read(folder, "test")
+    with pytest.raises(DataError, match="no pictures of 'train2017'"):
+        flickr8k.write_coco(folder, tmp_path / "out", beside=tmp_path / "nowhere")
     with pytest.raises(DataError, match="has neither images nor Flicker8k_Dataset"):
         flickr8k.read(tmp_path, "train")
 

@@ -15,7 +15,7 @@ from xlxmert_core.data.files import DataError
 from xlxmert_core.pretrain import Plan, pretrain, read_data
 from xlxmert_core.store import FeatureStore
 from xlxmert_core.text import Tokenizer
-from xlxmert_core.vocabulary import VisualVocabulary
+from xlxmert_core.vocabulary import VisualVocabulary, sign
 
 PICTURES = 12
 WORDS = "a red blue house tree left of in the snow what colour is".split()
@@ -29,10 +29,12 @@ def sentence(rng, count):
 @pytest.fixture(scope="module")
 def plan(tmp_path_factory) -> Plan:
     folder, rng = tmp_path_factory.mktemp("pretrain"), np.random.default_rng(0)
+    vocabulary = VisualVocabulary(rng.normal(size=(20, 8)))
+    vocabulary.save(folder / "centroids.npy")
     store = FeatureStore(folder / "codes", (64,), "int32")
+    sign(store, vocabulary)
     names = [f"COCO_train2014_{i:012d}" for i in range(PICTURES)]
     store.append(names, rng.integers(0, 20, (PICTURES, 64)))
-    VisualVocabulary(rng.normal(size=(20, 8))).save(folder / "centroids.npy")
     entries = [
         {
             "img_id": name,
@@ -105,9 +107,32 @@ def test_what_is_not_there_is_named_and_the_rest_is_used(plan, tmp_path):
 
 
 def test_codes_of_another_vocabulary_are_refused(plan, tmp_path):
-    VisualVocabulary(np.zeros((15, 8))).save(tmp_path / "fewer.npy")
-    with pytest.raises(ValueError, match="15"):
-        read_data(replace(plan, vocabulary=str(tmp_path / "fewer.npy")))
+    for codes in (15, 20):
+        VisualVocabulary(np.zeros((codes, 8))).save(tmp_path / "other.npy")
+        with pytest.raises(ValueError, match=f"another vocabulary .K = 20. than the one asked for .K = {codes}."):
+            read_data(replace(plan, vocabulary=str(tmp_path / "other.npy")))
+    with pytest.raises(DataError, match="nowhere holds no codes"):
+        read_data(replace(plan, codes=str(tmp_path / "nowhere")))
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_the_progress_of_another_plan_is_refused(alone, plan):
+    assert pretrain(plan) == alone  # finished: nothing is trained again
+    with pytest.raises(DataError, match="progress of another plan .lr, seed differ.: name another folder"):
+        pretrain(replace(plan, lr=0.5, seed=4))
+    with pytest.raises(DataError, match="There is no size 'Paper': choose paper or storybook"):
+        pretrain(replace(plan, size="Paper"))
+
+
+def test_without_captions_painting_is_not_learned_and_that_is_said(plan, tmp_path):
+    entries = json.loads(Path(plan.sentences[0]).read_text())
+    for entry in entries:
+        del entry["sentf"]["mscoco"]
+    (tmp_path / "questions.json").write_text(json.dumps(entries))
+    only = replace(plan, sentences=(str(tmp_path / "questions.json"),), out=str(tmp_path / "out"), epochs=2)
+    with pytest.warns(UserWarning, match="No sentence is a COCO caption"):
+        history = pretrain(only)
+    assert history and not any("visual" in row for row in history)
 
 
 def test_the_command_says_what_is_wrong_in_one_sentence(plan, tmp_path):

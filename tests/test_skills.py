@@ -130,6 +130,17 @@ def test_features_on_disk_serve_as_well_as_pictures(painter, data, store, monkey
         fine_tune_vqa(painter, *data[:2], narrow, **options)
 
 
+def test_a_number_that_two_sources_share_is_no_picture(painter, data, tmp_path):  # noqa: F811
+    mixed = FeatureStore(tmp_path / "mixed", (4, 10))
+    mixed.append(["9", "COCO_train2014_000000000009", "n3"], np.zeros((3, 4, 10)))
+    with pytest.raises(DataError, match="Picture 9 may be '9' or 'COCO_train2014_000000000009': use one source"):
+        fine_tune_vqa(painter, *data[:2], mixed, minimum=1, progress=None)
+    names = FeatureStore(tmp_path / "names", (4, 10))
+    names.append(["n3"], np.zeros((1, 4, 10)))  # GQA's picture n3 is not COCO's 3
+    with pytest.raises(DataError, match="None of the 13 questions is about a picture that is there"):
+        fine_tune_vqa(painter, *data[:2], names, minimum=1, progress=None)
+
+
 def test_statements_about_pairs_are_learned_by_the_same_call(painter, store):  # noqa: F811
     names = store.ids  # red, blue, green, red, ...
     asked = [

@@ -2,6 +2,7 @@
 
 DDP averages the gradients of its processes, but a batch's share may hold more masked cells in one process than
 in another; averages that divide by the count of *all* processes come out as if one had seen the whole batch.
+(Dropout aside: each process draws its own.)
 """
 
 import torch

@@ -5,6 +5,7 @@ layout. The same function runs in a notebook: ``accelerate.notebook_launcher(pre
 """
 
 import argparse
+import json
 import sys
 import warnings
 from collections import Counter
@@ -15,14 +16,16 @@ import torch
 from torch.distributed.checkpoint.state_dict import get_model_state_dict
 
 from xlxmert_core import checkpoints, config, training
-from xlxmert_core.artifacts import write_json
+from xlxmert_core.artifacts import fingerprint, write_json
 from xlxmert_core.data import lxmert, vqa
-from xlxmert_core.data.files import DataError
+from xlxmert_core.data.files import DataError, read_json
 from xlxmert_core.model import XLxmert
-from xlxmert_core.objectives import PairedText, Pretraining, PretrainingBatches
+from xlxmert_core.objectives import TASKS, PairedText, Pretraining, PretrainingBatches
 from xlxmert_core.store import FeatureStore
 from xlxmert_core.text import Tokenizer
-from xlxmert_core.vocabulary import VisualVocabulary, check_codes
+from xlxmert_core.vocabulary import VisualVocabulary, sign
+
+SIZES = {"paper": config.paper, "storybook": config.storybook}
 
 
 @dataclass(frozen=True)
@@ -56,9 +59,11 @@ def read_data(plan: Plan) -> tuple[PairedText, Tokenizer, list[str]]:
             raise DataError(f"None of {', '.join(lost)} is there: fetch LXMERT's aggregated files first.")
         warnings.warn(f"Not there, and passed over: {', '.join(lost)}.", stacklevel=2)
     sizes, told = config.paper(), Counter()
+    if not Path(plan.codes, "index.jsonl").is_file():
+        raise DataError(f"{plan.codes} holds no codes: vocabulary.assign fills it.")
     store = FeatureStore(plan.codes, (sizes.cells,), "int32")
+    sign(store, VisualVocabulary.load(plan.vocabulary))
     codes = torch.from_numpy(store[:].copy())
-    check_codes(codes.numpy(), len(VisualVocabulary.load(plan.vocabulary)))
     words = Path(plan.words)
     tokenizer = Tokenizer.load(words) if words.suffix == ".json" else Tokenizer.from_word_pieces(words)
     found = lxmert.iterate_aggregated(*there)
@@ -82,7 +87,7 @@ def read_data(plan: Plan) -> tuple[PairedText, Tokenizer, list[str]]:
 def build_model(plan: Plan, tokenizer: Tokenizer, answers: list[str]) -> XLxmert:
     """The transformer of the plan's size around the vocabulary, its language side from BERT when the plan has one."""
     centroids = torch.from_numpy(VisualVocabulary.load(plan.vocabulary).centroids)
-    sizes = {"paper": config.paper, "storybook": config.storybook}[plan.size]()
+    sizes = SIZES[plan.size]()
     flat = {"colour_codes": 0, "colour_dim": 0, "mixture": 1}
     torch.manual_seed(plan.seed)
     sizes = replace(sizes, vocab_size=tokenizer.size, codes=len(centroids), feature_dim=centroids.shape[1],
@@ -98,16 +103,26 @@ def pretrain(plan: Plan) -> list[dict]:
 
     Stop it anywhere and start it again with the same plan: it goes on from its last checkpoint.
     """
+    if plan.size not in SIZES:
+        raise DataError(f"There is no size {plan.size!r}: choose {' or '.join(SIZES)}.")
     out = Path(plan.out)
     data, tokenizer, answers = read_data(plan)
+    tasks = TASKS
+    if not data.is_caption.any():
+        tasks = tuple(task for task in TASKS if task != "visual")
+        warnings.warn("No sentence is a COCO caption (mscoco): the model will not learn to paint.", stacklevel=2)
     model = build_model(plan, tokenizer, answers)
     objective = Pretraining(model)
     accelerator = training.accelerate()
+    if accelerator.is_main_process:
+        _same_plan(plan, out)
+    accelerator.wait_for_everyone()
     steps = max(1, round(plan.epochs * len(data.words) / plan.batch))
     history = training.fit(
-        objective, {"all": training.adamw(objective, plan.lr)}, PretrainingBatches(data, tokenizer, plan.batch),
-        steps, seed=plan.seed, checkpoint=out / "checkpoint.pt", checkpoint_seconds=600, log=out / "log",
-        progress="pretraining", accumulate=plan.accumulate, accelerator=accelerator,
+        objective, {"all": training.adamw(objective, plan.lr)},
+        PretrainingBatches(data, tokenizer, plan.batch, tasks), steps, seed=plan.seed,
+        checkpoint=out / "checkpoint.pt", checkpoint_seconds=600, log=out / "log", progress="pretraining",
+        accumulate=plan.accumulate, accelerator=accelerator,
     )  # fmt: skip
     state = get_model_state_dict(model, options=training.WHOLE) if training.is_spread(model) else model.state_dict()
     if accelerator.is_main_process:
@@ -119,6 +134,19 @@ def pretrain(plan: Plan) -> list[dict]:
         write_json(out / "pretraining.json", record | {"history": history})
     accelerator.wait_for_everyone()
     return history
+
+
+def _same_plan(plan: Plan, out: Path) -> None:
+    """Write the plan beside its checkpoint; refuse to go on with another's."""
+    path = out / "plan.json"
+    now = json.loads(json.dumps(asdict(plan) | {"out": "", "centroids": fingerprint(plan.vocabulary)}))
+    before = read_json(path) if path.is_file() and (out / "checkpoint.pt").is_file() else now
+    if changed := sorted(name for name in now if now[name] != before.get(name)):
+        raise DataError(
+            f"{out} holds the progress of another plan ({', '.join(changed)} differ): "
+            "name another folder, or remove it."
+        )
+    write_json(path, now)
 
 
 def main() -> int:

@@ -20,6 +20,7 @@ from xlxmert_core.data import vqa
 from xlxmert_core.data.coco import Report
 from xlxmert_core.data.files import DataError
 from xlxmert_core.data.images import ImageError, find_pictures
+from xlxmert_core.data.sources import picture_key
 from xlxmert_core.finetuning import Answering, Judging, Lessons, adopt, batches
 from xlxmert_core.model import PairClassifier, XLxmert
 from xlxmert_core.text import Tokenizer
@@ -40,6 +41,7 @@ class Skill:
         """Write model.safetensors, tokenizer.json and, last, config.json."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
+        (folder / "config.json").unlink(missing_ok=True)  # until all is new, it is no skill
         checkpoints.save(self.model, folder / "model.safetensors", half=half)
         self.tokenizer.save(folder / "tokenizer.json")
         pairs = isinstance(self.model, PairClassifier)
@@ -174,7 +176,7 @@ class _Seen:
 
 def _seen(painter, asked: Sequence[vqa.Question], pictures) -> _Seen:
     if hasattr(pictures, "rows"):
-        return _stored(painter, pictures)
+        return _stored(painter, asked, pictures)
     files, found, broken = find_pictures(pictures), {}, {}
     for key in dict.fromkeys(key for q in asked for key in q.images if key in files):
         try:
@@ -185,16 +187,21 @@ def _seen(painter, asked: Sequence[vqa.Question], pictures) -> _Seen:
     return _Seen({key: i for i, key in enumerate(found)}, lambda rows: features[rows], broken)
 
 
-def _stored(painter, store) -> _Seen:
-    """Features on disk; a picture is also found by the number that its name ends in."""
+def _stored(painter, asked: Sequence[vqa.Question], store) -> _Seen:
+    """Features on disk; COCO's pictures are also found by their number."""
     width = painter.model.config.feature_dim
     if store.shape[-1] != width:
         raise DataError(f"The features are {store.shape[-1]} wide but the model reads {width}: use its own encoder's.")
-    row, ids = {}, store.ids
-    for i, key in enumerate(ids):
-        row.setdefault(key, i)
-        if number := re.search(r"\d+$", str(key)):
-            row.setdefault(int(number[0]), i)
+    ids = store.ids
+    place = {picture_key(key): i for i, key in enumerate(ids)}
+    by_number = {m[1]: i for i, key in enumerate(ids) if (m := re.fullmatch(r"COCO_\w+_0*(\d+)", str(key)))}
+    row = {}
+    for key in dict.fromkeys(key for q in asked for key in q.images):
+        name = picture_key(key)
+        if name in place and name in by_number:
+            raise DataError(f"Picture {name} may be {ids[place[name]]!r} or {ids[by_number[name]]!r}: use one source.")
+        if (i := place.get(name, by_number.get(name))) is not None:
+            row[key] = i
 
     def features(rows: torch.Tensor) -> torch.Tensor:
         values = store.rows([ids[i] for i in rows.flatten().tolist()]).astype(np.float32, copy=False)

@@ -6,6 +6,7 @@ derived from ``(seed, i)`` alone, so a run that was killed and resumed repeats t
 """
 
 import os
+import pickle
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -19,6 +20,7 @@ from tqdm.auto import tqdm
 
 from xlxmert_core.distributed import share
 
+RANKS = 2**52  # above every step_seed: the processes' seeds lie this far apart
 BatchAt = Callable[[int, torch.Generator], dict]
 Optimisers = torch.optim.Optimizer | Sequence[torch.optim.Optimizer]
 
@@ -118,6 +120,8 @@ def fit(
         accelerator: see :func:`accelerate`; with several processes each takes its share of every batch.
     """
     accelerator = accelerator or accelerate()
+    if accumulate > 1 and len(optimisers) > 1:
+        raise ValueError("Players that take turns read one batch: accumulate=1 is all that they can do.")
     given = [o for several in optimisers.values() for o in _several(several)]
     prepared, *every = accelerator.prepare(objective, *given)
     ready = dict(zip(map(id, given), every, strict=True))
@@ -131,7 +135,7 @@ def fit(
     saved = time.monotonic()
     silent = progress is None or not first
     for step in (bar := tqdm(range(start, steps), desc=progress, disable=silent, initial=start, total=steps)):
-        torch.manual_seed(step_seed(seed, step))
+        torch.manual_seed(step_seed(seed, step) + RANKS * accelerator.process_index)  # each its own dropout
         generator = torch.Generator().manual_seed(step_seed(seed, step))
         batch = share(batch_at(step, generator), accelerator.process_index, accelerator.num_processes)
         batch = {k: _to(v, accelerator.device) for k, v in batch.items()}
@@ -158,7 +162,11 @@ def accelerate():
     """The accelerator that ``accelerate launch`` (or ``notebook_launcher``) asks for; bf16 on a GPU.
 
     Heads take turns, so some parameters have no gradient in a step: DDP is told so.
+    Raises ValueError for FSDP's first version, whose weights cannot be collected into one checkpoint here.
     """
+    spread = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
+    if spread and os.environ.get("FSDP_VERSION", "1") != "2":
+        raise ValueError("FSDP's first version is not supported: add --fsdp_version 2 to accelerate launch.")
     from accelerate import Accelerator
     from accelerate.utils import DistributedDataParallelKwargs
 
@@ -198,7 +206,7 @@ def _to(value, device):
 def _turn(objective, optimisers, batch, turn, clip, accelerator, accumulate) -> dict:
     for optimiser in optimisers:
         optimiser.zero_grad(set_to_none=True)
-    found: dict[str, float] = {}
+    found: dict[str, list[float]] = {}
     for part in range(accumulate):
         last = part == accumulate - 1
         with nullcontext() if last else accelerator.no_sync(objective):
@@ -210,12 +218,12 @@ def _turn(objective, optimisers, batch, turn, clip, accelerator, accumulate) -> 
                 )
             accelerator.backward(loss / accumulate)
         for name, value in accelerator.reduce(_tensors(values, accelerator.device), "mean").items():
-            found[name] = found.get(name, 0.0) + float(value) / accumulate
+            found.setdefault(name, []).append(float(value))
     if clip is not None:
         accelerator.clip_grad_norm_([p for g in _groups(optimisers) for p in g["params"]], clip)
     for optimiser in optimisers:
         optimiser.step()
-    return found
+    return {name: sum(parts) / len(parts) for name, parts in found.items()}  # a part may lack a number
 
 
 def _tensors(values: dict, device) -> dict:
@@ -237,7 +245,10 @@ def _save(path, step, objective, optimisers, history, first) -> None:
 def _resume(path, objective, optimisers) -> tuple[int, list[dict]]:
     if path is None or not path.exists():
         return 0, []
-    state = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
+        raise ValueError(f"The checkpoint {path} is damaged ({error}): remove it to start anew.") from error
     try:
         for turn, several in optimisers.items():
             found = state["optimisers"][turn]

@@ -249,7 +249,7 @@ def assign(vocabulary: VisualVocabulary, features, store, block: int = 64, progr
             f"{store.folder} is for {store.dtype} {list(store.shape)} a picture, these codes are int32 {list(cells)}: "
             "open a store for them in another folder."
         )
-    _claim(store, vocabulary)
+    sign(store, vocabulary)
     ids, before = list(features.ids), len(store)
     coder = _Coder(features, Nearest(vocabulary.centroids, device))
     with tqdm(desc=progress, disable=progress is None, initial=before, total=len(ids), unit="picture") as bar:
@@ -286,8 +286,11 @@ class _Coder:
         return places, self.nearest(part)
 
 
-def _claim(store, vocabulary: VisualVocabulary) -> None:
-    """Write into the store's folder whose codes it holds; refuse a store that holds another vocabulary's."""
+def sign(store, vocabulary: VisualVocabulary) -> None:
+    """Write into the folder of an empty store whose codes it will hold; refuse one that holds another's.
+
+    Raises ValueError in one sentence, also when nobody has signed the codes.
+    """
     path = store.folder / "vocabulary.json"
     asked = {"codes": len(vocabulary), "centroids": fingerprint(vocabulary.centroids)}
     if not len(store):

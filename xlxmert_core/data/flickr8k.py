@@ -9,6 +9,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from xlxmert_core.artifacts import write_json
+from xlxmert_core.data.coco import picture_folder
 from xlxmert_core.data.files import DataError, read_json
 
 SPLITS = {"train2017": "train", "val2017": "test"}  # COCO's names: Flickr8k's
@@ -33,16 +34,17 @@ def read(folder: str | os.PathLike, split: str) -> list[tuple[Path, list[str]]]:
             )
         captions[name.partition("#")[0]].append(caption.strip())
     names = [line.strip() for line in _lines(folder / f"Flickr_8k.{split}Images.txt") if line.strip()]
-    return [(pictures / n, captions[n]) for n in names if captions[n] and (pictures / n).is_file()]
+    found = [(pictures / n, captions[n]) for n in names if captions[n] and (pictures / n).is_file()]
+    if not found:
+        raise DataError(f"None of the {len(names)} photographs of {split!r} is in {pictures}: put them there.")
+    return found
 
 
 def _lines(path: Path) -> list[str]:
     try:
         return path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise DataError(
-            f"The file {path} cannot be read ({error.strerror}): put Flickr8k's text files there."
-        ) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"The file {path} cannot be read ({error}): put Flickr8k's text files there.") from error
 
 
 def write_coco(folder: str | os.PathLike, out: str | os.PathLike, beside: str | os.PathLike | None = None) -> Path:
@@ -54,20 +56,23 @@ def write_coco(folder: str | os.PathLike, out: str | os.PathLike, beside: str | 
     for name, split in SPLITS.items():
         found = read(folder, split)
         (out / name).mkdir(parents=True, exist_ok=True)
-        numbers = {path: int(path.name.split("_")[0]) for path, _ in found}
+        try:
+            numbers = {path: int(path.name.split("_")[0]) for path, _ in found}
+        except ValueError as error:
+            raise DataError(f"A photograph of {folder} does not begin with its number ({error}).") from error
         images = [{"id": numbers[path], "file_name": path.name} for path, _ in found]
         captions = [{"image_id": numbers[path], "caption": text} for path, texts in found for text in texts]
         content = {"images": images, "annotations": captions}
         places = [path for path, _ in found]
         if beside is not None:
-            places += [path for path in (Path(beside) / name).iterdir()]
+            places += list(picture_folder(beside, name).iterdir())
             theirs = read_json(Path(beside) / "annotations" / f"captions_{name}.json")
             content = {key: theirs[key] + content[key] for key in content}
             boxes = f"annotations/instances_{name}.json"
             write_json(out / boxes, read_json(Path(beside) / boxes))
         for path in places:
             link = out / name / path.name
-            if not link.is_symlink():
-                link.symlink_to(path.resolve())
+            link.unlink(missing_ok=True)  # it may point to where the photograph was
+            link.symlink_to(path.resolve())
         write_json(out / "annotations" / f"captions_{name}.json", content)
     return out
