@@ -71,11 +71,11 @@ from xlxmert_core.store import FeatureStore
 
 class Killed(vocabulary.Nearest):
     blocks = 0
-    def __call__(self, features):
+    def search(self, rows):
         Killed.blocks += 1
         if Killed.blocks == 6:
             os.kill(os.getpid(), signal.SIGKILL)
-        return super().__call__(features)
+        return super().search(rows)
 
 folder, vocabulary.Nearest = Path(sys.argv[1]), Killed
 features = FeatureStore(folder / "features", (32, 32), "float16")

@@ -276,14 +276,17 @@ class _Coder:
     nearest: Nearest
 
     def __call__(self, places: list[int]) -> tuple[list[int], np.ndarray]:
-        first = places[0]
-        part = np.asarray(self.features[first : places[-1] + 1])[[place - first for place in places]]  # [b, N, F]
-        part = part.astype(np.float32)
-        bad = np.flatnonzero(~np.isfinite(part).all(axis=(1, 2)))
-        if bad.size:
-            name = self.features.ids[places[bad[0]]]
-            raise ValueError(f"The features of picture {name} are NaN or infinite: extract it again.")
-        return places, self.nearest(part)
+        first, last = places[0], places[-1]
+        part = np.asarray(self.features[first : last + 1], dtype=np.float32)  # [b, N, F], mapped where it can be
+        if len(places) <= last - first:
+            part = part[[place - first for place in places]]
+        distance, codes = self.nearest.search(np.ascontiguousarray(part).reshape(-1, part.shape[-1]))
+        if codes.min() < 0 or not np.isfinite(distance).all():  # cheaper than to look at every number first
+            for place, picture in zip(places, part, strict=True):
+                if not np.isfinite(picture).all():
+                    name = self.features.ids[place]
+                    raise ValueError(f"The features of picture {name} are NaN or infinite: extract it again.")
+        return places, codes.reshape(part.shape[:2])
 
 
 def sign(store, vocabulary: VisualVocabulary) -> None:
