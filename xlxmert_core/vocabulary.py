@@ -224,7 +224,7 @@ def check_codes(codes: np.ndarray, size: int) -> None:
         )
 
 
-def assign(vocabulary: VisualVocabulary, features, store, block: int = 64, progress: str | None = None,
+def assign(vocabulary: VisualVocabulary, features, store, block: int = 256, progress: str | None = None,
            device: str | None = None, ray_workers: int = 0, **resources) -> int:  # fmt: skip
     """Store the codes of all pictures that ``store`` misses, ``block`` pictures at a time; returns how many.
 
