@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from xlxmert_core import kmeans
+from xlxmert_core.artifacts import replacing
 from xlxmert_core.kmeans import Nearest, lloyd, split_empty, take
 
 
@@ -140,6 +141,7 @@ KILLED = """
 import os, signal, sys
 import numpy as np
 from xlxmert_core import kmeans
+from xlxmert_core.artifacts import replacing
 
 class Killed(kmeans.Nearest):
     searches = 0
@@ -210,5 +212,6 @@ def test_what_cannot_be_written_is_one_sentence_and_what_was_there_stays(tmp_pat
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with pytest.raises(OSError, match=r"centroids.npy cannot be written \(No space left on device\): free some space"):
-        kmeans.write_whole(path, full)
+        with replacing(path) as temporary, open(temporary, "wb") as file:
+            full(file)
     assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]

@@ -7,6 +7,8 @@ that misses its input is told which chapter makes it.
 import hashlib
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 MADE_BY = {
@@ -86,10 +88,30 @@ class Artifacts:
 def write_json(path: Path, value) -> None:
     """JSON to a temporary file beside ``path``, then renamed over it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    try:
+    with replacing(path) as temporary:
         temporary.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n")
+
+
+@contextmanager
+def replacing(path: str | os.PathLike, failures: tuple[type[Exception], ...] = (OSError,),
+              remedy: str = "free some space, or name another folder") -> Iterator[Path]:  # fmt: skip
+    """A temporary file to write to; at the end it is flushed to disk and renamed over ``path``: all or nothing.
+
+    Args:
+        failures: what the writer raises on a full disk, for instance; it becomes an OSError in one sentence.
+        remedy: how that sentence ends.
+
+    Whatever is raised, the temporary file is removed and what was at ``path`` stays.
+    """
+    temporary = Path(f"{os.fspath(path)}.tmp")
+    try:
+        yield temporary
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
         os.replace(temporary, path)
+    except failures as error:
+        reason = getattr(error, "strerror", None) or error
+        raise OSError(f"{path} cannot be written ({reason}): {remedy}.") from error
     finally:
         temporary.unlink(missing_ok=True)
 

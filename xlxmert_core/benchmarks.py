@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from xlxmert_core.artifacts import write_json
+from xlxmert_core.artifacts import replacing, write_json
 from xlxmert_core.data.vqa import Question, normalise, soft_scores
 
 Predictions = Mapping[int | str, str]
@@ -135,9 +135,8 @@ def submit_nlvr2(predictions: Predictions, path: str | os.PathLike) -> None:
     """NLVR2's file: a line "identifier,True" or "identifier,False" for each statement."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text("".join(f"{q},{a}\n" for q, a in predictions.items()))
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        temporary.write_text("".join(f"{q},{a}\n" for q, a in predictions.items()))
 
 
 def submit_captions(captions: Mapping[int, str], path: str | os.PathLike) -> None:

@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from xlxmert_core.artifacts import replacing
 from xlxmert_core.config import GeneratorConfig, ModelConfig
 from xlxmert_core.model import XLxmert
 from xlxmert_core.names import BERT_PARTS, GENERATOR, LEFT_OUT, LXMERT, NOISE, SINGLE
@@ -35,14 +36,8 @@ def save(module: nn.Module, path: str | os.PathLike, half: bool = False) -> None
     path.parent.mkdir(parents=True, exist_ok=True)
     state = {name: _stored(value, half) for name, value in module.state_dict().items()}
     metadata = {"config": json.dumps(asdict(config) if is_dataclass(config) else {})}
-    temporary = path.with_name(path.name + ".tmp")
-    try:
+    with replacing(path, (OSError, SafetensorError)) as temporary:
         save_file(state, temporary, metadata)
-        os.replace(temporary, path)
-    except (OSError, SafetensorError) as error:
-        raise OSError(f"{path} cannot be written ({error}): free some space, or name another folder.") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _stored(value: Tensor, half: bool) -> Tensor:

@@ -236,6 +236,7 @@ class _Sink:
         self.kept: list[tuple[int, bytes]] = []  # (place, what should be there)
 
     def write(self, content) -> int:
+        """Write at the place; what cannot be written is kept in memory."""
         content = bytes(content)
         try:
             left = content if self.error is None else b""
@@ -250,6 +251,7 @@ class _Sink:
         return len(content)
 
     def readinto(self, target) -> int:
+        """Fill ``target`` from the place on, with what memory keeps over what the disk has."""
         self.file.seek(self.at)
         count = self.file.readinto(target)
         for place, content in self.kept:
@@ -260,14 +262,17 @@ class _Sink:
         return len(target) if self.kept else count
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Move the place; the end counts what memory keeps."""
         end = max([os.fstat(self.file.fileno()).st_size, *(p + len(c) for p, c in self.kept)])
         self.at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self.at, os.SEEK_END: end}[whence]
         return self.at
 
     def tell(self) -> int:
+        """The place."""
         return self.at
 
     def truncate(self, size: int) -> int:
+        """Cut the file, unless a write has failed."""
         if self.error is None:
             try:
                 self.file.truncate(size)

@@ -8,14 +8,15 @@ block, the centroids and their sums; what comes out is the same up to rounding.
 import hashlib
 import os
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import torch
 from tqdm.auto import tqdm
+
+from xlxmert_core.artifacts import replacing
 
 BLOCK = 8192  # rows read at a time: 67 MB at width 2048
 NUDGE = 1 / 1024  # how far the halves of a split cluster are moved apart, relative; faiss's own number
@@ -89,7 +90,9 @@ def lloyd(
             bar.set_postfix(inertia=f"{error:.4g}")
             if checkpoint is not None:
                 state = {"centroids": centroids, "inertia": inertia, "mark": mark}
-                write_whole(Path(checkpoint), lambda file, state=state: np.savez(file, **state))
+                Path(checkpoint).parent.mkdir(parents=True, exist_ok=True)
+                with replacing(checkpoint) as temporary, open(temporary, "wb") as file:
+                    np.savez(file, **state)
     return centroids, inertia
 
 
@@ -146,26 +149,6 @@ def take(rows: np.ndarray | str | os.PathLike, chosen: np.ndarray, size: int = 2
 def fingerprint(centroids: np.ndarray) -> str:
     """SHA-256 of the centroids' numbers; 16 hex digits."""
     return hashlib.sha256(np.ascontiguousarray(centroids)).hexdigest()[:16]
-
-
-def write_whole(path: Path, write: Callable[[BinaryIO], None]) -> None:
-    """Let ``write`` fill a temporary file beside ``path``, flush it to disk, then rename it over ``path``.
-
-    Raises OSError in one sentence, on a full disk for instance; what was at ``path`` stays.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        with open(temporary, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        reason = error.strerror or error
-        raise OSError(f"{path} cannot be written ({reason}): free some space, or name another folder.") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _resume(checkpoint: Path, mark: str, iterations: int) -> tuple[np.ndarray, list[float]]:

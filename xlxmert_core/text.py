@@ -12,6 +12,8 @@ from tokenizers import Tokenizer as Backend
 from tokenizers import models, normalizers, pre_tokenizers
 from torch import Tensor
 
+from xlxmert_core.artifacts import replacing
+
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 SHOWN = 5  # unknown words named in one warning
 
@@ -82,14 +84,9 @@ class Tokenizer:
 
     def save(self, path: str | os.PathLike) -> None:
         """Write ``tokenizer.json`` (a temporary file first, then renamed); raises OSError in one sentence."""
-        temporary = Path(f"{os.fspath(path)}.tmp")
-        try:
+        remedy = "check the folder and the space on its disk"
+        with replacing(path, (Exception,), remedy) as temporary:  # the library raises bare Exception
             self.backend.save(os.fspath(temporary))
-            os.replace(temporary, path)
-        except Exception as error:  # the library raises bare Exception
-            raise OSError(f"{path} cannot be written ({error}): check the folder and the space on its disk.") from error
-        finally:
-            temporary.unlink(missing_ok=True)
 
     def encode(self, sentences: Sequence[str], max_words: int, pad_to: int | None = None) -> tuple[Tensor, Tensor]:
         """Sentences -> (ids int64 [B, L], mask bool [B, L], False on padding).

@@ -18,8 +18,10 @@ from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_
 from torch.distributed.tensor import DTensor
 from tqdm.auto import tqdm
 
+from xlxmert_core.artifacts import replacing
 from xlxmert_core.distributed import share
 
+WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True, strict=False)  # what FSDP has spread, in one piece
 RANKS = 2**52  # above every step_seed: the processes' seeds lie this far apart
 BatchAt = Callable[[int, torch.Generator], dict]
 Optimisers = torch.optim.Optimizer | Sequence[torch.optim.Optimizer]
@@ -74,18 +76,10 @@ def save_atomically(state: dict, path: Path) -> None:
     Raises OSError in one sentence, on a full disk for instance; what was at ``path`` stays.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(path.suffix + ".tmp")
-    try:
-        with open(temporary, "wb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except (OSError, RuntimeError) as error:  # torch's writer reports a full disk as either
-        kept = "the last one is kept" if path.exists() else "there is none yet"
-        raise OSError(f"The checkpoint {path} cannot be written ({error}): free some space; {kept}.") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    kept = "the last one is kept" if path.exists() else "there is none yet"
+    failures = (OSError, RuntimeError)  # torch's writer reports a full disk as either
+    with replacing(path, failures, f"free some space; {kept}") as temporary, open(temporary, "wb") as file:
+        torch.save(state, file)
 
 
 def fit(
@@ -120,13 +114,8 @@ def fit(
         accelerator: see :func:`accelerate`; with several processes each takes its share of every batch.
     """
     accelerator = accelerator or accelerate()
-    if accumulate > 1 and len(optimisers) > 1:
-        raise ValueError("Players that take turns read one batch: accumulate=1 is all that they can do.")
-    given = [o for several in optimisers.values() for o in _several(several)]
-    prepared, *every = accelerator.prepare(objective, *given)
-    ready = dict(zip(map(id, given), every, strict=True))
-    optimisers = {turn: [ready[id(o)] for o in _several(several)] for turn, several in optimisers.items()}
-    first = accelerator.is_main_process
+    prepared, optimisers = _prepare(accelerator, objective, optimisers, accumulate)
+    first, every = accelerator.is_main_process, [o for several in optimisers.values() for o in several]
     rates = [group["lr"] for group in _groups(every)]
     path = Path(checkpoint) if checkpoint is not None else None
     start, history = _resume(path, objective, optimisers)
@@ -135,10 +124,7 @@ def fit(
     saved = time.monotonic()
     silent = progress is None or not first
     for step in (bar := tqdm(range(start, steps), desc=progress, disable=silent, initial=start, total=steps)):
-        torch.manual_seed(step_seed(seed, step) + RANKS * accelerator.process_index)  # each its own dropout
-        generator = torch.Generator().manual_seed(step_seed(seed, step))
-        batch = share(batch_at(step, generator), accelerator.process_index, accelerator.num_processes)
-        batch = {k: _to(v, accelerator.device) for k, v in batch.items()}
+        batch = _batch(batch_at, step, seed, accelerator)
         values = {"step": step}
         for group, rate in zip(_groups(every), rates, strict=True):
             group["lr"] = rate * schedule(step, steps)
@@ -173,6 +159,24 @@ def accelerate():
     precision = os.environ.get("ACCELERATE_MIXED_PRECISION") or ("bf16" if torch.cuda.is_available() else "no")
     kwargs = [DistributedDataParallelKwargs(find_unused_parameters=True)]
     return Accelerator(mixed_precision=precision, kwargs_handlers=kwargs)
+
+
+def _prepare(accelerator, objective, optimisers, accumulate) -> tuple[nn.Module, dict[str, list]]:
+    """All at once, so that FSDP finds each optimiser's parameters in the model that it spreads."""
+    if accumulate > 1 and len(optimisers) > 1:
+        raise ValueError("Players that take turns read one batch: accumulate=1 is all that they can do.")
+    given = [o for several in optimisers.values() for o in _several(several)]
+    prepared, *ready = accelerator.prepare(objective, *given)
+    ready = iter(ready)
+    return prepared, {turn: [next(ready) for _ in _several(several)] for turn, several in optimisers.items()}
+
+
+def _batch(batch_at: BatchAt, step: int, seed: int, accelerator) -> dict:
+    """This process's share of the step's batch; whatever the model draws follows from the step, too."""
+    torch.manual_seed(step_seed(seed, step) + RANKS * accelerator.process_index)  # each its own dropout
+    generator = torch.Generator().manual_seed(step_seed(seed, step))
+    batch = share(batch_at(step, generator), accelerator.process_index, accelerator.num_processes)
+    return {k: _to(v, accelerator.device) for k, v in batch.items()}
 
 
 def _several(optimisers: Optimisers) -> list[torch.optim.Optimizer]:
@@ -262,9 +266,6 @@ def _resume(path, objective, optimisers) -> tuple[int, list[dict]]:
     except (RuntimeError, KeyError, ValueError) as error:
         raise ValueError(f"{path} holds the progress of another model: remove it to start anew.") from error
     return state["step"], state["history"]
-
-
-WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True, strict=False)
 
 
 def is_spread(module: nn.Module) -> bool:

@@ -18,8 +18,8 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from xlxmert_core import cluster
-from xlxmert_core.artifacts import write_json
-from xlxmert_core.kmeans import BLOCK, Nearest, fingerprint, lloyd, take, write_whole
+from xlxmert_core.artifacts import replacing, write_json
+from xlxmert_core.kmeans import BLOCK, Nearest, fingerprint, lloyd, take
 
 POINTS_PER_CENTROID = 256  # faiss's own limit
 
@@ -44,12 +44,11 @@ def sample_to_file(features: Sequence, rows: int, rng: np.random.Generator, path
     dtype = np.asarray(features[0:1]).dtype
     header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": (min(rows, cells), width)}
 
-    def write(file) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary, open(temporary, "wb") as file:
         np.lib.format.write_array_header_1_0(file, header)
         for part in _drawn(features, rows, rng, chunk):
             file.write(part.tobytes())
-
-    write_whole(path, write)
 
 
 def _size(features: Sequence) -> tuple[int, int]:
@@ -201,7 +200,9 @@ class VisualVocabulary:
 
     def save(self, path: str | os.PathLike) -> None:
         """Write the centroids as a .npy file (a temporary file first, then renamed)."""
-        write_whole(Path(path), lambda file: np.save(file, self.centroids))
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as temporary, open(temporary, "wb") as file:
+            np.save(file, self.centroids)
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> "VisualVocabulary":
