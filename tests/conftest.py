@@ -1,9 +1,18 @@
-"""One run of all chapters for the whole session; quick tests come first."""
+"""One run of all chapters, one built book and one browser for the whole session; quick tests come first."""
 
 import shutil
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
-from run_chapters import ROOT, ChapterError, Result, Run, execute
+from build_book import publish
+from run_chapters import ROOT, ChapterError, Result, Run, chapters, execute
+
+CHROMIUM = Path("/usr/bin/chromium")  # Debian's; .ci/run installs it
+FLAGS = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
+FLAGS += " --disable-component-update --disable-sync"
 
 
 class BookRun:
@@ -32,7 +41,49 @@ def book_run() -> BookRun:
     return BookRun(Run(work=work, artifacts=work / "artifacts"))
 
 
+@pytest.fixture(scope="session")
+def book_pages(book_run) -> Path:
+    """The folder of the built book, made from this session's run of the chapters."""
+    return publish(book_run.run, [book_run.result(chapter) for chapter in chapters()]).parent
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    """Serves files and prints nothing."""
+
+    def log_message(self, *_):
+        """Say nothing."""
+
+
+def serve(folder: Path) -> ThreadingHTTPServer:
+    """Serve a folder on a free loopback port; its address is ``http://127.0.0.1:{server_port}``."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=folder))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return server
+
+
+@pytest.fixture(scope="session")
+def book_site(book_pages) -> str:
+    """The address of the built book, served as a plain static host would."""
+    server = serve(book_pages)
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    """Debian's Chromium, headless, driven by Playwright; skips where it is not installed."""
+    if not CHROMIUM.exists():
+        pytest.skip("Chromium is not installed: apt install chromium")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS.split())
+        yield browser
+        browser.close()
+
+
 def pytest_collection_modifyitems(items):
     """Quick tests first, then the chapters, then what is made of them, then photographs."""
-    order = {"test_notebooks": 1, "test_readme": 2, "test_book": 3, "test_coco_chapters": 4}
+    last = ["test_notebooks", "test_readme", "test_book", "test_book_browser", "test_painter_page", "test_coco_chapters"]
+    order = {name: place for place, name in enumerate(last, 1)}
     items.sort(key=lambda item: order.get(item.path.stem, 0))

@@ -5,7 +5,6 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
-from build_book import publish
 from run_chapters import ROOT, chapters
 
 pytestmark = pytest.mark.slow
@@ -30,11 +29,9 @@ class Page(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def pages(book_run) -> dict[Path, Page]:
+def pages(book_pages) -> dict[Path, Page]:
     """Every page of the freshly built book."""
-    first = publish(book_run.run, [book_run.result(chapter) for chapter in chapters()])
-    return {path: Page(path) for path in sorted(first.parent.rglob("*.html"))
-            if "_static" not in path.parts}  # fmt: skip
+    return {path: Page(path) for path in sorted(book_pages.rglob("*.html")) if "_static" not in path.parts}
 
 
 def broken(pages: dict[Path, Page]) -> list[str]:
