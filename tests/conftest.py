@@ -69,7 +69,7 @@ def book_site(book_pages) -> str:
     server.shutdown()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # while it lives its event loop runs, and papermill could not start one
 def chromium():
     """Debian's Chromium, headless, driven by Playwright; skips where it is not installed."""
     if not CHROMIUM.exists():
@@ -84,6 +84,6 @@ def chromium():
 
 def pytest_collection_modifyitems(items):
     """Quick tests first, then the chapters, then what is made of them, then photographs."""
-    last = ["test_notebooks", "test_readme", "test_book", "test_book_browser", "test_painter_page", "test_coco_chapters"]
+    last = "test_notebooks test_readme test_book test_book_browser test_painter_page test_coco_chapters".split()
     order = {name: place for place, name in enumerate(last, 1)}
     items.sort(key=lambda item: order.get(item.path.stem, 0))
