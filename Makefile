@@ -3,6 +3,7 @@ PYTHON  ?= python3
 PROFILE ?= ci
 DATASET ?= storybook
 ARGS    ?=
+PORT    ?= 8000
 
 VENV  := .venv
 BIN   := $(VENV)/bin
@@ -11,10 +12,11 @@ PINS  := requirements.txt pyproject.toml
 EXTRA_KEYS := metadata.papermill cell.metadata.papermill metadata.language_info.version metadata.widgets
 STAMP := $(VENV)/.installed-$(shell cat $(PINS) | cksum | cut -d' ' -f1)
 
-.PHONY: help book test train format lock clean
+.PHONY: help book read test train format lock clean
 
 help:
 	@echo "make book     install, run every chapter, build the pages (PROFILE=ci, DATASET=storybook)"
+	@echo "make read     show the built pages at http://127.0.0.1:8000 (PORT=8000)"
 	@echo "make test     install, then everything that must hold (ARGS=\"-m 'not slow'\" for the quick part)"
 	@echo "make train    make the shipped weights from nothing, about three hours on two cores (ARGS=--ship installs them)"
 	@echo "make format   mend what ruff and nbstripout can mend"
@@ -23,6 +25,12 @@ help:
 
 book: $(STAMP)
 	@$(BIN)/python book/build_book.py --profile $(PROFILE) --dataset $(DATASET)
+
+# A browser reads pages from disk too, but runs no module from there: the page that paints needs a server.
+read: $(STAMP)
+	@[ -f _build/book/html/index.html ] || { echo "There are no pages yet: run make book first." >&2; exit 1; }
+	@echo "Open http://127.0.0.1:$(PORT) (Ctrl-C ends)"
+	@$(BIN)/python -m http.server --bind 127.0.0.1 --directory _build/book/html $(PORT) > /dev/null
 
 test: $(STAMP)
 	@$(BIN)/ruff check --quiet .
