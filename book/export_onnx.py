@@ -1,0 +1,164 @@
+"""The shipped model as ONNX graphs for a browser, and one model.json: what the page "Paint in this page" loads.
+
+A page paints one sentence at a time, so nothing is padded and no graph needs a mask of words.
+Axes: L words, N cells, H hidden, K codes, A answers, S pixels along a side.
+"""
+
+import json
+import logging
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from torch import Tensor, nn
+
+from xlxmert_core.pipeline import Pipeline
+from xlxmert_core.polish import DOUBT
+
+OPSET = 20
+SMALLEST = 64  # numbers an initializer must have to be worth storing in half precision
+EXAMPLES = (
+    "a red house on the grass",
+    "at night there is a large yellow star above a small blue boat",
+    "a purple balloon left of a green tree in the snow",
+    "a small pink car and a large orange cup on the sand",
+)
+
+
+class Text(nn.Module):
+    """The language layers: words int64 [1, L] -> text float [1, L, H]."""
+
+    def __init__(self, painter: Pipeline):
+        super().__init__()
+        self.model = painter.model
+
+    def forward(self, words: Tensor) -> Tensor:
+        """Encode a sentence once, for all steps of a painting."""
+        return self.model.encode_text(words)
+
+
+class Cells(nn.Module):
+    """One step: what the model thinks of every cell, and whether text and picture belong together."""
+
+    def __init__(self, painter: Pipeline):
+        super().__init__()
+        self.model = painter.model
+
+    def forward(self, text: Tensor, codes: Tensor, masked: Tensor) -> tuple[Tensor, Tensor]:
+        """text [1, L, H], codes int64 [1, N], masked bool [1, N] -> logits [1, N, K], match [1, 2]."""
+        out = self.model(None, None, self.model.embed_codes(codes), masked, text=text)
+        return self.model.code_logits(out.cells), self.model.match_logits(out.pooled)
+
+
+class Answers(nn.Module):
+    """The skill "vqa": a question and the codes of a picture -> logits of the answers."""
+
+    def __init__(self, painter: Pipeline):
+        super().__init__()
+        self.model, self.centroids = painter.skills["vqa"].model, painter.model.centroids
+
+    def forward(self, words: Tensor, codes: Tensor) -> Tensor:
+        """words int64 [1, L], codes int64 [1, N] -> [1, A]."""
+        out = self.model(words, None, nn.functional.embedding(codes, self.centroids))
+        return self.model.answer_logits(out.pooled)
+
+
+class Picture(nn.Module):
+    """The generator, up to the bytes that a canvas takes."""
+
+    def __init__(self, painter: Pipeline):
+        super().__init__()
+        self.generator, self.centroids = painter.generator, painter.model.centroids
+
+    def forward(self, codes: Tensor) -> Tensor:
+        """codes int64 [1, N] -> red, green, blue and opacity uint8 [S, S, 4]."""
+        grid = self.generator.config.grid
+        features = nn.functional.embedding(codes, self.centroids).transpose(1, 2)  # [1, F, N]
+        image = self.generator(features.unflatten(2, (grid, grid)))[0].permute(1, 2, 0)  # [S, S, 3]
+        image = ((image.clamp(-1, 1) + 1) * 127.5).round()
+        return torch.cat([image, torch.full_like(image[..., :1], 255)], -1).to(torch.uint8)
+
+
+def export(painter: Pipeline, folder: Path) -> dict:
+    """Write text, cells, generator and answers.onnx and, last, model.json; returns what model.json says."""
+    folder.mkdir(parents=True, exist_ok=True)
+    length = torch.export.Dim("length", min=2, max=painter.model.config.max_words)
+    words = torch.tensor([[painter.tokenizer.cls, 5, 6, painter.tokenizer.sep]])
+    codes = torch.zeros(1, painter.model.config.cells, dtype=torch.long)
+    with torch.no_grad():
+        text, _ = painter.model.encode_text(words), painter.render(codes)  # a render fills resize_taps' cache
+    graphs = {
+        "text": (Text(painter), {"words": words}, {"words": {1: length}}, ["text"]),
+        "cells": (Cells(painter), {"text": text, "codes": codes, "masked": codes == 0},
+                  {"text": {1: length}, "codes": None, "masked": None}, ["logits", "match"]),
+        "generator": (Picture(painter), {"codes": codes}, None, ["picture"]),
+        "answers": (Answers(painter), {"words": words, "codes": codes}, {"words": {1: length}, "codes": None},
+                    ["answers"]),
+    }  # fmt: skip
+    for name, graph in graphs.items():
+        onnx.save(halved(to_onnx(*graph)), folder / f"{name}.onnx")
+    about = describe(painter)
+    (folder / "model.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+    return about
+
+
+def to_onnx(module: nn.Module, inputs: dict[str, Tensor], axes: dict | None, outputs: Sequence[str]) -> onnx.ModelProto:
+    """Trace one module, without the exporter's notes: they name folders of this machine."""
+    logging.getLogger("onnxscript").setLevel(logging.ERROR)  # constants that it did not fold
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            module.eval(), (), kwargs=inputs, dynamic_shapes=axes, input_names=list(inputs), output_names=list(outputs),
+            opset_version=OPSET, dynamo=True, verbose=False,
+        )  # fmt: skip
+    model = program.model_proto
+    for part in (
+        model,
+        model.graph,
+        *model.graph.node,
+        *model.graph.value_info,
+        *model.graph.input,
+        *model.graph.output,
+    ):
+        part.ClearField("metadata_props")
+        part.ClearField("doc_string")
+    return model
+
+
+def halved(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Store what float16 holds exactly as float16, with a Cast behind it: the same numbers in half the bytes."""
+    for initializer in list(model.graph.initializer):
+        values = numpy_helper.to_array(initializer)
+        half = values.astype(np.float16) if values.dtype == np.float32 else values
+        if half is values or values.size < SMALLEST or not np.array_equal(half.astype(np.float32), values):
+            continue
+        name = initializer.name
+        initializer.CopyFrom(numpy_helper.from_array(half, f"{name}.half"))
+        model.graph.node.insert(0, helper.make_node("Cast", [f"{name}.half"], [name], to=TensorProto.FLOAT))
+    return model
+
+
+def describe(painter: Pipeline) -> dict:
+    """What the page must know besides the graphs: words, sizes, answers, and some sentences to try."""
+    config, skill = painter.model.config, painter.skills["vqa"]
+    return {
+        "max_words": config.max_words,
+        "grid": config.grid,
+        "codes": config.codes,
+        "pixels": painter.generator.config.image_size,
+        "doubt": DOUBT,
+        "words": vocabulary(painter.tokenizer),
+        "question_words": vocabulary(skill.tokenizer),
+        "answers": skill.answers,
+        "examples": list(EXAMPLES),
+    }
+
+
+def vocabulary(tokenizer) -> list[str]:
+    """The tokens, each at the place of its id."""
+    table = tokenizer.backend.get_vocab()
+    return sorted(table, key=table.get)
