@@ -1,0 +1,233 @@
+"""What a painting is made of, kept inside its PNG, and making it again.
+
+A recipe is a list of strokes, each a text laid over the whole canvas or over the brushed cells, with the seed and
+the settings that settle everything drawn at random, and a hash of the model that painted. Axes: C candidates,
+N cells, S pixels.
+"""
+
+import hashlib
+import io
+import json
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+from torch import Tensor
+
+from xlxmert_core import sampling
+from xlxmert_core.artifacts import replacing
+from xlxmert_core.pipeline import Painting, Pipeline
+
+CHUNK = "xlxmert"  # the PNG's text chunk that holds the recipe
+ORDERS = {f.__name__: f for f in (sampling.halton, sampling.mask_predict, sampling.easy_first, sampling.maskgit,
+                                  sampling.random, sampling.raster)}  # fmt: skip
+SCHEDULES = {f.__name__: f for f in (sampling.cosine, sampling.arccos, sampling.linear)}
+LIMITS = {  # the least and the most of each number
+    "seed": (0, 2**31 - 1), "steps": (1, 256), "guidance": (0, 20), "temperature": (0, 10), "candidates": (1, 16),
+    "polish": (0, 4),
+}  # fmt: skip
+
+
+class RecipeError(ValueError):
+    """A PNG or a recipe that cannot be used; the message says what, where and what to do."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a stroke is painted (see :meth:`xlxmert_core.pipeline.Pipeline.paint`); the defaults are the paint box's.
+
+    Eight steps with guidance are as good as the library's sixteen without (chapter 07's table), and half as many to
+    wait for. Raises RecipeError in one sentence.
+    """
+
+    seed: int = 0
+    order: str = "halton"  # a name of ORDERS
+    schedule: str = "cosine"  # a name of SCHEDULES
+    steps: int = 8
+    guidance: float = 1.0
+    temperature: float = 0.7
+    candidates: int = 4
+    polish: int = 1
+
+    def __post_init__(self):
+        for name, known in (("order", ORDERS), ("schedule", SCHEDULES)):
+            if getattr(self, name) not in list(known):
+                raise RecipeError(f"There is no {name} {getattr(self, name)!r}: choose {', '.join(known)}.")
+        for field in fields(self):
+            if field.name in LIMITS:
+                _check_number(field.name, getattr(self, field.name), whole=field.type is int)
+
+    def arguments(self) -> dict:
+        """The keyword arguments of ``paint`` and ``repaint``."""
+        return asdict(self) | {"order": ORDERS[self.order], "schedule": SCHEDULES[self.schedule]}
+
+
+def _check_number(name: str, value, whole: bool) -> None:
+    low, high = LIMITS[name]
+    kinds = int if whole else int | float
+    if isinstance(value, bool) or not isinstance(value, kinds) or not low <= value <= high:
+        kind = "a whole number" if whole else "a number"
+        raise RecipeError(f"The {name} must be {kind} from {low} to {high}, not {value!r}.")
+
+
+@dataclass(frozen=True)
+class Stroke:
+    """One text laid on the canvas.
+
+    Attributes:
+        cells: numbers of the brushed cells, row by row from 0; None is the whole canvas.
+        taken: which of the candidates was taken, from 0.
+    """
+
+    text: str
+    settings: Settings = Settings()
+    cells: tuple[int, ...] | None = None
+    taken: int = 0
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to make a picture again.
+
+    Attributes:
+        model: :func:`model_hash` of the painter.
+        strokes: from the first to the last.
+        codes: the finished picture's N codes.
+        start: the N codes that the first stroke was laid on; None is an empty canvas.
+    """
+
+    model: str
+    strokes: tuple[Stroke, ...]
+    codes: tuple[int, ...]
+    start: tuple[int, ...] | None = None
+
+    def to_json(self) -> str:
+        """The recipe as text; :meth:`from_json` reads it."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> "Recipe":
+        """Read :meth:`to_json`'s text; raises RecipeError for anything else."""
+        try:
+            given = json.loads(text)
+            strokes = tuple(_stroke(stroke, len(given["codes"])) for stroke in given["strokes"])
+            start = None if given["start"] is None else _whole(given["start"])
+            return cls(_text(given["model"]), strokes, _whole(given["codes"]), start)
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            reason = f"it has no {error}" if isinstance(error, KeyError) else error
+            raise RecipeError(f"The recipe is broken ({reason}): save the picture again.") from error
+
+
+def _stroke(given: dict, count: int) -> Stroke:
+    cells, taken = given["cells"], given["taken"]
+    if cells is not None and not all(0 <= cell < count for cell in _whole(cells)):
+        raise ValueError(f"it brushes a cell that is not among the {count}")
+    settings = Settings(**given["settings"])
+    if _whole([taken])[0] not in range(settings.candidates):
+        raise ValueError(f"it takes candidate {taken} of {settings.candidates}")
+    return Stroke(_text(given["text"]), settings, None if cells is None else _whole(cells), taken)
+
+
+def _text(value) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is no text")
+    return value
+
+
+def _whole(values) -> tuple[int, ...]:
+    if wrong := [value for value in values if type(value) is not int]:
+        raise TypeError(f"{wrong[0]!r} is no whole number")
+    return tuple(values)
+
+
+def model_hash(painter: Pipeline) -> str:
+    """SHA-256 over the names, shapes and values of the transformer's and the generator's tensors; 16 hex digits."""
+    digest = hashlib.sha256()
+    for part in (painter.model, painter.generator):
+        for name, tensor in sorted(part.state_dict().items() if part else ()):
+            digest.update(f"{name}\0{list(tensor.shape)}\0".encode())
+            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def perform(painter: Pipeline, stroke: Stroke, codes: Tensor | None = None,
+            callback: Callable | None = None) -> tuple[Painting, list[dict]]:  # fmt: skip
+    """Lay one stroke on a canvas.
+
+    Args:
+        codes: int64 [N], the picture below; None is an empty canvas.
+        callback: called after each step with the step's dict (see :func:`xlxmert_core.sampling.fill`).
+
+    Returns the painting of the best candidate, and the steps with all candidates: codes int64 [C, N], masked bool
+    [C, N]. The last step's codes are the candidates. Raises RecipeError when cells are brushed on an empty canvas.
+    """
+    steps: list[dict] = []
+
+    def remember(step: dict) -> None:
+        steps.append({name: step[name].clone() for name in ("codes", "masked")})
+        if callback is not None:
+            callback(step)
+
+    options = stroke.settings.arguments() | {"callback": remember}
+    if stroke.cells is None:
+        return painter.paint(stroke.text, **options), steps
+    if codes is None:
+        raise RecipeError("There is no picture to brush on yet: paint one first.")
+    mask = np.zeros(painter.grid**2, bool)
+    mask[list(stroke.cells)] = True
+    mask = mask.reshape(painter.grid, painter.grid)
+    return painter.repaint(codes[None], mask, stroke.text, **options), steps
+
+
+def replay(painter: Pipeline, recipe: Recipe) -> Painting:
+    """Paint a recipe's strokes again, from the first to the last.
+
+    With the model that painted it, on the same kind of machine, the codes come out the same. Raises RecipeError when
+    another model is given, or nothing is painted.
+    """
+    if recipe.model != (mine := model_hash(painter)):
+        raise RecipeError(f"Model {recipe.model} painted this picture, and this is {mine}: open that one to replay it.")
+    if not recipe.strokes:
+        raise RecipeError("The recipe has no strokes: there is nothing to replay.")
+    codes = None if recipe.start is None else torch.tensor(recipe.start)
+    for stroke in recipe.strokes:
+        _, steps = perform(painter, stroke, codes)
+        codes = steps[-1]["codes"][stroke.taken]
+    return Painting(painter.render(codes[None]), codes[None])
+
+
+def save_png(target: str | os.PathLike | io.BufferedIOBase, image: np.ndarray, recipe: Recipe) -> None:
+    """Write a picture uint8 [S, S, 3] with its recipe, to a path (all or nothing) or an open binary file."""
+    info = PngInfo()
+    info.add_itxt(CHUNK, recipe.to_json())
+    picture = Image.fromarray(image)
+    if not isinstance(target, str | os.PathLike):
+        picture.save(target, "PNG", pnginfo=info)
+        return
+    Path(target).parent.mkdir(parents=True, exist_ok=True)
+    with replacing(target) as temporary:
+        picture.save(temporary, "PNG", pnginfo=info)
+
+
+def read_png(source: str | os.PathLike | bytes) -> tuple[np.ndarray, Recipe]:
+    """The picture uint8 [S, S, 3] and the recipe of a PNG, from a path or its bytes.
+
+    Raises FileNotFoundError or RecipeError in one sentence.
+    """
+    name = "The file" if isinstance(source, bytes) else os.fspath(source)
+    if not isinstance(source, bytes) and not Path(source).is_file():
+        raise FileNotFoundError(f"There is no picture at {name}: check the path.")
+    try:
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=["PNG"]) as png:
+            pixels = np.array(png.convert("RGB"))
+            text = png.text.get(CHUNK)  # complete only now that the pixels are read
+    except Exception as error:  # Pillow's decoder raises whatever it likes for a broken file
+        raise RecipeError(f"{name} is no PNG, or a broken one: choose a picture saved by the paint box.") from error
+    if text is None:
+        raise RecipeError(f"{name} is a PNG without a recipe: choose one that was saved by the paint box.")
+    return pixels, Recipe.from_json(text)
