@@ -58,11 +58,14 @@ class CellEmbedding(nn.Module):
 
     def forward(self, features: Tensor, boxes: Tensor) -> Tensor:
         """features [B, N, F], boxes [N, 4] or [B, N, 4] -> [B, N, H]."""
-        place = self.box(boxes)  # [N, H]: once, not once a picture
+        return self.dropout((self.feature_norm(self.feature(features)) + self.place(boxes)) / 2)
+
+    def place(self, boxes: Tensor) -> Tensor:
+        """Where a cell is: boxes [N, 4] or [B, N, 4] -> [N, H] (once, not once a picture) or [B, N, H]."""
+        place = self.box(boxes)
         if self.grid is not None:
             place = place + self.grid  # neighbours differ little in four coordinates, much in these
-        place = self.box_norm(place)
-        return self.dropout((self.feature_norm(self.feature(features)) + place) / 2)
+        return self.box_norm(place)
 
 
 class Transform(nn.Module):

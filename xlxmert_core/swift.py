@@ -1,0 +1,128 @@
+"""A frozen painter: what painting asks of an XLxmert, computed once ahead.
+
+Training moves the weights, so nothing can be kept between two steps. A painter's weights stand still: its matrices
+lie in memory as the processor likes them, the head's two matrices are multiplied into one, a code's embedding is
+looked up in a table, and the empty canvas, the same for every text, is read once. The plain model says the same, up
+to rounding. Axes: B batch, L words, N cells, H hidden, K codes.
+"""
+
+import copy
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from xlxmert_core.model import Output, XLxmert
+from xlxmert_core.transformer import for_attention
+
+
+class Packed(nn.Module):
+    """A frozen ``nn.Linear`` whose weight lies in oneDNN's own order.
+
+    torch multiplies float32 matrices with MKL, which leaves half of an AMD processor's vector units idle.
+    """
+
+    def __init__(self, linear: nn.Linear):
+        super().__init__()
+        self.weight, self.bias = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach()), linear.bias.detach()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """float32 [..., in] -> [..., out], without a gradient."""
+        return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "none", [], "")
+
+
+class Int8(nn.Module):
+    """A frozen ``nn.Linear`` in 8-bit integers: a scale for each row of the weight, and for each row of what it reads.
+
+    Dynamic quantisation: the scales of ``x`` are measured on the spot, so there is nothing to calibrate.
+    """
+
+    def __init__(self, linear: nn.Linear):
+        super().__init__()
+        self.weight, self.scale = _rounded(linear.weight.detach())  # int8 [out, in], [out, 1]
+        self.bias = linear.bias.detach()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """float32 [..., in] -> [..., out], without a gradient."""
+        rows, scale = _rounded(x.flatten(0, -2))  # int8 [M, in], [M, 1]
+        product = torch._int_mm(rows, self.weight.T)  # int32 [M, out]
+        return (product * (scale * self.scale.T) + self.bias).view(*x.shape[:-1], -1)
+
+
+def _rounded(x: Tensor) -> tuple[Tensor, Tensor]:
+    scale = x.abs().amax(-1, keepdim=True).clamp_min(1e-12) / 127  # [M, 1]
+    return (x / scale).round().to(torch.int8), scale
+
+
+def frozen(module: nn.Module, linear: Callable[[nn.Linear], nn.Module]) -> nn.Module:
+    """A copy in eval mode with its linear maps exchanged; all other weights are shared with the module."""
+    memo = {id(weight): weight for weight in (*module.parameters(), *module.buffers())}
+    memo |= {id(part): linear(part) for part in module.modules() if isinstance(part, nn.Linear)}
+    return copy.deepcopy(module, memo).eval()
+
+
+class Swift:
+    """What ``paint`` and ``polish`` ask of an XLxmert on the processor, faster: give it to them in the model's place.
+
+    It holds the weights as they are now, a second time (a quarter of that as :class:`Int8`).
+
+    Args:
+        linear: makes of an ``nn.Linear`` its frozen form; ``Int8`` trades some equal codes for speed.
+    """
+
+    @torch.no_grad()
+    def __init__(self, model: XLxmert, linear: Callable[[nn.Linear], nn.Module] = Packed):
+        self.config, embed = model.config, model.cell_embedding
+        self.words, self.encoder = model.word_embedding, frozen(model.encoder, linear)
+        self.table = embed.feature_norm(embed.feature(model.centroids))  # [K, H]
+        self.hidden_cell = embed.feature_norm(embed.feature(model.mask_feature))  # [H]
+        self.place = embed.place(model.boxes())  # [N, H]
+        self.code_logits = _head(model, linear)
+        self.blank = self._look((self.hidden_cell + self.place)[None] / 2)  # [1, N, H]
+
+    def encode_text(self, words: Tensor, word_mask: Tensor | None = None) -> Tensor:
+        """The language layers alone, as :meth:`XLxmert.encode_text`: ids [B, L], mask bool [B, L] -> [B, L, H]."""
+        return self.encoder.read_words(self.words(words), word_mask)
+
+    def embed_codes(self, codes: Tensor) -> Tensor:
+        """Codes int64 [B, N] -> what :meth:`__call__` reads as their features, [B, N, H]."""
+        return F.embedding(codes, self.table)
+
+    def __call__(
+        self, words: Tensor, word_mask: Tensor | None, features: Tensor, masked: Tensor, text: Tensor
+    ) -> Output:
+        """As :meth:`XLxmert.forward`, for the cells alone: the last layer never updates its words.
+
+        words are not read; features [B, N, H] from :meth:`embed_codes`; masked bool [B, N]; text [B, L, H].
+        """
+        if masked.all():
+            cells = self.blank.expand(len(features), -1, -1)
+        else:
+            cells = self._look((torch.where(masked[..., None], self.hidden_cell, features) + self.place) / 2)
+        mask, (*layers, last) = for_attention(word_mask), self.encoder.cross
+        for layer in layers:
+            text, cells = layer(text, cells, mask, None)
+        return Output(None, last.cells(last.cross(cells, text, mask)), None)
+
+    def _look(self, cells: Tensor) -> Tensor:
+        for layer in self.encoder.visual:
+            cells = layer(cells)
+        return cells
+
+
+def swift(model: XLxmert) -> "Swift | XLxmert":
+    """The model's frozen form, where there is one: on the processor, in float32. Elsewhere the model itself."""
+    weight = model.centroids
+    there = weight.device.type == "cpu" and weight.dtype == torch.float32 and torch.backends.mkldnn.is_available()
+    return Swift(model) if there else model
+
+
+def _head(model: XLxmert, linear: Callable[[nn.Linear], nn.Module]) -> Callable[[Tensor], Tensor]:
+    """[..., H] -> [..., K]: one matrix C W instead of W, then C; not where a code is a pair (shape, colour)."""
+    if model.config.colour_codes:
+        return frozen(model, linear).code_logits
+    head = nn.Linear(model.config.hidden, model.config.codes, device="meta")
+    weight, bias = model.centroids @ model.code_feature.weight, model.centroids @ model.code_feature.bias
+    head.load_state_dict({"weight": weight, "bias": bias + model.code_bias}, assign=True)
+    return nn.Sequential(frozen(model.code_transform, linear), linear(head))
