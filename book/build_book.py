@@ -9,8 +9,12 @@ import sys
 import time
 from pathlib import Path
 
+from export_onnx import export
 from run_chapters import ROOT, ChapterError, Result, Run, chapters, execute_all
 from status_page import status_page
+from vendor import VendorError, runtime
+
+import xlxmert_core
 
 CARD = ROOT / "xlxmert_core" / "weights" / "storybook" / "README.md"
 
@@ -30,7 +34,22 @@ def make_tree(run: Run, results: list[Result], book: Path = ROOT / "book") -> Pa
     shutil.copy(book.parent / "_config.yml", tree)
     shutil.copy(CARD, tree / "book" / "model_card.md")
     (tree / "book" / "status.md").write_text(status_page(run, results))
+    add_painter(tree / "book")
     return tree
+
+
+def add_painter(book: Path) -> None:
+    """Put beside the page "Paint in this page" what it fetches: its modules, their runtime, the exported model."""
+    target = book / "_static" / "painter"
+    shutil.copytree(book / "painter", target, ignore=shutil.ignore_patterns("*.html"))
+    shutil.copytree(runtime(), target / "ort")
+    export(xlxmert_core.load("storybook"), target / "model")
+    files = [target / "ort" / "ort-wasm-simd-threaded.wasm", *sorted((target / "model").iterdir())]
+    sizes = {path.relative_to(target).as_posix(): path.stat().st_size for path in files}
+    (target / "files.json").write_text(json.dumps(sizes, indent=1) + "\n")
+    panel = book / "painter" / "panel.html"
+    megabytes = f"{sum(sizes.values()) / 1e6:.0f}"
+    panel.write_text(panel.read_text(encoding="utf-8").replace("SIZE", megabytes), encoding="utf-8")
 
 
 def build_html(tree: Path, html: Path) -> Path:
@@ -76,7 +95,7 @@ def main() -> int:
             return 0
         start = time.perf_counter()
         page = publish(run, results)
-    except (ChapterError, BookError) as error:
+    except (ChapterError, BookError, VendorError) as error:
         print(error, file=sys.stderr)
         return 1
     print(f"Built the pages in {time.perf_counter() - start:.0f} s. Open {os.path.relpath(page)}")

@@ -23,9 +23,9 @@ OPSET = 20
 SMALLEST = 64  # numbers an initializer must have to be worth storing in half precision
 EXAMPLES = (
     "a red house on the grass",
-    "at night there is a large yellow star above a small blue boat",
+    "a yellow star above a blue boat at night",
     "a purple balloon left of a green tree in the snow",
-    "a small pink car and a large orange cup on the sand",
+    "a pink car and a large orange cup on the sand",
 )
 
 

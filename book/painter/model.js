@@ -1,0 +1,88 @@
+/**
+ * The four graphs that book/export_onnx.py wrote, run by onnxruntime-web on the reader's processor.
+ *
+ * One function a graph. Axes: L words, N cells, K codes, A answers, S pixels along a side.
+ */
+import * as ort from "./ort/ort.wasm.min.mjs";
+
+const GRAPHS = ["text", "cells", "generator", "answers"];
+const RUNTIME = "ort/ort-wasm-simd-threaded.wasm";
+
+/**
+ * Fetch everything and make it ready to run.
+ * @param {string} base the address of this folder, with a slash at its end
+ * @param {(done: number, total: number) => void} onProgress bytes so far, and of all files
+ * @returns {Promise<Model>} rejects with a sentence when a file does not arrive
+ */
+export async function openModel(base, onProgress) {
+  const sizes = JSON.parse(await (await get(`${base}files.json`)).text()); // {path: bytes}
+  const total = Object.values(sizes).reduce((a, b) => a + b);
+  let done = 0;
+  const files = {};
+  for (const path of Object.keys(sizes)) {
+    files[path] = await download(`${base}${path}`, (bytes) => onProgress((done += bytes), total));
+  }
+  ort.env.wasm.numThreads = 1; // more threads need headers that a static host does not send
+  ort.env.wasm.wasmPaths = `${base}ort/`;
+  ort.env.wasm.wasmBinary = files[RUNTIME].buffer;
+  const sessions = {};
+  for (const name of GRAPHS) {
+    sessions[name] = await ort.InferenceSession.create(files[`model/${name}.onnx`], { executionProviders: ["wasm"] });
+  }
+  return new Model(JSON.parse(new TextDecoder().decode(files["model/model.json"])), sessions);
+}
+
+async function get(address) {
+  const lost = (why) => new Error(`${address.split("/").at(-1)} did not arrive (${why}): reload the page to try again.`);
+  const reply = await fetch(address).catch(() => Promise.reject(lost("no connection")));
+  if (!reply.ok) throw lost(`status ${reply.status}`);
+  return reply;
+}
+
+async function download(address, onBytes) {
+  const parts = [];
+  const reader = (await get(address)).body.getReader();
+  for (let part = await reader.read(); !part.done; part = await reader.read()) {
+    parts.push(part.value);
+    onBytes(part.value.length);
+  }
+  return new Uint8Array(await new Blob(parts).arrayBuffer());
+}
+
+export class Model {
+  /**
+   * @param {object} about what model.json says: words, sizes, answers
+   * @param {Record<string, ort.InferenceSession>} sessions
+   */
+  constructor(about, sessions) {
+    this.about = about;
+    this.sessions = sessions;
+  }
+
+  /** Word ids [L] -> the encoded text, a tensor [1, L, H]; once for all steps of a painting. */
+  async readText(words) {
+    return (await this.sessions.text.run({ words: integers(words) })).text;
+  }
+
+  /** The text, codes [N] and which of them are masked [N] -> logits [N * K] and match [2], of "no" and "yes". */
+  async readCells(text, codes, masked) {
+    const hidden = new ort.Tensor("bool", Uint8Array.from(masked), [1, masked.length]);
+    const { logits, match } = await this.sessions.cells.run({ text, codes: integers(codes), masked: hidden });
+    return { logits: logits.data, match: match.data };
+  }
+
+  /** Codes [N] -> red, green, blue and opacity of each pixel, uint8 [S * S * 4]. */
+  async render(codes) {
+    return (await this.sessions.generator.run({ codes: integers(codes) })).picture.data;
+  }
+
+  /** Word ids of a question [L] and codes [N] -> logits [A]. */
+  async answer(words, codes) {
+    return (await this.sessions.answers.run({ words: integers(words), codes: integers(codes) })).answers.data;
+  }
+}
+
+/** Whole numbers as an int64 tensor [1, length]. */
+function integers(values) {
+  return new ort.Tensor("int64", BigInt64Array.from(values, BigInt), [1, values.length]);
+}

@@ -1,0 +1,100 @@
+/**
+ * Painter: the one object the page holds. It paints, repaints and answers, as xlxmert_core.Pipeline does in Python:
+ * the same sentence, seed and settings give the same codes. Axes: N cells, S pixels along a side.
+ *
+ * @typedef {{steps?: number, seed?: number, order?: string, schedule?: string, temperature?: number,
+ *   candidates?: number, polish?: number}} Options
+ * @typedef {{codes: Int32Array, picture: Uint8ClampedArray, seconds: number}} Painting
+ *   codes [N]; picture [S * S * 4], as a canvas takes it
+ */
+import { openModel } from "./model.js";
+import { cellLogLikelihood, polish } from "./polish.js";
+import { streams } from "./random.js";
+import { DEFAULTS, fill, ORDERS, SCHEDULES, softmax } from "./sampling.js";
+import { Tokenizer } from "./tokenizer.js";
+
+export class Painter {
+  /** Fetch the model from the folder at address `base`; see openModel. */
+  static async open(base, onProgress) {
+    return new Painter(await openModel(base, onProgress));
+  }
+
+  /** @param {import("./model.js").Model} model */
+  constructor(model) {
+    this.model = model;
+    this.about = model.about;
+    this.tokenizer = new Tokenizer(model.about.words, model.about.max_words);
+    this.questions = new Tokenizer(model.about.question_words, model.about.max_words);
+  }
+
+  /**
+   * Paint a sentence on an empty canvas.
+   * @param {string} text
+   * @param {Options} [options]
+   * @param {(state: object) => void} [onStep] told after each step, see `fill`; some steps bring a picture
+   * @returns {Promise<Painting>}
+   */
+  paint(text, options = {}, onStep = () => {}) {
+    const cells = this.about.grid ** 2;
+    return this.repaint(new Int32Array(cells), new Array(cells).fill(true), text, options, onStep);
+  }
+
+  /** Paint the marked cells [N] of codes [N] anew, for another text; every other cell keeps its code. */
+  async repaint(codes, marked, text, options = {}, onStep = () => {}) {
+    const start = performance.now();
+    const how = { ...DEFAULTS, ...options };
+    const encoded = await this.model.readText(this.tokenizer.encode(text));
+    const judge = (values, masked) => this.model.readCells(encoded, values, masked);
+    const watch = this.preview(onStep);
+    let best = { score: -Infinity };
+    for (const stream of streams(how.seed, how.candidates)) {
+      const made = await this.candidate(judge, Int32Array.from(codes), Array.from(marked), { ...how, stream }, watch);
+      const score = how.candidates > 1 ? await this.score(judge, made) : 0;
+      if (score > best.score) best = { score, codes: made };
+    }
+    const picture = await this.render(best.codes);
+    return { codes: best.codes, picture, seconds: (performance.now() - start) / 1000 };
+  }
+
+  async candidate(judge, codes, marked, how, watch) {
+    const predict = async (values, masked) => (await judge(values, masked)).logits;
+    const order = ORDERS[how.order];
+    const schedule = SCHEDULES[how.schedule];
+    codes = await fill(predict, codes, marked, { ...how, order, schedule }, watch);
+    for (let round = 0; round < how.polish; round++) {
+      codes = await polish(predict, codes, marked, this.about, watch);
+    }
+    return codes;
+  }
+
+  /** What candidates are chosen by: log-probability of the match, minus one for each doubtful cell. */
+  async score(judge, codes) {
+    const { match } = await judge(codes, new Array(codes.length).fill(false));
+    const logs = await cellLogLikelihood(async (...seen) => (await judge(...seen)).logits, codes, this.about.grid);
+    return Math.log(softmax(match, 1)[1]) - logs.filter((x) => x < this.about.doubt).length;
+  }
+
+  /** A picture is dear: render one between steps only when at most a quarter of the time goes into it. */
+  preview(onStep) {
+    let last = performance.now();
+    let cost = 0;
+    return async (state) => {
+      const start = performance.now();
+      const picture = start - last >= 3 * cost ? await this.render(state.codes) : null;
+      if (picture) [last, cost] = [performance.now(), performance.now() - start];
+      onStep({ ...state, picture });
+    };
+  }
+
+  /** Codes [N] -> picture [S * S * 4]. */
+  async render(codes) {
+    return new Uint8ClampedArray(await this.model.render(codes));
+  }
+
+  /** The likeliest answer to a question about the picture with these codes [N]. */
+  async answer(codes, question) {
+    const logits = await this.model.answer(this.questions.encode(question), codes);
+    const best = logits.indexOf(Math.max(...logits));
+    return this.about.answers[best];
+  }
+}

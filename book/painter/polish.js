@@ -1,0 +1,52 @@
+/**
+ * Second thoughts: which cells of a finished painting does the model itself doubt, and painting those anew.
+ * The same as xlxmert_core/polish.py. Axes: N cells, K codes.
+ */
+import { easyFirst, fill, linear } from "./sampling.js";
+
+/**
+ * Log-probability of each code given the text and the cells around it. Four passes, each hides every fourth cell.
+ * @param {import("./sampling.js").Predict} predict
+ * @param {Int32Array} codes [N]
+ * @param {number} grid cells along one side
+ * @returns {Promise<Float64Array>} [N]
+ */
+export async function cellLogLikelihood(predict, codes, grid) {
+  const found = new Float64Array(codes.length);
+  for (let group = 0; group < 4; group++) {
+    const hidden = Array.from(codes, (_, cell) => (Math.floor(cell / grid) % 2) * 2 + ((cell % grid) % 2) === group);
+    const logits = await predict(codes, hidden); // [N * K]
+    const size = logits.length / codes.length;
+    for (let cell = 0; cell < codes.length; cell++) {
+      if (hidden[cell]) found[cell] = logProbability(logits.subarray(cell * size, (cell + 1) * size), codes[cell]);
+    }
+  }
+  return found;
+}
+
+/** The logarithm of one code's softmax: logits [K] -> number. */
+function logProbability(logits, code) {
+  let top = -Infinity;
+  for (const x of logits) if (x > top) top = x;
+  let sum = 0;
+  for (const x of logits) sum += Math.exp(x - top);
+  return logits[code] - top - Math.log(sum);
+}
+
+/** Paint doubtful cells and the eight around each anew, greedily and the easy ones first; codes [N] -> codes [N]. */
+export async function polish(predict, codes, editable, { grid, doubt, steps = 4 }, onStep) {
+  const logs = await cellLogLikelihood(predict, codes, grid);
+  const again = around(Array.from(logs, (x) => x < doubt), grid).map((near, cell) => near && editable[cell]);
+  if (!again.includes(true)) return codes;
+  return fill(predict, codes, again, { steps, order: easyFirst, schedule: linear }, onStep);
+}
+
+/** The marked cells of a square grid and the eight around each: boolean[N] -> boolean[N]. */
+export function around(marked, grid) {
+  return marked.map((_, cell) => {
+    const row = Math.floor(cell / grid);
+    const near = (other) =>
+      Math.abs(Math.floor(other / grid) - row) <= 1 && Math.abs((other % grid) - (cell % grid)) <= 1;
+    return marked.some((m, other) => m && near(other));
+  });
+}

@@ -1,0 +1,160 @@
+/**
+ * Painting: one loop that fills in what is masked. The same loop as xlxmert_core/sampling.py, for one picture.
+ *
+ * `fill` is the loop; an *order* says which cells to trust, a *schedule* how many stay masked, `predict` what the
+ * model thinks. Axes: N cells, K codes. Shapes stand in brackets.
+ *
+ * @typedef {{index: number, count: number}} Step  step `index` of `count`, counted from 0
+ * @typedef {(codes: Int32Array, masked: boolean[]) => Promise<Float32Array>} Predict  -> logits [N * K]
+ * @typedef {(confidence: Float32Array, masked: boolean[], step: Step, stream: Generator) => number[]} Order
+ *   -> score [N]: the lowest scores are masked next
+ * @typedef {(step: number, steps: number) => number} Schedule  -> share of the editable cells still masked
+ */
+
+/**
+ * Fill the masked cells in `steps` rounds; all others keep their codes and are seen throughout.
+ *
+ * @param {Predict} predict
+ * @param {Int32Array} codes [N]; what stands in masked cells does not matter
+ * @param {boolean[]} masked [N], the cells to fill; the only ones that are ever written
+ * @param {{steps: number, order: Order, schedule: Schedule, temperature?: number, stream?: Generator}} how
+ *   temperature 0 takes the likeliest code, otherwise codes are drawn from the stream
+ * @param {(state: object) => Promise<void> | void} [onStep] called after each step with step, steps, codes, masked
+ *   (to be filled again), written (filled in this step) and confidence
+ * @returns {Promise<Int32Array>} codes [N]
+ */
+export async function fill(predict, codes, masked, how, onStep = () => {}) {
+  const { steps, order, schedule, temperature = 0, stream } = how;
+  const editable = masked;
+  const confidence = new Float32Array(codes.length).fill(1);
+  for (let index = 0; index < steps; index++) {
+    const step = { index, count: steps };
+    const logits = await predict(codes, masked); // [N * K]
+    const size = logits.length / codes.length; // K
+    const written = masked;
+    codes = codes.slice();
+    for (let cell = 0; cell < codes.length; cell++) {
+      if (!masked[cell] && order !== maskPredict) continue; // only Mask-Predict scores all cells afresh
+      const row = logits.subarray(cell * size, (cell + 1) * size);
+      const chosen = choose(row, masked[cell] ? temperature : 0, stream);
+      if (masked[cell]) codes[cell] = chosen.code;
+      confidence[cell] = chosen.probability;
+    }
+    const score = order(confidence, masked, step, stream).map((x, cell) => (editable[cell] ? x : Infinity));
+    masked = lowest(score, remaining(schedule, step, editable));
+    await onStep({ step: index, steps, codes, masked, written, confidence: confidence.slice() });
+  }
+  return codes;
+}
+
+/** Mark the `count` lowest scores; of equal ones, the later cells: [N] -> boolean[N]. */
+export function lowest(score, count) {
+  const best = [...score.keys()].sort((a, b) => (score[a] === score[b] ? a - b : score[b] - score[a]));
+  const masked = new Array(score.length).fill(false);
+  for (const cell of best.slice(score.length - count)) masked[cell] = true;
+  return masked;
+}
+
+/** How many cells are still masked after a step, rounded down. */
+export function remaining(schedule, step, editable) {
+  const share = schedule(step.index + 1, step.count);
+  return Math.floor(share * editable.filter(Boolean).length + 1e-6); // 1e-6: a whole number stays whole
+}
+
+/** Pick a code from its logits [K]; at a temperature above 0 it is drawn, with one random number. */
+export function choose(logits, temperature, stream) {
+  const every = softmax(logits, 1);
+  let code = 0;
+  if (temperature > 0) {
+    code = draw(softmax(logits, temperature), stream.uniform());
+  } else {
+    for (let k = 1; k < every.length; k++) if (every[k] > every[code]) code = k;
+  }
+  return { code, probability: every[code] };
+}
+
+/** The first code at which the summed shares [K] pass `uniform`, a number in [0, 1). */
+function draw(share, uniform) {
+  let sum = 0;
+  const summed = share.map((x) => (sum += x)); // rises to 1
+  const drawn = Math.fround(Math.fround(uniform) * summed[summed.length - 1]);
+  const code = summed.findIndex((x) => x > drawn);
+  return code < 0 ? share.length - 1 : code;
+}
+
+/** Logits [K] -> probabilities float32 [K]. */
+export function softmax(logits, temperature) {
+  let top = -Infinity;
+  for (const x of logits) if (x > top) top = x;
+  const powers = Float64Array.from(logits, (x) => Math.exp((x - top) / temperature));
+  let sum = 0;
+  for (const x of powers) sum += x;
+  return Float32Array.from(powers, (x) => x / sum);
+}
+
+// --- Schedules: (step, steps) -> share still masked; 1 at step 0, 0 at the end. ---
+
+/** The same number of cells every step (Mask-Predict; the paper's). */
+export const linear = (step, steps) => (steps - step) / steps;
+
+/** Few cells first, many at the end (MaskGIT). */
+export const cosine = (step, steps) => (step < steps ? Math.max(0, Math.cos(((Math.PI / 2) * step) / steps)) : 0);
+
+/** Few cells in the middle, many at both ends (Muse's mask ratio). */
+export const arccos = (step, steps) => (2 / Math.PI) * Math.acos(step / steps);
+
+// --- Orders: the higher a cell's score, the sooner it is kept. ---
+
+/** What is kept stays kept. */
+const keep = (masked, score) => masked.map((m, cell) => (m ? score(cell) : Infinity));
+
+/** Trust the most confident of *all* cells, scored afresh; any other may be masked again (the paper's). */
+export const maskPredict = (confidence) => Array.from(confidence);
+
+/** Keep what is kept, then add the most confident masked cells. */
+export const easyFirst = (confidence, masked) => keep(masked, (cell) => confidence[cell]);
+
+/** Keep what is kept, then add masked cells at random. */
+export function random(confidence, masked, step, stream) {
+  const drawn = masked.map(() => stream.uniform());
+  return keep(masked, (cell) => drawn[cell]);
+}
+
+/** Top left to bottom right. */
+export const raster = (confidence, masked) => keep(masked, (cell) => -cell);
+
+/** Spread over the picture: visit cells along a Halton sequence (Besnier et al. 2025). */
+export function halton(confidence, masked) {
+  const places = haltonPlaces(masked.length);
+  return keep(masked, (cell) => -places[cell]);
+}
+
+/** When each cell of a square grid is visited, 0 first: its row follows base 2, its column base 3. */
+export function haltonPlaces(cells) {
+  const side = Math.sqrt(cells);
+  const visited = new Map();
+  for (let point = 1; visited.size < cells; point++) {
+    const row = Math.floor(radicalInverse(point, 2) * side);
+    const column = Math.floor(radicalInverse(point, 3) * side);
+    if (!visited.has(row * side + column)) visited.set(row * side + column, visited.size);
+  }
+  return Array.from({ length: cells }, (_, cell) => visited.get(cell));
+}
+
+function radicalInverse(number, base) {
+  let value = 0;
+  for (let scale = 1 / base; number > 0; scale /= base) {
+    value += (number % base) * scale;
+    number = Math.floor(number / base);
+  }
+  return value;
+}
+
+/** What Python and the page's settings call them. */
+export const ORDERS = { halton, easy_first: easyFirst, mask_predict: maskPredict, raster, random };
+export const SCHEDULES = { cosine, linear, arccos };
+
+/** Those of Pipeline.paint but for candidates, which are 4 there: here one takes a second, and four take four. */
+export const DEFAULTS = {
+  steps: 16, seed: 0, order: "halton", schedule: "cosine", temperature: 0.7, candidates: 1, polish: 1,
+};
