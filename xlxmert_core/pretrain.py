@@ -124,7 +124,7 @@ def pretrain(plan: Plan) -> list[dict]:
         checkpoint=out / "checkpoint.pt", checkpoint_seconds=600, log=out / "log", progress="pretraining",
         accumulate=plan.accumulate, accelerator=accelerator,
     )  # fmt: skip
-    state = get_model_state_dict(model, options=training.WHOLE) if training.is_spread(model) else model.state_dict()
+    state = get_model_state_dict(model, options=training.whole()) if training.is_spread(model) else model.state_dict()
     if accelerator.is_main_process:
         whole = XLxmert(model.config)
         whole.load_state_dict(state)

@@ -13,15 +13,13 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 from torch import nn
-from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict, set_state_dict
-from torch.distributed.tensor import DTensor
 from tqdm.auto import tqdm
 
 from xlxmert_core.artifacts import replacing
 from xlxmert_core.distributed import share
 
-WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True, strict=False)  # what FSDP has spread, in one piece
 RANKS = 2**52  # above every step_seed: the processes' seeds lie this far apart
 BatchAt = Callable[[int, torch.Generator], dict]
 Optimisers = torch.optim.Optimizer | Sequence[torch.optim.Optimizer]
@@ -239,7 +237,9 @@ def _save(path, step, objective, optimisers, history, first) -> None:
     state = {"step": step, "history": history, "optimisers": {}}
     for turn, several in optimisers.items():
         if is_spread(objective):
-            state["objective"], state["optimisers"][turn] = get_state_dict(objective, _bare(several), options=WHOLE)
+            from torch.distributed.checkpoint.state_dict import get_state_dict
+
+            state["objective"], state["optimisers"][turn] = get_state_dict(objective, _bare(several), options=whole())
         else:
             state["objective"], state["optimisers"][turn] = objective.state_dict(), [o.state_dict() for o in several]
     if first:
@@ -257,8 +257,10 @@ def _resume(path, objective, optimisers) -> tuple[int, list[dict]]:
         for turn, several in optimisers.items():
             found = state["optimisers"][turn]
             if is_spread(objective):
+                from torch.distributed.checkpoint.state_dict import set_state_dict
+
                 set_state_dict(objective, _bare(several), model_state_dict=state["objective"], optim_state_dict=found,
-                               options=WHOLE)  # fmt: skip
+                               options=whole())  # fmt: skip
                 continue
             objective.load_state_dict(state["objective"])
             for optimiser, its_own in zip(several, found, strict=True):
@@ -270,7 +272,18 @@ def _resume(path, objective, optimisers) -> tuple[int, list[dict]]:
 
 def is_spread(module: nn.Module) -> bool:
     """Whether FSDP has spread a module's weights over the processes, so that no process holds them all."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return False  # without the import, which brings SymPy and takes half a second
+    from torch.distributed.tensor import DTensor
+
     return any(isinstance(p, DTensor) for p in module.parameters())
+
+
+def whole():
+    """The options that make FSDP give and take its spread weights in one piece."""
+    from torch.distributed.checkpoint.state_dict import StateDictOptions
+
+    return StateDictOptions(full_state_dict=True, cpu_offload=True, strict=False)
 
 
 def _bare(optimisers) -> list[torch.optim.Optimizer]:
