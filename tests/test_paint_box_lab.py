@@ -1,0 +1,382 @@
+"""Chapter 10 in a real JupyterLab and a real browser: type, paint, brush, undo, save, and look at the pixels."""
+
+import base64
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from run_chapters import KERNEL, ROOT
+
+import xlxmert_core
+from xlxmert_core.recipe import read_png, replay
+
+pytestmark = pytest.mark.slow
+CHAPTER = "10_paint_box.ipynb"
+SECONDS = 420  # after which the whole module gives up
+HOUSE, BALLOON = "a large red house on the grass", "a large orange balloon by the water"
+FLAGS = "--no-browser --allow-root --ip=127.0.0.1 --IdentityProvider.token= --ServerApp.password="
+FLAGS += " --LabApp.extension_manager=readonly --LabApp.expose_app_in_browser=True"
+SETTINGS = {  # every cell is in the page at once, and nothing asks about news
+    "notebook-extension/tracker": {"windowingMode": "none"},
+    "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
+}
+READY = """() => {
+  const context = window.jupyterapp?.shell.currentWidget?.sessionContext;
+  const kernel = context?.isReady && context.session?.kernel;
+  return kernel && kernel.connectionStatus === "connected" && kernel.status === "idle";
+}"""
+# Which pictures are drawn on the large canvas, and in which of the screen's frames.
+RECORDER = """
+  window.drawn = []; window.frame = 0;
+  const count = () => { window.frame++; requestAnimationFrame(count); };
+  requestAnimationFrame(count);
+  const put = CanvasRenderingContext2D.prototype.putImageData;
+  CanvasRenderingContext2D.prototype.putImageData = function (pixels, ...place) {
+    if (this.canvas.className === "xl-picture")
+      window.drawn.push([pixels.data.reduce((sum, value, i) => (sum * 31 + value * (i % 7)) % 1e9, 0), window.frame]);
+    return put.call(this, pixels, ...place);
+  };"""
+# How often the first box said that it is at work or at rest; an action says both.
+LISTENER = """() => {
+  window.turns = 0;
+  const observer = new MutationObserver((records) => (window.turns += records.length));
+  observer.observe(document.querySelector(".xl-canvas"), { attributes: true, attributeFilter: ["aria-busy"] });
+}"""
+FITS = """() => [...document.querySelectorAll(".xl-box")].every((box) =>
+  box.scrollWidth <= box.clientWidth && box.clientWidth < 400)"""
+PIXELS = """canvas => {
+  const { width, height } = canvas, data = canvas.getContext("2d").getImageData(0, 0, width, height).data;
+  return btoa(Array.from(data, (value) => String.fromCharCode(value)).join(""));
+}"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def alarm():
+    """Nothing here may hang for ever."""
+
+    def stop(*_):
+        raise TimeoutError(f"JupyterLab's tests took more than {SECONDS} s.")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(SECONDS)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+def write_chapter(path: Path) -> None:
+    """The chapter with the cells that make its widgets, writing beside itself."""
+    notebook = json.loads((ROOT / "notebooks" / CHAPTER).read_text(encoding="utf-8"))
+    cells = notebook["cells"]
+    sources = ["".join(cell["source"]) for cell in cells]
+    box = next(i for i, source in enumerate(sources) if "PaintBox(" in source and cells[i]["cell_type"] == "code")
+    explorer = next(i for i, source in enumerate(sources) if "explore_codes(" in source and i > box)
+    explorer = next(i for i in range(explorer, len(cells)) if cells[i]["cell_type"] == "code")
+    notebook["cells"] = [*cells[: box + 1], cells[explorer]]
+    for cell in notebook["cells"]:
+        cell["source"] = [line.replace('"../artifacts"', '"artifacts"') for line in cell["source"]]
+    path.write_text(json.dumps(notebook), encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory) -> str:
+    """The address of a JupyterLab of its own, with the chapter in its folder."""
+    home, folder = tmp_path_factory.mktemp("jupyter"), tmp_path_factory.mktemp("notebooks")
+    write_chapter(folder / CHAPTER)
+    for name, settings in SETTINGS.items():
+        path = home / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(settings))
+    private = {f"JUPYTER_{name}_DIR": str(home / name) for name in ("CONFIG", "DATA", "RUNTIME")}
+    private |= {"JUPYTERLAB_SETTINGS_DIR": str(home / "settings"), "JUPYTERLAB_WORKSPACES_DIR": str(home / "spaces")}
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "jupyterlab", *FLAGS.split(), f"--port={port}", f"--ServerApp.root_dir={folder}"]
+    kernel = {name: value for name, value in KERNEL.items() if name != "MPLBACKEND"}
+    with open(home / "log.txt", "w") as log:
+        environment = os.environ | kernel | private | {"IPYTHONDIR": str(home / "ipython")}
+        server = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+        wait_for(f"http://127.0.0.1:{port}/api", home / "log.txt")
+        yield f"http://127.0.0.1:{port}"
+        server.terminate()
+        server.wait(30)
+
+
+def wait_for(address: str, log: Path, seconds: int = 60) -> None:
+    for _ in range(5 * seconds):
+        try:
+            urllib.request.urlopen(address, timeout=5).close()
+            return
+        except OSError:
+            time.sleep(0.2)
+    raise TimeoutError(f"JupyterLab did not start in {seconds} s: {log.read_text()[-1000:]}")
+
+
+class Driver:
+    """The paint box in the page, as a reader's hands and eyes have it."""
+
+    def __init__(self, page, errors: list[str]):
+        self.page, self.errors = page, errors
+        self.box = page.locator(".xl-box").first
+        self.cells = self.box.locator(".xl-cell")
+
+    def pixels(self) -> np.ndarray:
+        """What the canvas shows, uint8 [S, S, 3]."""
+        data = base64.b64decode(self.box.locator(".xl-picture").evaluate(PIXELS))
+        side = round((len(data) / 4) ** 0.5)
+        return np.frombuffer(data, np.uint8).reshape(side, side, 4)[..., :3]
+
+    def until(self, sentence: str, act: Callable[[], None]) -> None:
+        """Act, and wait until the box has been at work, is at rest again and says a sentence."""
+        turns = self.page.evaluate("window.turns")
+        act()
+        self.page.wait_for_function("turns => window.turns >= turns + 2", arg=turns)
+        self.box.locator(".xl-canvas[aria-busy=false]").wait_for()
+        self.page.wait_for_function(READY)
+        assert sentence in self.box.locator(".xl-status").inner_text()
+
+    def press(self, button: str, sentence: str) -> None:
+        """Press a button and wait for what the box says then."""
+        self.until(sentence, self.button(button).click)
+
+    def button(self, name: str):
+        return self.box.get_by_role("button", name=name, exact=True)
+
+    def paint(self, text: str) -> None:
+        field = self.box.get_by_label("Text", exact=True)
+        field.fill(text)
+        self.until("Painted in", lambda: field.press("Enter"))
+
+    def repaint(self, text: str) -> None:
+        self.box.get_by_label("Text", exact=True).fill(text)
+        self.press("Repaint", "Repainted")
+
+    def drag(self, *cells: int) -> None:
+        """Press the mouse on the first cell, drag over the others, let go."""
+        places = [self.cells.nth(cell).bounding_box() for cell in cells]
+        middle = [(b["x"] + b["width"] / 2, b["y"] + b["height"] / 2) for b in places]
+        self.page.mouse.move(*middle[0])
+        self.page.mouse.down()
+        for place in middle[1:]:
+            self.page.mouse.move(*place)
+        self.page.mouse.up()
+
+    def brushed(self) -> list[int]:
+        """The numbers of the cells that are marked as selected."""
+        marks = self.cells.evaluate_all("cells => cells.map(cell => cell.ariaSelected)")
+        return [i for i, mark in enumerate(marks) if mark == "true"]
+
+    def focused(self) -> int:
+        """The number of the cell that has the focus, or -1."""
+        return self.cells.evaluate_all("cells => cells.indexOf(document.activeElement)")
+
+
+@pytest.fixture(scope="module")
+def opened(lab, chromium) -> Driver:
+    """The chapter, opened and run."""
+    page, errors = chromium.new_page(viewport={"width": 1400, "height": 1000}), []
+    page.set_default_timeout(90_000)
+    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.add_init_script(RECORDER)
+    page.goto(f"{lab}/lab/workspaces/paint/tree/{CHAPTER}?reset")
+    page.wait_for_function(READY)
+    page.evaluate("() => { window.jupyterapp.commands.execute('notebook:run-all-cells'); }")  # not awaited: no limit
+    page.locator(".xl-choose .xl-thumb").first.wait_for()  # the last cell's widget
+    page.wait_for_function(READY)
+    page.evaluate(LISTENER)
+    yield Driver(page, errors)
+    page.close()
+
+
+@pytest.fixture
+def driver(opened) -> Driver:
+    """The box with a red house on it and nothing brushed."""
+    opened.page.set_viewport_size({"width": 1400, "height": 1000})
+    opened.box.scroll_into_view_if_needed()
+    opened.button("Clear brush").click()
+    opened.paint(HOUSE)
+    return opened
+
+
+def test_a_typed_text_appears_step_by_step(driver):
+    before = driver.pixels()
+    driver.page.evaluate("window.drawn = []")
+    driver.paint(BALLOON)
+    drawn = driver.page.evaluate("window.drawn")
+    assert len({picture for picture, _ in drawn}) >= 5  # of eight steps; neighbours may be alike
+    assert len({frame for _, frame in drawn}) >= 3  # not all at once, at the end
+    assert np.abs(driver.pixels().astype(int) - before).mean() > 10
+
+
+def test_brushed_cells_change_and_undo_and_redo_give_back_each_pixel(driver):
+    first = driver.pixels()
+    driver.drag(2, 5, 13, 10)  # row 1, columns 3 to 6, and below
+    assert driver.brushed() == [2, 3, 4, 5, 10, 11, 12, 13]
+    driver.repaint("a small yellow star")
+    second, change = driver.pixels(), np.abs(driver.pixels().astype(int) - first).mean(-1)
+    inside = np.kron(np.isin(np.arange(64), [2, 3, 4, 5, 10, 11, 12, 13]).reshape(8, 8), np.ones((16, 16))) > 0
+    far = np.zeros((128, 128), bool)
+    far[64:] = True
+    assert change[inside].mean() > 5 and change[far].mean() < 1 and driver.brushed() == []
+    driver.press("Undo", "Undone")
+    assert np.array_equal(driver.pixels(), first) and len(driver.brushed()) == 8
+    driver.press("Redo", "Done again")
+    assert np.array_equal(driver.pixels(), second)
+
+
+def test_the_keyboard_brushes_and_the_notebook_keeps_its_cell(driver):
+    active = "() => window.jupyterapp.shell.currentWidget.content.activeCellIndex"
+    driver.cells.first.click()
+    driver.cells.first.press("Escape")
+    before = driver.page.evaluate(active)
+    for key in (
+        "ArrowDown",
+        "ArrowRight",
+        "ArrowRight",
+        "ArrowUp",
+        "ArrowUp",
+        "End",
+        "ArrowRight",
+        "Home",
+        "ArrowRight",
+    ):
+        driver.page.keyboard.press(key)
+    assert driver.focused() == 1 and driver.brushed() == []
+    for key in ("Space", "Shift+ArrowRight", "Shift+ArrowDown"):
+        driver.page.keyboard.press(key)
+    assert driver.brushed() == [1, 2, 10] and driver.focused() == 10
+    driver.page.keyboard.press("Space")
+    assert driver.brushed() == [1, 2] and driver.page.evaluate(active) == before
+    assert driver.cells.evaluate_all("cells => cells.filter(cell => cell.tabIndex === 0).length") == 1
+    driver.page.keyboard.press("Escape")
+    assert driver.brushed() == []
+
+
+def test_the_saved_png_is_the_canvas_and_its_recipe_replays(driver, tmp_path):
+    driver.drag(4, 5)
+    driver.repaint("a small yellow star")
+    with driver.page.expect_download() as download:
+        driver.press("Save PNG", "Saved as a-large-red-house")
+    assert download.value.suggested_filename == "a-large-red-house-on-the-grass-then-a-small-yellow-star.png"
+    path = tmp_path / "saved.png"
+    download.value.save_as(path)
+    image, recipe = read_png(path)
+    shown = driver.pixels()
+    assert np.array_equal(image, shown) and [stroke.cells for stroke in recipe.strokes] == [None, (4, 5)]
+    again = replay(xlxmert_core.load("storybook"), recipe)
+    assert again.codes[0].tolist() == list(recipe.codes)
+    assert np.abs(again.images[0].astype(int) - shown).max() <= 1  # other threads add in another order
+    driver.paint(BALLOON)
+    chooser = driver.box.locator("input[type=file]")
+    driver.until("Opened", lambda: chooser.set_input_files(path))
+    assert np.array_equal(driver.pixels(), shown)
+
+
+def test_failures_are_sentences_and_the_box_goes_on(driver):
+    before = driver.pixels()
+    driver.press("Repaint", "Nothing is brushed: brush over the cells to repaint first.")
+    file = {"name": "a.png", "mimeType": "image/png", "buffer": b"no picture"}
+    chooser = driver.box.locator("input[type=file]")
+    driver.until("The file is no PNG, or a broken one", lambda: chooser.set_input_files(files=[file]))
+    assert np.array_equal(driver.pixels(), before)
+    driver.box.get_by_label("Text", exact=True).fill("a crimson house")
+    driver.press("Paint", "Words the model never learned: 'crimson'")
+    assert driver.box.locator(".xl-status").get_attribute("role") == "status"
+
+
+def test_a_word_shows_where_it_looks(driver):
+    driver.box.get_by_label("Question", exact=True).fill("what colour is the house")
+    driver.press("Ask", "Question: what colour is the house: red.")
+    dims = "cells => cells.map(cell => +getComputedStyle(cell).getPropertyValue('--xl-dim'))"
+    assert set(driver.cells.evaluate_all(dims)) == {0}
+    driver.box.locator(".xl-word", has_text="house").hover()
+    dim = np.array(driver.cells.evaluate_all(dims))
+    assert (dim < 0.4).sum() < 20 and (dim > 0.7).sum() > 30  # a few cells lit, most of them not
+    assert "house" in driver.box.locator(".xl-note").inner_text()
+    driver.page.mouse.move(5, 5)
+    assert set(driver.cells.evaluate_all(dims)) == {0}
+    driver.box.locator(".xl-word", has_text="colour").focus()
+    assert max(driver.cells.evaluate_all(dims)) > 0.5
+
+
+def test_candidates_are_beside_each_other_and_can_be_taken(driver):
+    before, thumbs = driver.pixels(), driver.box.locator(".xl-thumb")
+    pressed = thumbs.evaluate_all("all => all.map(one => one.ariaPressed)")
+    assert sorted(pressed) == ["false", "false", "false", "true"]
+    other = pressed.index("false")
+    driver.until(f"Took candidate {other + 1}.", thumbs.nth(other).click)
+    assert thumbs.nth(other).get_attribute("aria-pressed") == "true"
+    assert not np.array_equal(driver.pixels(), before)
+
+
+def test_the_slider_shows_an_earlier_step(driver):
+    before = driver.pixels()
+    handle = driver.box.get_by_role("slider").first
+    handle.focus()
+    handle.press("Home")
+    driver.box.locator(".xl-cell.xl-hidden").first.wait_for()
+    assert not np.array_equal(driver.pixels(), before)
+    handle.press("End")
+    driver.page.wait_for_function("!document.querySelector('.xl-cell.xl-hidden')")
+    assert np.array_equal(driver.pixels(), before)
+
+
+def test_a_narrow_screen_is_enough(driver):
+    driver.page.set_viewport_size({"width": 400, "height": 800})
+    driver.page.evaluate("() => window.jupyterapp.shell.collapseLeft()")  # the list of files
+    driver.page.wait_for_function(FITS, timeout=10_000)  # JupyterLab takes its time to follow
+    assert driver.box.bounding_box()["width"] > 240
+    heights = driver.box.locator("button:visible, input:visible").evaluate_all(
+        "all => all.filter(one => one.type !== 'file').map(one => one.getBoundingClientRect().height)"
+    )
+    assert min(heights) >= 24  # WCAG's least target size
+    driver.cells.nth(20).scroll_into_view_if_needed()
+    driver.drag(20, 22)
+    assert driver.brushed() == [20, 21, 22]
+    driver.repaint("a small yellow star")
+
+
+def test_a_chosen_cell_shows_its_code(driver):
+    explorer = driver.page.locator(".xl-choose")
+    explorer.locator(".xl-cell").nth(0).click()
+    status = explorer.locator(".xl-status")
+    first = status.inner_text()
+    assert first.startswith("Code ") and "of 12800 cells" in first
+    driver.page.keyboard.press("End")
+    driver.page.wait_for_function(
+        "text => document.querySelector('.xl-choose .xl-status').textContent !== text", arg=first
+    )
+    assert explorer.locator(".xl-cell[aria-selected=true]").count() == 1
+
+
+def test_the_widget_in_twenty_lines_answers_a_click(driver):
+    square = driver.page.get_by_role("button", name="square 8")
+    assert square.inner_text() == "□"
+    square.click()
+    driver.page.get_by_role("button", name="square 8").filter(has_text="■").wait_for()
+
+
+def test_every_control_has_a_name(driver):
+    driver.box.get_by_text("Settings").click()
+    driver.box.get_by_label("Seed").wait_for()
+    named = "one.ariaLabel || one.labels?.length || one.textContent.trim() || one.title"
+    inside = "one.closest('[aria-label]') || one.querySelector('[aria-label]')"
+    controls = driver.box.locator("button, input, select, canvas, [role]")
+    nameless = controls.evaluate_all(f"all => all.filter(one => !({named} || {inside})).map(one => one.outerHTML)")
+    assert nameless == []
+    driver.box.get_by_text("Settings").click()
+
+
+def test_the_console_stays_clean(driver):
+    assert driver.errors == []
