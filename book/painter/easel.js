@@ -17,6 +17,7 @@ export class Easel {
     grid.addEventListener("pointerdown", (event) => this.begin(event));
     grid.addEventListener("pointermove", (event) => this.drag(event));
     for (const end of ["pointerup", "pointercancel"]) grid.addEventListener(end, () => (this.stroke = null));
+    grid.addEventListener("mousedown", (event) => event.preventDefault()); // else a stroke may drag a selection
     grid.addEventListener("keydown", (event) => this.key(event));
   }
 

@@ -6,7 +6,7 @@ import { Tokenizer } from "./tokenizer.js";
 
 const BASE = new URL("./", import.meta.url).href;
 const LIMIT = 1_000_000; // seeds stay below, so that they are easily told to others
-const root = document.getElementById("painter");
+const root = document.getElementById("painter-panel");
 const fields = [...root.querySelectorAll("fieldset")];
 const part = Object.fromEntries([...root.querySelectorAll("[data-part]")].map((x) => [x.dataset.part, x]));
 const easel = new Easel(part.canvas, part.grid, refresh);
