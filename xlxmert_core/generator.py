@@ -82,7 +82,7 @@ def resized_conv3(y: Tensor, weight: Tensor, bias: Tensor, size: int) -> Tensor:
     mixed = torch.einsum("bcij,ocst->bositj", y, weight)  # [B, O, 3, g, 3, g]
     mixed = mixed.flatten(4).flatten(2, 3)  # [B, O, 3 * g, 3 * g]
     taps = resize_taps(y.shape[-1], size, y.device, y.dtype)  # [size, 3 * g]
-    return taps @ mixed @ taps.T + bias[:, None, None]
+    return (taps @ mixed @ taps.T).add_(bias[:, None, None])
 
 
 class Spade(nn.Module):
@@ -96,11 +96,11 @@ class Spade(nn.Module):
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """x [B, C, s, s], style y [B, Y, g, g] -> [B, C, s, s]."""
-        hidden = resized_conv3(y, self.shared.weight, self.shared.bias, x.shape[-1]).relu()
+        hidden = resized_conv3(y, self.shared.weight, self.shared.bias, x.shape[-1]).relu_()
         weight = torch.cat([self.gamma.weight, self.beta.weight])  # one convolution for both
         bias = torch.cat([self.gamma.bias, self.beta.bias])
         gamma, beta = F.conv2d(hidden, weight, bias, padding=1).chunk(2, 1)  # [B, C, s, s] each
-        return F.instance_norm(x) * (1 + gamma) + beta
+        return torch.addcmul(beta, F.instance_norm(x), 1 + gamma)
 
 
 class UpBlock(nn.Module):
