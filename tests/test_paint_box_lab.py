@@ -236,10 +236,13 @@ def test_brushed_cells_change_and_undo_and_redo_give_back_each_pixel(driver):
 
 
 def test_the_keyboard_brushes_and_the_notebook_keeps_its_cell(driver):
-    active = "() => window.jupyterapp.shell.currentWidget.content.activeCellIndex"
+    notebook = "() => { const { activeCellIndex, mode } = window.jupyterapp.shell.currentWidget.content;"
+    notebook += " return [activeCellIndex, mode, document.querySelectorAll('.jp-Cell.jp-mod-selected').length]; }"
+    driver.page.locator(".jp-Cell .jp-InputPrompt").first.click()  # keys now belong to the notebook
     driver.cells.first.click()
     driver.cells.first.press("Escape")
-    before = driver.page.evaluate(active)
+    before = driver.page.evaluate(notebook)
+    assert before[1] == "command"
     for key in (
         "ArrowDown",
         "ArrowRight",
@@ -257,10 +260,13 @@ def test_the_keyboard_brushes_and_the_notebook_keeps_its_cell(driver):
         driver.page.keyboard.press(key)
     assert driver.brushed() == [1, 2, 10] and driver.focused() == 10
     driver.page.keyboard.press("Space")
-    assert driver.brushed() == [1, 2] and driver.page.evaluate(active) == before
+    assert driver.brushed() == [1, 2]
     assert driver.cells.evaluate_all("cells => cells.filter(cell => cell.tabIndex === 0).length") == 1
     driver.page.keyboard.press("Escape")
     assert driver.brushed() == []
+    driver.button("Paint").focus()
+    driver.until("Painted in", lambda: driver.page.keyboard.press("Enter"))
+    assert driver.page.evaluate(notebook) == before
 
 
 def test_the_saved_png_is_the_canvas_and_its_recipe_replays(driver, tmp_path):

@@ -128,8 +128,13 @@ function brushing(grid, cells, side, read, change) {
   });
 }
 
+/** JupyterLab takes keys before the page does, unless what has the focus says that it wants them itself. */
+function keepKeys({ target }) {
+  if (target.closest?.(".xl-box")) target.setAttribute("data-lm-suppress-shortcuts", "true");
+}
+
 function render({ model, el }) {
-  const root = make("div", { class: "xl-canvas", "data-lm-suppress-shortcuts": "true" });
+  const root = make("div", { class: "xl-canvas" });
   root.innerHTML = TEMPLATE;
   el.append(root);
   const find = (name) => root.querySelector(`.xl-${name}`);
@@ -209,6 +214,7 @@ function render({ model, el }) {
   find("clear").addEventListener("click", () => change(new Set(), true));
   if (one) find("files").remove();
 
+  document.addEventListener("focusin", keepKeys);
   const receive = (message, buffers) => {
     if (message.type !== "download") return;
     const address = URL.createObjectURL(new Blob([buffers[0]], { type: "image/png" }));
@@ -224,6 +230,7 @@ function render({ model, el }) {
     update();
   }
   return () => {
+    document.removeEventListener("focusin", keepKeys);
     model.off("msg:custom", receive);
     for (const [trait, update] of Object.entries(show)) model.off(`change:${trait}`, update);
   };
