@@ -10,7 +10,16 @@ from torch import nn
 
 from xlxmert_core import features
 from xlxmert_core.data.splits import UNLABELLED
-from xlxmert_core.features import Backbone, GridEncoder, LabelObjective, extract, extract_to_store, to_float, to_uint8
+from xlxmert_core.features import (
+    Backbone,
+    GridEncoder,
+    LabelObjective,
+    extract,
+    extract_to_store,
+    fold_batch_norm,
+    to_float,
+    to_uint8,
+)
 from xlxmert_core.store import FeatureStore
 
 
@@ -255,3 +264,18 @@ def test_colour_has_numbers_of_its_own_that_no_other_head_reads(package):
     assert not torch.equal(before["colour"], after["colour"])
     with pytest.raises(ValueError, match="colour_dim=4"):
         GridEncoder(12, {"kind": 5}, colour_dim=4, imagenet=False)
+
+
+@torch.inference_mode()
+def test_folding_the_batch_norms_keeps_the_output_and_the_original():
+    torch.manual_seed(0)
+    encoder = GridEncoder(16, {"kind": 3}, imagenet=False).eval()
+    for part in encoder.modules():
+        if isinstance(part, torch.nn.BatchNorm2d):
+            part.running_mean.normal_(0, 0.1)
+            part.running_var.uniform_(0.5, 1.5)
+    images = torch.rand(2, 3, 64, 64) * 2 - 1
+    want, folded = encoder(images), fold_batch_norm(encoder)
+    assert not any(isinstance(part, torch.nn.BatchNorm2d) for part in folded.modules())
+    torch.testing.assert_close(folded(images), want, rtol=0, atol=1e-4)
+    assert torch.equal(encoder(images), want)

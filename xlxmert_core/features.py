@@ -5,15 +5,19 @@ EfficientNet-Lite0, cut where a cell is 16 pixels wide, started from ImageNet an
 two kinds of label (method: an ImageNet eye alone forgets colour when it is quantised).
 """
 
+import copy
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from importlib.util import find_spec
+from itertools import pairwise
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+AT_ONCE = 2**17  # pixels that a processor reads at once: larger maps leave its caches, and cost twice as much
 # (kernel, stride, expansion, width, repeats) of EfficientNet-Lite0 up to stride 16.
 STAGES = ((3, 1, 1, 16, 1), (3, 2, 6, 24, 2), (5, 2, 6, 40, 2), (3, 2, 6, 80, 3), (5, 1, 6, 112, 3))
 WIDTH = STAGES[-1][3]
@@ -27,13 +31,29 @@ class SameConv(nn.Conv2d):
         total = [max(k - s, 0) for k, s in zip(self.kernel_size, self.stride, strict=True)]
         if total[0] % 2:
             x = F.pad(x, (total[1] // 2, total[1] - total[1] // 2, total[0] // 2, total[0] - total[0] // 2))
-            return F.conv2d(x, self.weight, None, self.stride, 0, 1, self.groups)
-        return F.conv2d(x, self.weight, None, self.stride, total[0] // 2, 1, self.groups)
+            return F.conv2d(x, self.weight, self.bias, self.stride, 0, 1, self.groups)
+        return F.conv2d(x, self.weight, self.bias, self.stride, total[0] // 2, 1, self.groups)
 
 
 def _conv(inputs: int, outputs: int, kernel: int = 1, stride: int = 1, groups: int = 1) -> list[nn.Module]:
     conv = SameConv(inputs, outputs, kernel, stride, groups=groups, bias=False)
     return [conv, nn.BatchNorm2d(outputs, eps=1e-3, momentum=0.01)]
+
+
+def fold_batch_norm(module: nn.Module) -> nn.Module:
+    """A copy, in eval mode, whose batch norms are folded into the convolutions before them; outputs are equal.
+
+    A module without batch norms comes back itself.
+    """
+    if not any(isinstance(part, nn.BatchNorm2d) for part in module.modules()):
+        return module
+    folded = copy.deepcopy(module).eval()
+    for part in folded.modules():
+        if isinstance(part, nn.Sequential):
+            for i, (conv, norm) in enumerate(pairwise(part)):
+                if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                    part[i], part[i + 1] = fuse_conv_bn_eval(conv, norm), nn.Identity()
+    return folded
 
 
 class InvertedResidual(nn.Module):
@@ -184,8 +204,10 @@ def to_uint8(images: Tensor) -> np.ndarray:
 @torch.inference_mode()
 def extract(encoder: nn.Module, images: np.ndarray | Tensor, batch: int = 64) -> np.ndarray:
     """Features of many pictures: uint8 [M, S, S, 3] -> float32 [M, N, F]; the encoder in eval mode."""
-    encoder.eval()
-    device = next(encoder.parameters()).device
+    device = next(encoder.eval().parameters()).device
+    if device.type == "cpu":
+        batch = max(1, min(batch, AT_ONCE // (images.shape[1] * images.shape[2])))
+        encoder = fold_batch_norm(encoder)
     parts = [encoder(to_float(images[i : i + batch]).to(device)).cpu() for i in range(0, len(images), batch)]
     return torch.cat(parts).numpy()
 
