@@ -8,6 +8,7 @@ import pytest
 import torch
 from tiny import CODES, GRID, TEXTS, tiny_painter
 
+from xlxmert_core.model import cross_attention
 from xlxmert_core.recipe import RecipeError, Settings, read_png, replay
 from xlxmert_core.studio import Studio
 
@@ -142,6 +143,15 @@ def test_words_are_those_of_the_sentence_and_their_weights_sum_to_one(studio):
     assert weights.shape == (6, GRID**2) and np.allclose(weights.sum(1), 1, atol=1e-5)
     many, weights = studio.attention("red " * 30)
     assert len(many) == len(weights) == 10  # the model reads 12 with its two marks
+
+
+def test_a_words_weights_are_its_own_and_the_last_layers(studio, painter):
+    tokens, mask = painter.tokenizer.encode(["red house"], 12)
+    features = torch.from_numpy(painter.features(painter.encode(studio.picture.image)))
+    looked = cross_attention(painter.model, tokens, mask, features)  # [layers, heads, 1, [CLS] red house [SEP], N]
+    _, weights = studio.attention("red house")
+    assert np.allclose(weights, looked[-1, :, 0, 1:3].mean(0).detach().numpy(), atol=1e-6)
+    assert not np.allclose(weights[0], weights[1], atol=1e-6)
 
 
 def test_captions_and_answers_are_the_painters(studio, painter):
