@@ -161,7 +161,7 @@ function onSubmit(form, work) {
   });
 }
 
-for (const [name, value] of Object.entries(DEFAULTS)) part[name].value = value;
+for (const [name, value] of Object.entries(DEFAULTS)) if (part[name]) part[name].value = value;
 part.served.remove();
 part.start.hidden = false;
 say("It comes from where this page came from, once. After that nothing is sent: your browser paints.");

@@ -3,7 +3,8 @@
  * the same sentence, seed and settings give the same codes. Axes: N cells, S pixels along a side.
  *
  * @typedef {{steps?: number, seed?: number, order?: string, schedule?: string, temperature?: number,
- *   candidates?: number, polish?: number}} Options
+ *   candidates?: number, enough?: number, polish?: number}} Options
+ *   candidates: how many to paint at most, to keep the best; no further one after one whose score is `enough`
  * @typedef {{codes: Int32Array, picture: Uint8ClampedArray, seconds: number}} Painting
  *   codes [N]; picture [S * S * 4], as a canvas takes it
  */
@@ -46,11 +47,12 @@ export class Painter {
     const encoded = await this.model.readText(this.tokenizer.encode(text));
     const judge = (values, masked) => this.model.readCells(encoded, values, masked);
     const watch = this.preview(onStep);
-    let best = { score: -Infinity };
+    let best = null;
     for (const stream of streams(how.seed, how.candidates)) {
       const made = await this.candidate(judge, Int32Array.from(codes), Array.from(marked), { ...how, stream }, watch);
       const score = how.candidates > 1 ? await this.score(judge, made) : 0;
-      if (score > best.score) best = { score, codes: made };
+      if (best === null || score > best.score) best = { score, codes: made };
+      if (score >= how.enough) break;
     }
     const picture = await this.render(best.codes);
     return { codes: best.codes, picture, seconds: (performance.now() - start) / 1000 };

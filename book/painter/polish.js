@@ -2,7 +2,7 @@
  * Second thoughts: which cells of a finished painting does the model itself doubt, and painting those anew.
  * The same as xlxmert_core/polish.py. Axes: N cells, K codes.
  */
-import { easyFirst, fill, linear } from "./sampling.js";
+import { easyFirst, fill, linear, softmax } from "./sampling.js";
 
 /**
  * Log-probability of each code given the text and the cells around it. Four passes, each hides every fourth cell.
@@ -18,19 +18,11 @@ export async function cellLogLikelihood(predict, codes, grid) {
     const logits = await predict(codes, hidden); // [N * K]
     const size = logits.length / codes.length;
     for (let cell = 0; cell < codes.length; cell++) {
-      if (hidden[cell]) found[cell] = logProbability(logits.subarray(cell * size, (cell + 1) * size), codes[cell]);
+      const row = logits.subarray(cell * size, (cell + 1) * size);
+      if (hidden[cell]) found[cell] = Math.log(softmax(row, 1)[codes[cell]]);
     }
   }
   return found;
-}
-
-/** The logarithm of one code's softmax: logits [K] -> number. */
-function logProbability(logits, code) {
-  let top = -Infinity;
-  for (const x of logits) if (x > top) top = x;
-  let sum = 0;
-  for (const x of logits) sum += Math.exp(x - top);
-  return logits[code] - top - Math.log(sum);
 }
 
 /** Paint doubtful cells and the eight around each anew, greedily and the easy ones first; codes [N] -> codes [N]. */
