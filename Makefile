@@ -12,12 +12,13 @@ PINS  := requirements.txt pyproject.toml
 EXTRA_KEYS := metadata.papermill cell.metadata.papermill metadata.language_info.version metadata.widgets
 STAMP := $(VENV)/.installed-$(shell cat $(PINS) | cksum | cut -d' ' -f1)
 
-.PHONY: help book read test train format lock clean
+.PHONY: help book read test regress train format lock clean
 
 help:
 	@echo "make book     install, run every chapter, build the pages (PROFILE=ci, DATASET=storybook)"
 	@echo "make read     show the built pages at http://127.0.0.1:8000 (PORT=8000)"
 	@echo "make test     install, then everything that must hold (ARGS=\"-m 'not slow'\" for the quick part)"
+	@echo "make regress  run every chapter and compare its metrics with the accepted run (ARGS=--accept makes a new one)"
 	@echo "make train    make the shipped weights from nothing, about three hours on two cores (ARGS=--ship installs them)"
 	@echo "make format   mend what ruff and nbstripout can mend"
 	@echo "make lock     refresh the versions in requirements.txt"
@@ -36,6 +37,9 @@ test: $(STAMP)
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/python -m pytest $(ARGS)
+
+regress: $(STAMP)
+	@$(BIN)/python book/regress.py --profile $(PROFILE) --dataset $(DATASET) $(ARGS)
 
 format: $(STAMP)
 	@$(BIN)/ruff check --fix .
