@@ -22,10 +22,10 @@ from xlxmert_core.polish import DOUBT
 OPSET = 20
 SMALLEST = 64  # numbers an initializer must have to be worth storing in half precision
 EXAMPLES = (
-    "a red house on the grass",
-    "a yellow star above a blue boat at night",
+    "a small red house on the grass",
+    "a large yellow star above a blue boat at night",
     "a purple balloon left of a green tree in the snow",
-    "a pink car and a large orange cup on the sand",
+    "a large pink car and a small orange cup on the sand",
 )
 
 
