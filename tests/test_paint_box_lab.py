@@ -1,6 +1,5 @@
 """Chapter 10 in a real JupyterLab and a real browser: type, paint, brush, undo, save, and look at the pixels."""
 
-import base64
 import json
 import os
 import signal
@@ -9,11 +8,11 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from paint_box_driver import LISTENER, READY, RECORDER, Driver
 from run_chapters import KERNEL, ROOT
 
 import xlxmert_core
@@ -29,34 +28,8 @@ SETTINGS = {  # every cell is in the page at once, and nothing asks about news
     "notebook-extension/tracker": {"windowingMode": "none"},
     "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
 }
-READY = """() => {
-  const context = window.jupyterapp?.shell.currentWidget?.sessionContext;
-  const kernel = context?.isReady && context.session?.kernel;
-  return kernel && kernel.connectionStatus === "connected" && kernel.status === "idle";
-}"""
-# Which pictures are drawn on the large canvas, and in which of the screen's frames.
-RECORDER = """
-  window.drawn = []; window.frame = 0;
-  const count = () => { window.frame++; requestAnimationFrame(count); };
-  requestAnimationFrame(count);
-  const put = CanvasRenderingContext2D.prototype.putImageData;
-  CanvasRenderingContext2D.prototype.putImageData = function (pixels, ...place) {
-    if (this.canvas.className === "xl-picture")
-      window.drawn.push([pixels.data.reduce((sum, value, i) => (sum * 31 + value * (i % 7)) % 1e9, 0), window.frame]);
-    return put.call(this, pixels, ...place);
-  };"""
-# How often the first box said that it is at work or at rest; an action says both.
-LISTENER = """() => {
-  window.turns = 0;
-  const observer = new MutationObserver((records) => (window.turns += records.length));
-  observer.observe(document.querySelector(".xl-canvas"), { attributes: true, attributeFilter: ["aria-busy"] });
-}"""
 FITS = """() => [...document.querySelectorAll(".xl-box")].every((box) =>
   box.scrollWidth <= box.clientWidth && box.clientWidth < 400)"""
-PIXELS = """canvas => {
-  const { width, height } = canvas, data = canvas.getContext("2d").getImageData(0, 0, width, height).data;
-  return btoa(Array.from(data, (value) => String.fromCharCode(value)).join(""));
-}"""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -76,12 +49,12 @@ def alarm():
 def write_chapter(path: Path) -> None:
     """The chapter with the cells that make its widgets, writing beside itself."""
     notebook = json.loads((ROOT / "notebooks" / CHAPTER).read_text(encoding="utf-8"))
-    cells = notebook["cells"]
-    sources = ["".join(cell["source"]) for cell in cells]
-    box = next(i for i, source in enumerate(sources) if "PaintBox(" in source and cells[i]["cell_type"] == "code")
-    explorer = next(i for i, source in enumerate(sources) if "explore_codes(" in source and i > box)
-    explorer = next(i for i in range(explorer, len(cells)) if cells[i]["cell_type"] == "code")
-    notebook["cells"] = [*cells[: box + 1], cells[explorer]]
+    code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    box, explorer = (
+        next(i for i, cell in enumerate(code) if call in "".join(cell["source"]))
+        for call in ("PaintBox(painter", "explore_codes(painter")
+    )
+    notebook["cells"] = [*code[: box + 1], code[explorer]]
     for cell in notebook["cells"]:
         cell["source"] = [line.replace('"../artifacts"', '"artifacts"') for line in cell["source"]]
     path.write_text(json.dumps(notebook), encoding="utf-8")
@@ -120,65 +93,6 @@ def wait_for(address: str, log: Path, seconds: int = 60) -> None:
         except OSError:
             time.sleep(0.2)
     raise TimeoutError(f"JupyterLab did not start in {seconds} s: {log.read_text()[-1000:]}")
-
-
-class Driver:
-    """The paint box in the page, as a reader's hands and eyes have it."""
-
-    def __init__(self, page, errors: list[str]):
-        self.page, self.errors = page, errors
-        self.box = page.locator(".xl-box").first
-        self.cells = self.box.locator(".xl-cell")
-
-    def pixels(self) -> np.ndarray:
-        """What the canvas shows, uint8 [S, S, 3]."""
-        data = base64.b64decode(self.box.locator(".xl-picture").evaluate(PIXELS))
-        side = round((len(data) / 4) ** 0.5)
-        return np.frombuffer(data, np.uint8).reshape(side, side, 4)[..., :3]
-
-    def until(self, sentence: str, act: Callable[[], None]) -> None:
-        """Act, and wait until the box has been at work, is at rest again and says a sentence."""
-        turns = self.page.evaluate("window.turns")
-        act()
-        self.page.wait_for_function("turns => window.turns >= turns + 2", arg=turns)
-        self.box.locator(".xl-canvas[aria-busy=false]").wait_for()
-        self.page.wait_for_function(READY)
-        assert sentence in self.box.locator(".xl-status").inner_text()
-
-    def press(self, button: str, sentence: str) -> None:
-        """Press a button and wait for what the box says then."""
-        self.until(sentence, self.button(button).click)
-
-    def button(self, name: str):
-        return self.box.get_by_role("button", name=name, exact=True)
-
-    def paint(self, text: str) -> None:
-        field = self.box.get_by_label("Text", exact=True)
-        field.fill(text)
-        self.until("Painted in", lambda: field.press("Enter"))
-
-    def repaint(self, text: str) -> None:
-        self.box.get_by_label("Text", exact=True).fill(text)
-        self.press("Repaint", "Repainted")
-
-    def drag(self, *cells: int) -> None:
-        """Press the mouse on the first cell, drag over the others, let go."""
-        places = [self.cells.nth(cell).bounding_box() for cell in cells]
-        middle = [(b["x"] + b["width"] / 2, b["y"] + b["height"] / 2) for b in places]
-        self.page.mouse.move(*middle[0])
-        self.page.mouse.down()
-        for place in middle[1:]:
-            self.page.mouse.move(*place)
-        self.page.mouse.up()
-
-    def brushed(self) -> list[int]:
-        """The numbers of the cells that are marked as selected."""
-        marks = self.cells.evaluate_all("cells => cells.map(cell => cell.ariaSelected)")
-        return [i for i, mark in enumerate(marks) if mark == "true"]
-
-    def focused(self) -> int:
-        """The number of the cell that has the focus, or -1."""
-        return self.cells.evaluate_all("cells => cells.indexOf(document.activeElement)")
 
 
 @pytest.fixture(scope="module")
