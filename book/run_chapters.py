@@ -124,13 +124,14 @@ def execute(run: Run, chapter: str) -> Result:
             f"{error.ename}: {error.evalue} (the whole of it is in {os.path.relpath(attempt)})"
         ) from error
     seconds = time.perf_counter() - start
-    nbformat.write(without_paths(nbformat.read(attempt, as_version=4)), finished)
+    nbformat.write(without_records(nbformat.read(attempt, as_version=4)), finished)
     attempt.unlink()
     return Result(chapter, seconds)
 
 
-def without_paths(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """The notebook without papermill's records, which name folders of this machine."""
+def without_records(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """The notebook without papermill's records, which name folders of this machine, and without widgets' state."""
+    notebook.metadata.pop("widgets", None)
     for part in (notebook, *notebook.cells):
         part.metadata.pop("papermill", None)
     return notebook

@@ -84,6 +84,7 @@ def chromium():
 
 def pytest_collection_modifyitems(items):
     """Quick tests first, then the chapters, then what is made of them, then photographs."""
-    last = "test_notebooks test_readme test_book test_book_browser test_painter_page test_coco_chapters".split()
+    last = "test_paint_box_lab test_notebooks test_readme test_book test_book_browser test_painter_page"
+    last = [*last.split(), "test_coco_chapters"]
     order = {name: place for place, name in enumerate(last, 1)}
     items.sort(key=lambda item: order.get(item.path.stem, 0))
