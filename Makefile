@@ -12,7 +12,7 @@ PINS  := requirements.txt pyproject.toml
 EXTRA_KEYS := metadata.papermill cell.metadata.papermill metadata.language_info.version metadata.widgets
 STAMP := $(VENV)/.installed-$(shell cat $(PINS) | cksum | cut -d' ' -f1)
 
-.PHONY: help book read test regress train format lock clean
+.PHONY: help book read test regress train bench format lock clean
 
 help:
 	@echo "make book     install, run every chapter, build the pages (PROFILE=ci, DATASET=storybook)"
@@ -20,6 +20,7 @@ help:
 	@echo "make test     install, then everything that must hold (ARGS=\"-m 'not slow'\" for the quick part)"
 	@echo "make regress  run every chapter and compare its metrics with the accepted run (ARGS=--accept makes a new one)"
 	@echo "make train    make the shipped weights from nothing, about three hours on two cores (ARGS=--ship installs them)"
+	@echo "make bench    measure every claim of speed beside its baseline, about ten minutes, and write book/benchmarks.md"
 	@echo "make format   mend what ruff and nbstripout can mend"
 	@echo "make lock     refresh the versions in requirements.txt"
 	@echo "make clean    remove the built pages and artifacts; .venv stays"
@@ -49,6 +50,9 @@ format: $(STAMP)
 train: $(STAMP)
 	@$(BIN)/python book/train.py $(ARGS)
 
+bench: $(STAMP)
+	@$(BIN)/python book/bench.py $(ARGS)
+
 # The stamp's name holds the pins' checksum: a changed pin installs again, an unchanged one costs nothing.
 $(STAMP):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "The book needs Python 3.11 or newer; name one with: make PYTHON=python3.12" >&2; exit 1; }
@@ -57,6 +61,7 @@ $(STAMP):
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@$(BIN)/python book/vendor.py
 	@rm -f $(VENV)/.installed-*
 	@touch $@
 

@@ -98,7 +98,7 @@ def main() -> int:
     except (ChapterError, BookError, VendorError) as error:
         print(error, file=sys.stderr)
         return 1
-    print(f"Built the pages in {time.perf_counter() - start:.0f} s. Open {os.path.relpath(page)}")
+    print(f"Built the pages in {time.perf_counter() - start:.0f} s. Open {os.path.relpath(page)}, or make read.")
     return 0
 
 

@@ -136,7 +136,7 @@ def cosine(step: int, steps: int) -> float:
 
 
 def arccos(step: int, steps: int) -> float:
-    """Few cells in the middle, many at both ends (Muse's mask ratio)."""
+    """Nearly even at first, many cells at the very end (Muse's mask ratio)."""
     return 2 / math.pi * math.acos(step / steps)
 
 

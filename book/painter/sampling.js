@@ -104,7 +104,7 @@ export const linear = (step, steps) => (steps - step) / steps;
 /** Few cells first, many at the end (MaskGIT). */
 export const cosine = (step, steps) => (step < steps ? Math.max(0, Math.cos(((Math.PI / 2) * step) / steps)) : 0);
 
-/** Few cells in the middle, many at both ends (Muse's mask ratio). */
+/** Nearly even at first, many cells at the very end (Muse's mask ratio). */
 export const arccos = (step, steps) => (2 / Math.PI) * Math.acos(step / steps);
 
 // --- Orders: the higher a cell's score, the sooner it is kept. ---
