@@ -1,0 +1,128 @@
+"""The page of ``make bench``: a table and a plot for each family, with nothing in it but what the run found."""
+
+import re
+from pathlib import Path
+
+from bench import Family, Growth, Limit, Race, Times
+
+HEAD = """\
+# Benchmarks
+
+Written by `make bench` in one run: {machine}. Each race runs its cases in turn, over and over, so that a busy
+minute slows all of them alike; the table gives the median and, in brackets, the fastest and the slowest
+repetition. Machines differ, so the ratios say more than the seconds.
+"""
+
+
+def write(families: list[Family], machine: str, out: Path) -> None:
+    """The page at ``out``, its plots in ``_static/bench`` beside it."""
+    plots = out.parent / "_static" / "bench"
+    plots.mkdir(parents=True, exist_ok=True)
+    parts = [HEAD.format(machine=machine)]
+    for family in families:
+        name = re.sub(r"\W+", "_", family.title.lower())
+        draw(family, plots / f"{name}.svg")
+        parts.append(section(family, f"_static/bench/{name}.svg"))
+    out.write_text("\n".join(parts))
+
+
+def section(family: Family, plot: str) -> str:
+    """One family in MyST Markdown."""
+    races = [row for found in family.found if isinstance(found, Race) for row in race_rows(found)]
+    limits = [limit_row(found) for found in family.found if isinstance(found, Limit)]
+    growths = [growth_table(found) for found in family.found if isinstance(found, Growth)]
+    parts = [f"## {family.title}\n\n{family.text}\n"]
+    if races:
+        head = "| work | case | seconds | times as fast | goal | |\n|:---|:---|---:|---:|---:|:---|\n"
+        parts.append(head + "\n".join(races) + "\n")
+    if limits:
+        parts.append("| work | measured | goal | |\n|:---|---:|---:|:---|\n" + "\n".join(limits) + "\n")
+    said = "".join(
+        f"- {found.work}: {found.said}\n" for found in family.found if isinstance(found, Race) and found.said
+    )
+    parts += [said] if said else []
+    return "\n".join([*parts, *growths, f"![{family.title}, drawn from the tables above]({plot})\n"])
+
+
+def race_rows(race: Race) -> list[str]:
+    """A row a case; the first one is what the others are measured against."""
+    rows = []
+    for case, times in race.times.items():
+        goal = race.goals.get(case)
+        ratio = "1" if case == next(iter(race.times)) else f"{race.ratio(case):.2f}"
+        wanted = "" if goal is None else f"≥ {goal:g}"
+        rows.append(f"| {race.work} | {case} | {seconds(times)} | {ratio} | {wanted} | {mark(goal, race, case)} |")
+    return rows
+
+
+def mark(goal: float | None, race: Race, case: str) -> str:
+    """Whether a case reaches its goal."""
+    return "" if goal is None else verdict(race.ratio(case) >= goal)
+
+
+def verdict(holds: bool | None) -> str:
+    """How the page says that a goal is met, or not."""
+    return {None: "", True: "holds", False: "**does not hold**"}[holds]
+
+
+def seconds(times: Times) -> str:
+    """Median (fastest to slowest), with three digits."""
+    return f"{times.median:.3g} ({times.low:.3g} to {times.high:.3g})"
+
+
+def limit_row(limit: Limit) -> str:
+    """A number beside its goal."""
+    wanted = "" if limit.goal is None else f"{'≥' if limit.at_least else '≤'} {limit.goal:g} {limit.unit}"
+    return f"| {limit.work} | {limit.value:.3g} {limit.unit} | {wanted} | {verdict(limit.holds())} |"
+
+
+def growth_table(growth: Growth) -> str:
+    """Seconds, and megabytes where they were measured, for each size."""
+    sizes = list(growth.seconds)
+    rows = [f"| {growth.work} by {growth.size} | " + " | ".join(map(str, sizes)) + " |"]
+    rows += ["|:---|" + "---:|" * len(sizes)]
+    rows += ["| seconds | " + " | ".join(f"{growth.seconds[s]:.3g}" for s in sizes) + " |"]
+    if growth.megabytes:
+        rows += ["| MB added | " + " | ".join(f"{growth.megabytes.get(s, 0):.0f}" for s in sizes) + " |"]
+    return "\n".join(rows) + "\n"
+
+
+def draw(family: Family, path: Path) -> None:
+    """Ratios of the races as bars; below them, growth on logarithmic axes."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    from matplotlib import pyplot as plt
+
+    races = [found for found in family.found if isinstance(found, Race)]
+    growths = [found for found in family.found if isinstance(found, Growth)]
+    columns = [bars] * bool(races) + [lines] * bool(growths)
+    with plt.rc_context({"svg.hashsalt": family.title, "svg.fonttype": "none", "font.size": 9}):
+        height = max(2.5, 0.4 + 0.35 * sum(len(race.times) - 1 for race in races))
+        figure, axes = plt.subplots(len(columns) or 1, 1, figsize=(7, height + 3 * bool(growths)), squeeze=False)
+        for axis, paint, what in zip(axes[:, 0], columns, [races] * bool(races) + [growths], strict=False):
+            paint(axis, what)
+        figure.tight_layout()
+        figure.savefig(path, metadata={"Date": None})
+        plt.close(figure)
+
+
+def bars(axis, races: list[Race]) -> None:
+    """How many times as fast as the baseline each case is; a stroke marks its goal."""
+    cases = [(race, case) for race in races for case in list(race.times)[1:]]
+    names = [f"{race.work}\n{case}" for race, case in cases]
+    axis.barh(names, [race.ratio(case) for race, case in cases], color="#4C78A8")
+    for place, (race, case) in enumerate(cases):
+        if case in race.goals:
+            axis.plot([race.goals[case]] * 2, [place - 0.4, place + 0.4], color="#E45756", lw=2)
+    axis.axvline(1, color="0.5", lw=0.8)
+    axis.invert_yaxis()
+    axis.set_xlabel("times as fast as the baseline (red: the goal)")
+
+
+def lines(axis, growths: list[Growth]) -> None:
+    """Seconds against size, both logarithmic."""
+    for growth in growths:
+        axis.plot(list(growth.seconds), list(growth.seconds.values()), "o-", label=f"{growth.work} by {growth.size}")
+    axis.set(xscale="log", yscale="log", xlabel="size", ylabel="seconds")
+    axis.legend(frameon=False)
