@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from xlxmert_core.config import ModelConfig
+from xlxmert_core.linear import Linear
 from xlxmert_core.transformer import Encoder
 
 
@@ -73,7 +74,7 @@ class Transform(nn.Module):
 
     def __init__(self, config: ModelConfig):
         super().__init__()
-        self.dense = nn.Linear(config.hidden, config.hidden)
+        self.dense = Linear(config.hidden, config.hidden)
         self.norm = nn.LayerNorm(config.hidden, eps=config.layer_norm_eps)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -127,7 +128,7 @@ class XLxmert(nn.Module):
         self.word_transform = Transform(config)
         self.match_head = nn.Linear(width, 2)
         self.code_transform = Transform(config)
-        self.code_feature = nn.Linear(width, config.feature_dim * config.mixture)
+        self.code_feature = Linear(width, config.feature_dim * config.mixture)
         self.code_mix = nn.Linear(width, config.mixture) if config.mixture > 1 else None
         self.answer_head = answer_head(width, 2 * width, config.answers, eps)
         self.apply(initialise)

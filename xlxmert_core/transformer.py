@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from xlxmert_core.config import ModelConfig
+from xlxmert_core.linear import Linear
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -38,8 +39,8 @@ class Attention(nn.Module):
         super().__init__()
         width = config.hidden
         self.heads, self.dropout = config.heads, config.dropout
-        self.query, self.key = nn.Linear(width, width), nn.Linear(width, width)
-        self.value, self.output = nn.Linear(width, width), nn.Linear(width, width)
+        self.query, self.key = Linear(width, width), Linear(width, width)
+        self.value, self.output = Linear(width, width), Linear(width, width)
         self.norm = nn.LayerNorm(width, eps=config.layer_norm_eps)
 
     def forward(
@@ -74,8 +75,8 @@ class FeedForward(nn.Module):
     def __init__(self, config: ModelConfig):
         super().__init__()
         self.dropout = config.dropout
-        self.expand = nn.Linear(config.hidden, config.feed_forward)
-        self.contract = nn.Linear(config.feed_forward, config.hidden)
+        self.expand = Linear(config.hidden, config.feed_forward)
+        self.contract = Linear(config.feed_forward, config.hidden)
         self.norm = nn.LayerNorm(config.hidden, eps=config.layer_norm_eps)
 
     def forward(self, x: Tensor) -> Tensor:

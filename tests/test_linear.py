@@ -1,0 +1,46 @@
+"""The trained linear map against torch's own: values and all three gradients."""
+
+import pytest
+import torch
+from torch import nn
+
+from xlxmert_core.linear import Linear, _Product
+
+
+def gradients(layer: nn.Linear, x: torch.Tensor) -> list[torch.Tensor]:
+    out = layer(x)
+    weights = torch.randn(out.shape, generator=torch.Generator().manual_seed(1))
+    return [out, *torch.autograd.grad((out * weights).sum(), [x, layer.weight, layer.bias])]
+
+
+@pytest.mark.parametrize("shape", [(5, 12), (3, 5, 12), (2, 3, 4, 12)])
+def test_equals_torch_with_gradients(shape):
+    torch.manual_seed(0)
+    ours, x = Linear(12, 7), torch.randn(shape, requires_grad=True)
+    plain = nn.Linear(12, 7)
+    plain.load_state_dict(ours.state_dict())
+    assert ours(x).grad_fn.name().startswith("_Product")
+    for got, want in zip(gradients(ours, x), gradients(plain, x), strict=True):
+        torch.testing.assert_close(got, want, rtol=0, atol=1e-5)
+
+
+def test_is_plain_in_eval_mode_in_other_types_and_without_gradients(monkeypatch):
+    def fail(*given):
+        raise AssertionError("oneDNN was asked")
+
+    monkeypatch.setattr(_Product, "apply", fail)
+    layer, x = Linear(4, 3), torch.randn(2, 4)
+    with pytest.raises(AssertionError, match="oneDNN was asked"):
+        layer(x)
+    with torch.no_grad():
+        layer(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert layer(x).dtype == torch.bfloat16
+    layer.eval()(x)
+    layer.train().double()(x.double())
+
+
+def test_no_rows_give_a_gradient_of_zeros():
+    layer = Linear(4, 3)
+    layer(torch.zeros(0, 4)).sum().backward()
+    assert torch.equal(layer.weight.grad, torch.zeros(3, 4))
