@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from xlxmert_core import authors, sampling
 from xlxmert_core.artifacts import Artifacts
 from xlxmert_core.data.images import open_image, to_square
-from xlxmert_core.features import extract, to_uint8
+from xlxmert_core.features import AT_ONCE, extract, to_uint8
 from xlxmert_core.finetuning import length_logits
 from xlxmert_core.generator import Generator, fold_spectral_norm
 from xlxmert_core.loading import PARTS as PARTS
@@ -190,7 +190,8 @@ class Pipeline:
         """Codes int64 [B, N] -> pictures uint8 [B, S, S, 3], through the generator."""
         self._needs("vocabulary", "generator")
         features = self.model.embed_codes(codes).transpose(1, 2)  # [B, F, N]
-        return to_uint8(self.generator(features.unflatten(2, (self.grid, self.grid))))
+        grids = features.unflatten(2, (self.grid, self.grid)).split(max(1, AT_ONCE // self.image_size**2))
+        return to_uint8(torch.cat([self.generator(part) for part in grids]))  # few at a time stay in the caches
 
     def encode(self, images) -> Tensor:
         """Pictures -> codes int64 [B, N].
