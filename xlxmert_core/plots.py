@@ -16,7 +16,8 @@ def contact_sheet(images: np.ndarray, titles: Sequence[str] | None = None, colum
     """Pictures uint8 [M, S, S, 3] in rows of ``columns``, each with its title below, wrapped at ``width``."""
     rows = -(-len(images) // columns)
     lines = max((len(textwrap.wrap(t, width)) for t in titles or [""]), default=0)
-    figure, axes = plt.subplots(rows, columns, figsize=(size * columns, (size + 0.1 + 0.15 * lines) * rows), squeeze=False)
+    height = size + 0.1 + 0.15 * lines
+    figure, axes = plt.subplots(rows, columns, figsize=(size * columns, height * rows), squeeze=False)
     for axis in axes.flat:
         axis.axis("off")
     for index, (axis, image) in enumerate(zip(axes.flat[: len(images)], images, strict=True)):
