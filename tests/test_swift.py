@@ -1,9 +1,12 @@
 """The frozen painter against the plain model: the same codes, painted, repainted and doubted."""
 
+import copy
+import pickle
 from dataclasses import replace
 
 import pytest
 import torch
+from tiny import TEXTS, tiny_painter
 from torch import nn
 
 import xlxmert_core
@@ -11,7 +14,7 @@ from xlxmert_core import sampling
 from xlxmert_core.config import ModelConfig
 from xlxmert_core.model import XLxmert
 from xlxmert_core.polish import cell_log_likelihood, polish
-from xlxmert_core.swift import Int8, Packed, Swift, frozen, swift
+from xlxmert_core.swift import Int8, Kept, Packed, Swift, frozen, swift
 
 FLAT = ModelConfig(
     vocab_size=40, hidden=24, heads=3, feed_forward=40, language_layers=2, visual_layers=2,
@@ -118,3 +121,56 @@ def test_a_pipeline_paints_with_the_weights_of_the_moment():
         .paint("a large red house in the snow", **options)
         .codes,
     )
+
+
+def data(model):
+    for value in model.parameters():
+        value.data.mul_(0.5)
+
+
+def from_a_vector(model):
+    vector = nn.utils.parameters_to_vector(model.parameters())
+    nn.utils.vector_to_parameters(2 * vector, model.parameters())
+
+
+def permuted(model):
+    with torch.no_grad():
+        model.pooler.bias.copy_(model.pooler.bias.flip(0))
+
+
+def fused(model):
+    for value in model.parameters():
+        value.grad = torch.ones_like(value)
+    torch.optim.AdamW(model.parameters(), lr=0.1, fused=True).step()
+
+
+@pytest.mark.parametrize("change", [data, from_a_vector, permuted, fused])
+def test_the_frozen_form_is_made_anew_however_the_weights_change(change):
+    kept, model = Kept(), shaken(FLAT)
+    before = kept.form(model)
+    assert kept.form(model) is before
+    change(model)
+    after = kept.form(model)
+    assert after is not before
+    torch.testing.assert_close(after.table, Swift(model).table)
+
+
+def test_a_frozen_form_is_calm_while_its_model_trains():
+    model = shaken(replace(FLAT, dropout=0.5))
+    calm = Swift(model).encode_text(*sentences())
+    model.train()
+    torch.testing.assert_close(Swift(model).encode_text(*sentences()), calm)
+    assert model.word_embedding.training
+
+
+@pytest.mark.parametrize("again", [copy.deepcopy, lambda painter: pickle.loads(pickle.dumps(painter))])
+def test_a_pipeline_that_has_painted_can_be_copied(again):
+    painter = tiny_painter()
+    codes = painter.paint(TEXTS[0]).codes
+    assert torch.equal(again(painter).paint(TEXTS[0]).codes, codes)
+
+
+def test_a_pipeline_made_in_inference_mode_paints():
+    with torch.inference_mode():
+        painter = tiny_painter()
+    assert torch.equal(painter.paint(TEXTS[0]).codes, tiny_painter().paint(TEXTS[0]).codes)

@@ -23,7 +23,7 @@ from xlxmert_core.polish import DOUBT, cell_log_likelihood
 from xlxmert_core.polish import polish as second_thoughts
 from xlxmert_core.profiles import Profile
 from xlxmert_core.skills import Skill
-from xlxmert_core.swift import swift
+from xlxmert_core.swift import Kept
 from xlxmert_core.text import Tokenizer, one_each, warn_of
 from xlxmert_core.vocabulary import VisualVocabulary
 
@@ -69,7 +69,7 @@ class Pipeline:
         self.model, self.tokenizer, self.skills = model.eval(), tokenizer, dict(skills or {})
         self.generator = None if generator is None else fold_spectral_norm(generator).eval()
         self.encoder = None if encoder is None else encoder.eval()
-        self.answers, self._frozen = list(answers), None
+        self.answers, self._frozen = list(answers), Kept()
         self.vocabulary = VisualVocabulary(model.centroids.cpu().numpy()) if model.config.codes else None
 
     def _needs(self, *parts: str) -> None:
@@ -140,26 +140,20 @@ class Pipeline:
         words, word_mask, codes, editable = (
             t if t is None else t.repeat_interleave(candidates, 0) for t in given
         )  # [B * candidates, ...]
+        model = self._frozen.form(self.model)
         codes = sampling.paint(
-            self._swift(), words, word_mask, steps=steps, order=order, schedule=schedule, temperature=temperature,
+            model, words, word_mask, steps=steps, order=order, schedule=schedule, temperature=temperature,
             guidance=guidance, generator=torch.Generator().manual_seed(seed), codes=codes, editable=editable,
             uncond=self._words([""]) if guidance else None, callback=remember,
         )  # fmt: skip
         if polish:
-            codes = second_thoughts(self._swift(), words, word_mask, codes, editable, polish, callback=remember)
+            codes = second_thoughts(model, words, word_mask, codes, editable, polish, callback=remember)
         if candidates > 1:
             best = self._score(words, word_mask, codes).view(-1, candidates).argmax(1)
             rows = torch.arange(len(texts)) * candidates + best  # [B]
             codes = codes[rows]
             history = [{k: v[rows] if isinstance(v, Tensor) else v for k, v in step.items()} for step in history]
         return Painting(self.render(codes), codes, history)
-
-    def _swift(self):
-        """The model's frozen form, made anew when the weights have changed since."""
-        state = [(id(p), p._version) for p in (*self.model.parameters(), *self.model.buffers())]
-        if self._frozen is None or self._frozen[0] != state:
-            self._frozen = state, swift(self.model)
-        return self._frozen[1]
 
     def _match(self, words: Tensor, word_mask: Tensor, codes: Tensor) -> Tensor:
         self._needs("vocabulary")
@@ -168,7 +162,7 @@ class Pipeline:
 
     def _score(self, words: Tensor, word_mask: Tensor, codes: Tensor) -> Tensor:
         self._needs("vocabulary")
-        odd = cell_log_likelihood(self._swift(), words, word_mask, codes) < DOUBT  # [B, N]
+        odd = cell_log_likelihood(self._frozen.form(self.model), words, word_mask, codes) < DOUBT  # [B, N]
         return self._match(words, word_mask, codes).log() - odd.sum(1)
 
     @torch.inference_mode()

@@ -74,7 +74,7 @@ class Swift:
     @torch.no_grad()
     def __init__(self, model: XLxmert, linear: Callable[[nn.Linear], nn.Module] = Packed):
         self.config, embed = model.config, model.cell_embedding
-        self.words, self.encoder = model.word_embedding, frozen(model.encoder, linear)
+        self.words, self.encoder = frozen(model.word_embedding, linear), frozen(model.encoder, linear)
         self.table = embed.feature_norm(embed.feature(model.centroids))  # [K, H]
         self.hidden_cell = embed.feature_norm(embed.feature(model.mask_feature))  # [H]
         self.place = embed.place(model.boxes())  # [N, H]
@@ -116,6 +116,31 @@ def swift(model: XLxmert) -> "Swift | XLxmert":
     weight = model.centroids
     there = weight.device.type == "cpu" and weight.dtype == torch.float32 and torch.backends.mkldnn.is_available()
     return Swift(model) if there else model
+
+
+class Kept:
+    """Keeps a model's frozen form until its weights change. A copy or a pickle of it starts with nothing kept."""
+
+    def __init__(self):
+        self._state = self._form = None
+
+    def form(self, model: XLxmert) -> "Swift | XLxmert":
+        """:func:`swift` of the model as it is now."""
+        if (state := _state(model)) != self._state:
+            self._state, self._form = state, swift(model)
+        return self._form
+
+    def __reduce__(self):
+        return Kept, ()  # oneDNN's order of a weight can be neither copied nor written
+
+
+@torch.no_grad()
+def _state(model: XLxmert) -> list[tuple]:
+    """What tells whether weights have changed: torch's count of changes, which fused optimisers and ``.data`` evade,
+    and their sum, which a permutation does.
+    """
+    weights = (*model.parameters(), *model.buffers())
+    return [(id(w), None if w.is_inference() else w._version, w.sum().item()) for w in weights]
 
 
 def _head(model: XLxmert, linear: Callable[[nn.Linear], nn.Module]) -> Callable[[Tensor], Tensor]:
