@@ -132,6 +132,7 @@ BREAKS = {
     "codes of text": lambda r: json.dumps(r | {"codes": ["1"]}),
     "a fraction": lambda r: json.dumps(r | {"codes": [1.5]}),
     "no hash": lambda r: json.dumps(r | {"model": 7}),
+    "half a character": lambda r: json.dumps(r | {"strokes": [r["strokes"][0] | {"text": "\ud800"}]}),
     "a cell outside": lambda r: json.dumps(r | {"strokes": [r["strokes"][1] | {"cells": [99]}]}),
     "a candidate too many": lambda r: json.dumps(r | {"strokes": [r["strokes"][0] | {"taken": 2}]}),
     "another setting": lambda r: json.dumps(r | {"strokes": [r["strokes"][0] | {"settings": {"brush": 1}}]}),

@@ -85,6 +85,17 @@ def test_undo_gives_back_picture_and_brush_and_redo_the_repainting(box):
     assert box.canvas.pixels == b"" and box.canvas.label == "An empty canvas" and box.buttons["Undo"].disabled
 
 
+def test_undoing_an_opened_file_brushes_nothing(box):
+    box.canvas.brushed = [0, 1]
+    press(box, "Repaint")
+    file = io.BytesIO()
+    box.save(file)
+    other = PaintBox(tiny_painter())
+    other.open(file.getvalue())
+    press(other, "Undo")
+    assert other.canvas.pixels == b"" and other.canvas.brushed == []
+
+
 def test_enter_paints_and_asks(box):
     box.text.value = TEXTS[1]
     box.text._handle_custom_msg({"event": "submit"}, [])

@@ -136,6 +136,7 @@ def _stroke(given: dict, count: int) -> Stroke:
 def _text(value) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{value!r} is no text")
+    value.encode()  # half a character, which JSON allows, cannot be shown
     return value
 
 

@@ -112,7 +112,7 @@ class PaintBox:
             undone = self.studio.picture
             now = self.studio.undo()
             self._say("Undone: this is the picture before." if now else "Undone: the canvas is empty.")
-            last = undone.recipe.strokes[-1:] if undone else ()
+            last = undone.recipe.strokes[-1:] if undone and undone.steps else ()  # a file was opened, not brushed
             self.canvas.brushed = [cell for stroke in last for cell in stroke.cells or ()]
 
     def redo(self) -> None:
