@@ -409,6 +409,66 @@ def test_a_file_that_does_not_arrive_is_named_and_start_can_be_pressed_again(fre
     fresh.context.unroute_all()
     start(fresh)
     wait_for_status(fresh, "Ready")
+    assert len(fresh.workers) == 1  # the thread that failed is gone
+
+
+def test_a_connection_lost_in_the_midst_is_a_sentence(fresh):
+    script = """async () => {
+        const it = await import(new URL("../_static/painter/model.js", location.href));
+        const real = window.fetch;
+        const broken = () => new ReadableStream({ start: (stream) => stream.error(new TypeError("network error")) });
+        window.fetch = async (url) => (url.endsWith("files.json") ? real(url) : new Response(broken()));
+        const base = new URL("../_static/painter/", location.href).href;
+        return it.openModel(base, () => {}).catch((error) => error.message);
+    }"""
+    said = fresh.evaluate(script)
+    assert re.fullmatch(r"\S+ did not arrive \(no connection\): reload the page to try again\.", said)
+
+
+def test_enter_does_no_more_than_the_button_beside_it(fresh):
+    start(fresh)
+    before = wait_for_status(fresh, "Ready")
+    part(fresh, "again").press("Enter")  # nothing is painted yet
+    assert part(fresh, "status").inner_text() == before
+    part(fresh, "text").press("Enter")
+    before = wait_for_status(fresh, "Painted")
+    part(fresh, "again").press("Enter")  # nothing is brushed yet
+    assert part(fresh, "status").inner_text() == before
+
+
+def test_a_painting_that_fails_leaves_the_one_before(painted):
+    before = picture(painted)
+    painted.evaluate("""() => {
+        const real = painter.paint.bind(painter);
+        const fail = () => Promise.reject(new Error("The memory is full."));
+        painter.paint = (text, options, onStep) => real(text, { ...options, seed: 7 }, onStep).then(fail);
+    }""")
+    part(painted, "text").fill("a blue boat at night")
+    part(painted, "text").press("Enter")
+    wait_for_status(painted, "The memory is full")
+    assert np.array_equal(picture(painted), before)
+
+
+def test_a_button_that_disables_itself_hands_the_focus_to_the_picture(painted):
+    in_the_picture = "document.activeElement.getAttribute('role') === 'gridcell'"
+    cell = painted.locator("#painter-panel [role=gridcell]").first
+    cell.press("Space")
+    part(painted, "clear").press("Enter")
+    assert painted.evaluate(in_the_picture)
+    cell.press("Space")
+    part(painted, "apply").press("Enter")
+    wait_for_status(painted, "Repainted 1")
+    painted.wait_for_function(in_the_picture)
+    part(painted, "undo").press("Enter")
+    assert painted.evaluate(in_the_picture)
+
+
+def test_keys_with_a_modifier_are_left_to_the_browser(painted):
+    taken = """(cell, modifier) => !cell.dispatchEvent(
+        new KeyboardEvent("keydown", { key: "ArrowLeft", [modifier]: true, bubbles: true, cancelable: true }))"""
+    cell = painted.locator("#painter-panel [role=gridcell]").first
+    assert cell.evaluate(taken, "shiftKey")
+    assert not any(cell.evaluate(taken, modifier) for modifier in ("altKey", "ctrlKey", "metaKey"))
 
 
 def test_a_page_opened_as_a_file_says_how_to_serve_it(chromium, book_pages):

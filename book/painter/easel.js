@@ -108,7 +108,7 @@ export class Easel {
 
   key(event) {
     const place = this.cells.indexOf(event.target);
-    if (!this.live || place < 0) return;
+    if (!this.live || place < 0 || event.altKey || event.ctrlKey || event.metaKey) return; // the browser's own keys
     const [down, right] = MOVES[event.key] ?? [0, 0];
     const next = this.at(Math.floor(place / this.side) + down, (place % this.side) + right);
     if (event.key === " " || event.key === "Enter") {
@@ -119,6 +119,11 @@ export class Easel {
       return;
     }
     event.preventDefault(); // neither scroll the page nor send the form
+  }
+
+  /** Give the keyboard's focus to the cell that the tab key reaches. */
+  focus() {
+    this.grid.querySelector('[tabindex="0"]')?.focus({ preventScroll: true });
   }
 
   /** Let the tab key reach this cell, and only this one. */

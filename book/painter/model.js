@@ -15,7 +15,7 @@ const RUNTIME = "ort/ort-wasm-simd-threaded.wasm";
  * @returns {Promise<Model>} rejects with a sentence when a file does not arrive
  */
 export async function openModel(base, onProgress) {
-  const sizes = JSON.parse(await (await get(`${base}files.json`)).text()); // {path: bytes}
+  const sizes = JSON.parse(decode(await download(`${base}files.json`))); // {path: bytes}
   const total = Object.values(sizes).reduce((a, b) => a + b);
   let done = 0;
   const files = {};
@@ -29,25 +29,24 @@ export async function openModel(base, onProgress) {
   for (const name of GRAPHS) {
     sessions[name] = await ort.InferenceSession.create(files[`model/${name}.onnx`], { executionProviders: ["wasm"] });
   }
-  return new Model(JSON.parse(new TextDecoder().decode(files["model/model.json"])), sessions);
+  return new Model(JSON.parse(decode(files["model/model.json"])), sessions);
 }
 
-async function get(address) {
+async function download(address, onBytes = () => {}) {
   const lost = (why) => new Error(`${address.split("/").at(-1)} did not arrive (${why}): reload the page to try again.`);
-  const reply = await fetch(address).catch(() => Promise.reject(lost("no connection")));
+  const offline = () => Promise.reject(lost("no connection")); // from the start, or in the midst of it
+  const reply = await fetch(address).catch(offline);
   if (!reply.ok) throw lost(`status ${reply.status}`);
-  return reply;
-}
-
-async function download(address, onBytes) {
   const parts = [];
-  const reader = (await get(address)).body.getReader();
-  for (let part = await reader.read(); !part.done; part = await reader.read()) {
+  const reader = reply.body.getReader();
+  for (let part = await reader.read().catch(offline); !part.done; part = await reader.read().catch(offline)) {
     parts.push(part.value);
     onBytes(part.value.length);
   }
   return new Uint8Array(await new Blob(parts).arrayBuffer());
 }
+
+const decode = (bytes) => new TextDecoder().decode(bytes);
 
 export class Model {
   /**

@@ -47,10 +47,17 @@ async function alone(work) {
     await work();
   } catch (error) {
     say(error.message);
+    if (painting) easel.show(painting.picture); // not what was half painted
   }
   easel.veil([]);
   open(true);
-  if (document.activeElement === document.body && root.contains(focused)) focused.focus({ preventScroll: true });
+  if (document.activeElement === document.body && root.contains(focused)) giveBack(focused);
+}
+
+/** Give a control the keyboard's focus; where it has just disabled itself, the picture gets it. */
+function giveBack(control) {
+  if (control.disabled) easel.focus();
+  else control.focus({ preventScroll: true });
 }
 
 async function start() {
@@ -64,6 +71,7 @@ async function start() {
     furnish(about);
     say(`Ready after ${((performance.now() - began) / 1000).toFixed(1)} s. Write a sentence, or take an example.`);
   } catch (error) {
+    painter?.close();
     part.start.hidden = false;
     part.progress.hidden = true;
     say(error.message);
@@ -136,6 +144,7 @@ function undo() {
   part.answer.textContent = "";
   say("Went one painting back.");
   refresh();
+  giveBack(part.undo);
 }
 
 async function ask() {
@@ -157,7 +166,7 @@ function onSubmit(form, work) {
   form.querySelector("textarea")?.addEventListener("keydown", (event) => {
     if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
     event.preventDefault();
-    form.requestSubmit();
+    form.querySelector("[type=submit]").click(); // does nothing while the button is disabled
   });
 }
 
@@ -166,7 +175,10 @@ part.served.remove();
 part.start.hidden = false;
 say("It comes from where this page came from, once. After that nothing is sent: your browser paints.");
 part.start.addEventListener("click", start);
-part.clear.addEventListener("click", () => easel.clear());
+part.clear.addEventListener("click", () => {
+  easel.clear();
+  giveBack(part.clear);
+});
 part.undo.addEventListener("click", undo);
 part.dice.addEventListener("click", () => {
   part.seed.value = Math.floor(Math.random() * LIMIT);

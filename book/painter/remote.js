@@ -30,6 +30,11 @@ export class RemotePainter {
     });
   }
 
+  /** End the thread; it answers nothing more. */
+  close() {
+    this.worker.terminate();
+  }
+
   /** Fetch the model; onStep gets {done, total} in bytes. Returns what model.json says. */
   open(base, onStep) {
     return this.send("open", [base], onStep);
