@@ -45,18 +45,21 @@ def picture_grid(rows: dict[str, np.ndarray], size: float = 1.4) -> Figure:
     return figure
 
 
-def painting_steps(images: np.ndarray, masked: np.ndarray, title: str = "", size: float = 1.5) -> Figure:
+def painting_steps(images: np.ndarray, masked: np.ndarray, title: str = "", columns: int = 4,
+                   size: float = 1.7) -> Figure:  # fmt: skip
     """One picture after each step: images uint8 [T, S, S, 3]; masked bool [T, grid, grid] is greyed out."""
-    figure, axes = plt.subplots(
-        1, len(images), figsize=(size * len(images), size + 0.5), squeeze=False, layout="constrained"
-    )
-    side = images.shape[1]
-    for step, axis in enumerate(axes[0]):
-        veil = np.kron(masked[step], np.ones((side // masked.shape[1],) * 2))
-        axis.imshow(images[step])
-        axis.imshow(np.dstack([np.ones((side, side, 3)), 0.8 * veil]))
-        axis.set_title(f"step {step + 1}", fontsize=8, color=INK)
+    columns = min(columns, len(images))
+    rows = -(-len(images) // columns)
+    shape = (size * columns, (size + 0.25) * rows + 0.25)
+    figure, axes = plt.subplots(rows, columns, figsize=shape, squeeze=False, layout="constrained")
+    for axis in axes.flat:
         axis.axis("off")
+    side = images.shape[1]
+    for step, (axis, image) in enumerate(zip(axes.flat, images, strict=False)):
+        veil = np.kron(masked[step], np.ones((side // masked.shape[1],) * 2))
+        axis.imshow(image)
+        axis.imshow(np.dstack([np.ones((side, side, 3)), 0.8 * veil]))
+        axis.set_title(f"step {step + 1}", fontsize=9, color=INK)
     figure.suptitle(title, fontsize=9, color=INK)
     return figure
 
@@ -150,7 +153,7 @@ def code_map(codes: np.ndarray, image: np.ndarray, size: float = 3.2) -> Figure:
     return figure
 
 
-def attention(image: np.ndarray, weights: np.ndarray, titles: Sequence[str], columns: int = 8,
+def attention(image: np.ndarray, weights: np.ndarray, titles: Sequence[str], columns: int = 4,
               size: float = 1.6) -> Figure:  # fmt: skip
     """Weights [M, N] over the cells of one picture uint8 [S, S, 3]: bright where looked at, M panels with titles.
 
