@@ -28,11 +28,14 @@ def runtime(home: Path = HOME) -> Path:
     """The folder with the runtime and its licence, fetched first if a file is missing. Raises VendorError."""
     if all((home / name).is_file() for name in (*FILES, "LICENSE")):
         return home
-    home.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=home.parent) as folder:
-        unpack(checked(pack(Path(folder))), Path(folder) / "new")
-        shutil.rmtree(home, ignore_errors=True)
-        (Path(folder) / "new").replace(home)
+    try:
+        home.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=home.parent) as folder:
+            unpack(checked(pack(Path(folder))), Path(folder) / "new")
+            shutil.rmtree(home, ignore_errors=True)
+            (Path(folder) / "new").replace(home)
+    except OSError as error:  # an environment of somebody else's, a full disk
+        raise VendorError(f"{home} cannot be written ({error.strerror}): use an environment of your own.") from error
     return home
 
 

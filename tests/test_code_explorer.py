@@ -57,6 +57,12 @@ def test_the_slider_shows_another_picture_and_keeps_the_cell(explorer):
     assert explorer.canvas.label == "Picture 2 of 3"
 
 
+@pytest.mark.parametrize("shape", [(0, 64, 64, 3), (2, 64, 80, 3), (64, 64, 3)])
+def test_what_is_no_stack_of_square_pictures_is_refused(shape):
+    with pytest.raises(ValueError, match=r"shows square pictures, uint8 \[M, S, S, 3\], got \["):
+        CodeExplorer(tiny_painter(), np.zeros(shape, np.uint8))
+
+
 def test_a_product_code_is_said_in_its_two_parts(explorer):
     explorer.painter.model.config.__dict__["colour_codes"] = 9
     said = explorer._sentence(100, 1, 0)

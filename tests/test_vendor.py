@@ -52,6 +52,12 @@ def test_the_three_files_and_the_licence_are_kept(npm, tmp_path):
     assert [path.name for path in home.parent.iterdir()] == ["runtime"]  # nothing temporary is left
 
 
+def test_a_folder_that_cannot_be_written_is_named(npm, tmp_path):
+    (tmp_path / "share").write_text("no folder")
+    with pytest.raises(VendorError, match=r"share.runtime cannot be written \(.+\): use an environment of your own\."):
+        runtime(tmp_path / "share" / "runtime")
+
+
 def test_what_is_there_is_not_fetched_again_but_a_lost_file_is(npm, tmp_path):
     home = runtime(tmp_path / "runtime")
     assert runtime(home) == home

@@ -45,9 +45,13 @@ class CodeExplorer:
 
     Attributes:
         pictures uint8 [M, S, S, 3] and their codes int64 [M, N].
+
+    Raises ValueError for no pictures, or pictures of another shape.
     """
 
     def __init__(self, painter: Pipeline, pictures: np.ndarray):
+        if pictures.ndim != 4 or not len(pictures) or pictures.shape[1] != pictures.shape[2]:
+            raise ValueError(f"The explorer shows square pictures, uint8 [M, S, S, 3], got {list(pictures.shape)}.")
         self.painter, self.pictures = painter, pictures
         self.codes = painter.encode(pictures).numpy()
         self.canvas = Canvas(grid=painter.grid, choose=True)
