@@ -107,6 +107,16 @@ def test_nothing_is_no_replay(painter):
 
 
 @pytest.mark.parametrize(
+    "change",
+    [{"start": (10**30,) * GRID**2}, {"start": ()}, {"codes": (0,) * 99}, {"codes": (CODES,) * GRID**2}],
+    ids=["huge", "no start", "too many", "unknown"],
+)
+def test_codes_that_the_model_does_not_know_are_no_replay(change, painter, painted):
+    with pytest.raises(RecipeError, match="codes are not 16 numbers below 13"):
+        replay(painter, replace(painted[1], **change))
+
+
+@pytest.mark.parametrize(
     ("change", "reason"),
     [
         ({"steps": 0}, "steps must be a whole number from 1 to 256, not 0"),

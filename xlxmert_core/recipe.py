@@ -156,6 +156,16 @@ def model_hash(painter: Pipeline) -> str:
     return digest.hexdigest()[:16]
 
 
+def check_codes(painter: Pipeline, recipe: Recipe) -> None:
+    """Raise RecipeError unless the painter knows the recipe's codes."""
+    config = painter.model.config
+    for codes in (recipe.codes, recipe.codes if recipe.start is None else recipe.start):
+        if len(codes) != config.cells or not all(0 <= code < config.codes for code in codes):
+            raise RecipeError(
+                f"Another model painted this picture: its codes are not {config.cells} numbers below {config.codes}."
+            )
+
+
 def perform(painter: Pipeline, stroke: Stroke, codes: Tensor | None = None,
             callback: Callable | None = None) -> tuple[Painting, list[dict]]:  # fmt: skip
     """Lay one stroke on a canvas.
@@ -189,12 +199,13 @@ def replay(painter: Pipeline, recipe: Recipe) -> Painting:
     """Paint a recipe's strokes again, from the first to the last.
 
     With the model that painted it, on the same kind of machine, the codes come out the same. Raises RecipeError when
-    another model is given, or nothing is painted.
+    another model is given, its codes are none of the model's, or nothing is painted.
     """
     if recipe.model != (mine := model_hash(painter)):
         raise RecipeError(f"Model {recipe.model} painted this picture, and this is {mine}: open that one to replay it.")
     if not recipe.strokes:
         raise RecipeError("The recipe has no strokes: there is nothing to replay.")
+    check_codes(painter, recipe)
     codes = None if recipe.start is None else torch.tensor(recipe.start)
     for stroke in recipe.strokes:
         _, steps = perform(painter, stroke, codes)

@@ -7,7 +7,7 @@ T steps.
 import io
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from xlxmert_core.model import cross_attention
 from xlxmert_core.pipeline import Pipeline
-from xlxmert_core.recipe import Recipe, RecipeError, Settings, Stroke, model_hash, perform, read_png, save_png
+from xlxmert_core.recipe import Recipe, Settings, Stroke, check_codes, model_hash, perform, read_png, save_png
 
 REMEMBERED = 100  # pictures that undo can go back through
 DEFAULT = Settings()
@@ -213,20 +213,12 @@ class Studio:
         Raises FileNotFoundError or RecipeError in one sentence.
         """
         _, recipe = read_png(source)
-        config = self.painter.model.config
-        if not _fits(recipe.codes, config) or not _fits(recipe.start, config):
-            raise RecipeError(
-                f"Another model painted this picture: its codes are not {config.cells} numbers below {config.codes}."
-            )
+        check_codes(self.painter, recipe)
         if recipe.model != self.model:
             found = f"Model {recipe.model} painted this picture, and this is {self.model}"
             warnings.warn(f"{found}: its codes are shown as they look here.", stacklevel=2)
             recipe = Recipe(self.model, (), recipe.codes, recipe.codes)
         return self._put(Picture(self.painter.render(torch.tensor([recipe.codes]))[0], recipe))
-
-
-def _fits(codes: Sequence[int] | None, config) -> bool:
-    return codes is None or (len(codes) == config.cells and all(0 <= code < config.codes for code in codes))
 
 
 def _whole(codes: Tensor) -> tuple[int, ...]:
