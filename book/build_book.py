@@ -33,7 +33,7 @@ def make_tree(run: Run, results: list[Result], book: Path = ROOT / "book") -> Pa
         shutil.copy(run.executed / f"{result.chapter}.ipynb", tree / "notebooks")
     shutil.copy(book.parent / "_config.yml", tree)
     shutil.copy(CARD, tree / "book" / "model_card.md")
-    (tree / "book" / "status.md").write_text(status_page(run, results))
+    (tree / "book" / "status.md").write_text(status_page(run, results), encoding="utf-8")
     add_painter(tree / "book")
     return tree
 
@@ -65,7 +65,7 @@ def build_html(tree: Path, html: Path) -> Path:
         stderr=subprocess.STDOUT,
         text=True,
     )
-    (tree.parent / "pages.log").write_text(done.stdout)
+    (tree.parent / "pages.log").write_text(done.stdout, encoding="utf-8")
     if done.returncode:
         lines = [x for x in done.stdout.splitlines() if "WARNING" in x or "ERROR" in x]
         raise BookError("\n".join(["The pages do not build:", *(lines or [done.stdout[-2000:]])]))

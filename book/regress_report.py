@@ -262,5 +262,5 @@ def write_report(path: Path, name: str, sections: list[Section], lost: list[str]
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
-        temporary.write_text(page)
+        temporary.write_text(page, encoding="utf-8")
     return path

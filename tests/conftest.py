@@ -82,9 +82,20 @@ def chromium():
         browser.close()
 
 
+@pytest.fixture()
+def fresh(chromium, book_site):
+    """The page that paints as a reader meets it, nothing loaded."""
+    context = chromium.new_context(viewport={"width": 1400, "height": 1000})
+    page = context.new_page()
+    page.goto(f"{book_site}/book/paint.html")
+    page.locator("[data-part=start]").wait_for()
+    yield page
+    context.close()
+
+
 def pytest_collection_modifyitems(items):
     """Quick tests first, then the chapters, then what is made of them, then photographs."""
-    last = "test_paint_box_lab test_notebooks test_readme test_book test_book_browser test_painter_page"
-    last = [*last.split(), "test_coco_chapters"]
+    last = "test_paint_box_lab test_notebooks test_readme test_book test_book_browser"
+    last = [*last.split(), "test_painter_page", "test_painter_hands", "test_coco_chapters"]
     order = {name: place for place, name in enumerate(last, 1)}
     items.sort(key=lambda item: order.get(item.path.stem, 0))

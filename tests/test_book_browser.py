@@ -16,9 +16,10 @@ UPSTREAM = ("THEBE_JS_URL", "reading 'classList'", "Got invalid theme mode: . Re
 
 @pytest.fixture(scope="module")
 def names(book_pages) -> list[str]:
-    """Every page's address below the site."""
+    """Every page's address below the site; index.html only forwards to the first of them."""
     pages = sorted(book_pages.rglob("*.html"))
-    return [str(path.relative_to(book_pages)) for path in pages if "_static" not in path.parts]
+    names = [str(path.relative_to(book_pages)) for path in pages if "_static" not in path.parts]
+    return [name for name in names if name != "index.html"]
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +95,11 @@ def test_an_outside_request_would_be_seen(page, tmp_path):
     leaky.write_text('<img src="https://example.invalid/x.png" alt="">')
     page.goto(leaky.as_uri())
     assert outside == ["https://example.invalid/x.png"]
+
+
+def test_the_site_begins_with_the_first_page(page, book_site):
+    page.goto(book_site)
+    page.wait_for_url("**/book/intro.html")
 
 
 @pytest.mark.parametrize(("word", "chapter"), [("halton", "07_painting"), ("hinge", "06_image_generator")])

@@ -109,7 +109,8 @@ function brushing(grid, cells, side, read, change) {
   const moves = { ArrowUp: -side, ArrowDown: side, ArrowLeft: -1, ArrowRight: 1 };
   grid.addEventListener("keydown", (event) => {
     const index = cells.indexOf(event.target), column = index % side;
-    if (index < 0) return;
+    const own = event.key === "a" || !(event.altKey || event.ctrlKey || event.metaKey); // the rest is the browser's
+    if (index < 0 || !own) return;
     let to = index;
     if (event.key in moves) {
       to = index + moves[event.key];
