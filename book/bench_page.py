@@ -96,12 +96,12 @@ def draw(family: Family, path: Path) -> None:
 
     races = [found for found in family.found if isinstance(found, Race)]
     growths = [found for found in family.found if isinstance(found, Growth)]
-    columns = [bars] * bool(races) + [lines] * bool(growths)
+    panels = [(paint, shown) for paint, shown in ((bars, races), (lines, growths)) if shown]
     with plt.rc_context({"svg.hashsalt": family.title, "svg.fonttype": "none", "font.size": 9}):
         height = max(2.5, 0.4 + 0.35 * sum(len(race.times) - 1 for race in races))
-        figure, axes = plt.subplots(len(columns) or 1, 1, figsize=(7, height + 3 * bool(growths)), squeeze=False)
-        for axis, paint, what in zip(axes[:, 0], columns, [races] * bool(races) + [growths], strict=False):
-            paint(axis, what)
+        figure, axes = plt.subplots(len(panels) or 1, 1, figsize=(7, height + 3 * bool(growths)), squeeze=False)
+        for axis, (paint, shown) in zip(axes[: len(panels), 0], panels, strict=True):
+            paint(axis, shown)
         figure.tight_layout()
         figure.savefig(path, metadata={"Date": None})
         plt.close(figure)

@@ -98,4 +98,5 @@ def pytest_collection_modifyitems(items):
     last = "test_paint_box_lab test_notebooks test_readme test_book test_book_browser"
     last = [*last.split(), "test_painter_page", "test_painter_hands", "test_coco_chapters"]
     order = {name: place for place, name in enumerate(last, 1)}
-    items.sort(key=lambda item: order.get(item.path.stem, 0))
+    slow = {item: item.get_closest_marker("slow") is not None for item in items}
+    items.sort(key=lambda item: (slow[item], order.get(item.path.stem, 0)))

@@ -152,6 +152,7 @@ def _sizes(pictures: Mapping, workers: int, store: FeatureStore, report: Report)
     """Sizes of the pictures that there are; of the others, those that are not stored go into the report."""
 
     def found(key: Key) -> tuple[int, int] | str:
+        """A picture's size, or why it does not open."""
         try:
             return picture_size(pictures[key])
         except ImageError as error:

@@ -69,6 +69,7 @@ def batches(lessons: Lessons, features: FeaturesOf, size: int, weights: Tensor |
     edges = None if weights is None else weights.double().cumsum(0)
 
     def batch_at(step: int, generator: torch.Generator) -> dict:
+        """The lessons of one step, and the features of their pictures."""
         if edges is None:
             rows = torch.randint(len(lessons), (size,), generator=generator)
         else:

@@ -149,7 +149,7 @@ class Pipeline:
         if polish:
             codes = second_thoughts(model, words, word_mask, codes, editable, polish, callback=remember)
         if candidates > 1:
-            best = self._score(words, word_mask, codes).view(-1, candidates).argmax(1)
+            best = self._score(model, words, word_mask, codes).view(-1, candidates).argmax(1)
             rows = torch.arange(len(texts)) * candidates + best  # [B]
             codes = codes[rows]
             history = [{k: v[rows] if isinstance(v, Tensor) else v for k, v in step.items()} for step in history]
@@ -160,15 +160,15 @@ class Pipeline:
         pooled = self.model(words, word_mask, self.model.embed_codes(codes)).pooled
         return self.model.match_logits(pooled).softmax(-1)[:, 1]
 
-    def _score(self, words: Tensor, word_mask: Tensor, codes: Tensor) -> Tensor:
-        self._needs("vocabulary")
-        odd = cell_log_likelihood(self._frozen.form(self.model), words, word_mask, codes) < DOUBT  # [B, N]
+    def _score(self, model, words: Tensor, word_mask: Tensor, codes: Tensor) -> Tensor:
+        odd = cell_log_likelihood(model, words, word_mask, codes) < DOUBT  # [B, N]
         return self._match(words, word_mask, codes).log() - odd.sum(1)
 
     @torch.inference_mode()
     def score(self, texts: str | Sequence[str], codes: Tensor) -> Tensor:
         """What candidates are chosen by: log-probability of the match, minus one for each doubtful cell; [B]."""
-        return self._score(*self._words(one_each(texts, len(codes), "texts")), codes)
+        self._needs("vocabulary")
+        return self._score(self._frozen.form(self.model), *self._words(one_each(texts, len(codes), "texts")), codes)
 
     @torch.inference_mode()
     def match(self, texts: str | Sequence[str], codes: Tensor) -> Tensor:

@@ -55,7 +55,7 @@ def painting_steps(images: np.ndarray, masked: np.ndarray, title: str = "", colu
     for axis in axes.flat:
         axis.axis("off")
     side = images.shape[1]
-    for step, (axis, image) in enumerate(zip(axes.flat, images, strict=False)):
+    for step, (axis, image) in enumerate(zip(axes.flat[: len(images)], images, strict=True)):
         veil = np.kron(masked[step], np.ones((side // masked.shape[1],) * 2))
         axis.imshow(image)
         axis.imshow(np.dstack([np.ones((side, side, 3)), 0.8 * veil]))

@@ -283,7 +283,7 @@ def whole():
     """The options that make FSDP give and take its spread weights in one piece."""
     from torch.distributed.checkpoint.state_dict import StateDictOptions
 
-    return StateDictOptions(full_state_dict=True, cpu_offload=True, strict=False)
+    return StateDictOptions(full_state_dict=True, cpu_offload=True)
 
 
 def _bare(optimisers) -> list[torch.optim.Optimizer]:

@@ -43,7 +43,6 @@ def sample_to_file(features: Sequence, rows: int, rng: np.random.Generator, path
     cells, width = _size(features)
     dtype = np.asarray(features[0:1]).dtype
     header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": (min(rows, cells), width)}
-
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary, open(temporary, "wb") as file:
         np.lib.format.write_array_header_1_0(file, header)
