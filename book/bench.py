@@ -19,7 +19,7 @@ from run_chapters import KERNEL, ROOT
 FAMILIES = ("bench_painting", "bench_storybook", "bench_training", "bench_vocabulary", "bench_pixels")
 PAGE, PLOTS = ROOT / "book" / "benchmarks.md", ROOT / "book" / "_static" / "bench"
 ALLOCATOR = {name: value for name, value in KERNEL.items() if name.startswith("MALLOC_")}
-QUIET = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0", "TOKENIZERS_PARALLELISM": "false"}
+QUIET = {name: KERNEL[name] for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "TOKENIZERS_PARALLELISM")}
 
 
 class Times(NamedTuple):
