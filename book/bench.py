@@ -17,7 +17,7 @@ from typing import NamedTuple
 from run_chapters import KERNEL, ROOT
 
 FAMILIES = ("bench_painting", "bench_storybook", "bench_training", "bench_vocabulary", "bench_pixels")
-PAGE, PLOTS = ROOT / "book" / "benchmarks.md", ROOT / "book" / "_static" / "bench"
+GPU = "bench_gpu"  # a page of its own, since it runs elsewhere: benchmarks_gpu.md
 ALLOCATOR = {name: value for name, value in KERNEL.items() if name.startswith("MALLOC_")}
 QUIET = {name: KERNEL[name] for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "TOKENIZERS_PARALLELISM")}
 
@@ -153,8 +153,9 @@ def main() -> None:
     """Measure, and write the page and its plots."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--quick", action="store_true", help="tiny sizes: a try-out whose numbers mean nothing")
+    parser.add_argument("--gpu", action="store_true", help="measure on a GPU instead, and write benchmarks_gpu.md")
     parser.add_argument("--only", nargs="*", default=FAMILIES, choices=FAMILIES, help="families to run")
-    parser.add_argument("--out", type=Path, default=PAGE, help="where the page goes; plots to _static/bench beside it")
+    parser.add_argument("--out", type=Path, help="where the page goes; plots to _static/bench beside it")
     parser.add_argument("--call", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.call:
@@ -164,8 +165,9 @@ def main() -> None:
         os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | QUIET)
     from bench_page import write
 
-    families = measure(tuple(options.only), options.quick)
-    write(families, machine(), options.out)
+    families = measure((GPU,) if options.gpu else tuple(options.only), options.quick)
+    name, title = ("benchmarks_gpu", "Benchmarks on a GPU") if options.gpu else ("benchmarks", "Benchmarks")
+    write(families, machine(), options.out or ROOT / "book" / f"{name}.md", title)
     return None
 
 

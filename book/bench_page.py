@@ -6,7 +6,7 @@ from pathlib import Path
 from bench import Family, Growth, Limit, Race, Times
 
 HEAD = """\
-# Benchmarks
+# {title}
 
 Written by `make bench` in one run: {machine}. Each race runs its cases in turn, over and over, so that a busy
 minute slows all of them alike; the table gives the median and, in brackets, the fastest and the slowest
@@ -14,11 +14,11 @@ repetition. Machines differ, so the ratios say more than the seconds.
 """
 
 
-def write(families: list[Family], machine: str, out: Path) -> None:
+def write(families: list[Family], machine: str, out: Path, title: str = "Benchmarks") -> None:
     """The page at ``out``, its plots in ``_static/bench`` beside it."""
     plots = out.parent / "_static" / "bench"
     plots.mkdir(parents=True, exist_ok=True)
-    parts = [HEAD.format(machine=machine)]
+    parts = [HEAD.format(title=title, machine=machine)]
     for family in families:
         name = re.sub(r"\W+", "_", family.title.lower())
         draw(family, plots / f"{name}.svg")

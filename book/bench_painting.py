@@ -55,15 +55,16 @@ def pair(config: ModelConfig, spread: float = 1.5) -> tuple[torch.nn.Module, XLx
 def original(theirs, ours: XLxmert, words: Tensor, mask: Tensor, steps: int) -> Tensor:
     """The original's Mask-Predict: the whole model and the whole head for every cell at every step; codes [B, N]."""
     batch, cells = len(words), ours.config.cells
-    codes, masked = torch.zeros(batch, cells, dtype=torch.long), torch.ones(batch, cells, dtype=torch.bool)
+    codes = torch.zeros(batch, cells, dtype=torch.long, device=words.device)
+    masked = torch.ones_like(codes, dtype=torch.bool)
     boxes = ours.boxes().expand(batch, -1, -1)
     for step in range(steps):
         features = torch.where(masked[..., None], ours.mask_feature, ours.embed_codes(codes))
-        seen = theirs(words, features, boxes, mask.float()).vision_output
-        sure, best = ours.code_logits(seen).softmax(-1).max(-1)  # [B, N]
+        seen = theirs(words, features, boxes, mask.to(features)).vision_output
+        sure, best = ours.code_logits(seen).float().softmax(-1).max(-1)  # [B, N]
         codes = torch.where(masked, best, codes)
         left = int(sampling.linear(step + 1, steps) * cells + 1e-6)
-        masked = sampling.lowest(sure, torch.full((batch,), left))
+        masked = sampling.lowest(sure, torch.full_like(codes[:, 0], left))
     return codes
 
 

@@ -8,7 +8,7 @@ from bench import Family, Limit, Race, added_megabytes, child, interleaved
 from bench_painting import pair
 
 from xlxmert_core import training
-from xlxmert_core.config import paper
+from xlxmert_core.config import ModelConfig, paper
 from xlxmert_core.objectives import IGNORED, Pretraining
 
 SIZES = replace(paper(), vocab_size=3000, hidden=256, heads=4, feed_forward=1024, language_layers=2, visual_layers=1,
@@ -18,11 +18,11 @@ masked, without dropout so that both sides have the same loss. Hugging Face's si
 from logits of all cells, as the original does. Memory is what the steps add to a process that holds the models."""
 
 
-def batch(size: int) -> dict:
+def batch(size: int, sizes: ModelConfig = SIZES) -> dict:
     """A random batch of the painting task."""
     source = torch.Generator().manual_seed(1)
-    words = torch.randint(SIZES.vocab_size, (size, SIZES.max_words), generator=source)
-    codes = torch.randint(SIZES.codes, (size, SIZES.cells), generator=source)
+    words = torch.randint(sizes.vocab_size, (size, sizes.max_words), generator=source)
+    codes = torch.randint(sizes.codes, (size, sizes.cells), generator=source)
     masked = torch.rand(codes.shape, generator=source) < 0.5
     return {"task": "visual", "words": words, "word_mask": torch.ones_like(words, dtype=torch.bool), "codes": codes,
             "masked": masked, "answers": torch.full((size,), IGNORED)}  # fmt: skip

@@ -31,7 +31,7 @@ def cell_log_likelihood(model, words: Tensor, word_mask: Tensor, codes: Tensor) 
     for number in range(4):
         hidden = (group == number).expand(codes.shape)  # [B, N]
         cells = model(words, word_mask, features, hidden, text=text).cells[hidden]  # [hidden, H]
-        logs = model.code_logits(cells).log_softmax(-1)
+        logs = model.code_logits(cells).float().log_softmax(-1)
         found[hidden] = logs.gather(-1, codes[hidden][:, None])[:, 0]
     return found
 

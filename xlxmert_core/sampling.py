@@ -89,10 +89,10 @@ def choose(logits: Tensor, masked: Tensor, counts: Tensor, temperature: float, r
     At a temperature above 0 the ``masked`` ones [M] (``counts`` [B] in each row) are drawn, one random number
     a cell; cells that are only scored always show their likeliest value's probability.
     """
-    every = logits.softmax(-1)  # [M, K]
+    every = logits.float().softmax(-1)  # [M, K]; bfloat16 would make too many of them equal
     probability, choice = every.max(-1)
     if temperature > 0:
-        share = (logits[masked] / temperature).softmax(-1).cumsum(-1)  # [masked, K], rising to 1
+        share = (logits[masked].float() / temperature).softmax(-1).cumsum(-1)  # [masked, K], rising to 1
         drawn = rows.uniform(counts.tolist(), 1).to(share) * share[:, -1:]  # [masked, 1]
         sampled = torch.searchsorted(share, drawn, right=True)[:, 0].clamp_max(logits.shape[-1] - 1)
         choice = choice.masked_scatter(masked, sampled)

@@ -1,0 +1,194 @@
+"""Painting and a step of pretraining on a GPU, at the paper's sizes, against the card's own matrix product."""
+
+import copy
+import time
+from collections.abc import Callable
+
+import bench_painting
+import bench_training
+import torch
+from bench import Family, Growth, Limit, Race, interleaved
+from torch.utils.flop_counter import FlopCounterMode
+
+from xlxmert_core import sampling, training
+from xlxmert_core.config import ModelConfig, paper
+from xlxmert_core.model import XLxmert
+from xlxmert_core.swift import Swift, for_gpu
+
+ON = "cuda" if torch.cuda.is_available() else "cpu"  # the processor serves to try this file out
+TEXT = """A painting is 64 texts in 4 steps; a step of pretraining is 256 texts with pictures, half of the cells masked,
+with the paper's dropout. Weights are random. bf16 is bfloat16 throughout for painting, and autocast for training, as
+Accelerate does it. *Compiled* is `torch.compile`; *graphs* are CUDA graphs besides, which send a whole reading of the
+model to the card at once (`swift.for_gpu`). Arithmetic is counted by PyTorch's own counter, and its ceiling is a large
+bf16 product of random matrices on the same card. *Busy* is the share of the time in which a kernel runs, from the
+profiler: what is missing to 100 % the card waits for Python."""
+PRODUCTS = ("gemm", "nvjet", "cutlass", "xmma", "wgmma")  # names of the kernels of matrix products
+ATTENTION = ("flash", "fmha", "attention", "mem_eff")
+
+
+def ceiling(size: int) -> float:
+    """TFLOP/s of a bf16 product of two random square matrices: the median of twenty."""
+    a, b = torch.randn(2, size, size, device=ON, dtype=torch.bfloat16)
+    return 2 * size**3 / interleaved({"": timed(lambda: a @ b)}, 20, warm=3)[""].median / 1e12
+
+
+def timed(case: Callable[[], object]) -> Callable[[], None]:
+    """The case, and the wait until the card has done it."""
+
+    def run() -> None:
+        case()
+        if ON == "cuda":
+            torch.cuda.synchronize()
+
+    return run
+
+
+def tera(case: Callable[[], object]) -> float:
+    """How many million million floating-point operations a case does."""
+    with FlopCounterMode(display=False) as counter:
+        case()
+    return counter.get_total_flops() / 1e12
+
+
+def busy(case: Callable[[], object]) -> str:
+    """How long a kernel runs in one call, and of which kind, as shares of the call's time without the profiler."""
+    if ON == "cpu":
+        return ""
+    wall = interleaved({"": timed(case)}, 5)[""].median
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as seen:
+        timed(case)()
+    kernels = [(e.key.lower(), e.self_device_time_total / 1e6) for e in seen.key_averages()]
+    kinds = {"matrix products": 0.0, "attention": 0.0, "the rest": 0.0}
+    for name, seconds in kernels:
+        kind = "attention" if any(n in name for n in ATTENTION) else "the rest"
+        kinds["matrix products" if any(n in name for n in PRODUCTS) else kind] += seconds
+    parts = ", ".join(f"{name} {seconds / wall:.0%}" for name, seconds in kinds.items())
+    return f"busy {sum(kinds.values()) / wall:.0%} ({parts})"
+
+
+def on_card(module: torch.nn.Module) -> torch.nn.Module:
+    """A copy on the device."""
+    return copy.deepcopy(module).to(ON)
+
+
+def painters(config: ModelConfig, given: tuple) -> tuple[dict, object]:
+    """Ways to paint the given texts in four steps, and what our plain model paints in float32."""
+    theirs, ours = (on_card(module) for module in bench_painting.pair(config))
+    low, half = (copy.deepcopy(module).to(torch.bfloat16) for module in (theirs, ours))
+    as_it_is = {"linear": lambda part: part}
+    models = {"plain": ours, "Swift": Swift(ours, **as_it_is), "Swift, bf16": Swift(half, **as_it_is)}
+    if ON == "cuda":
+        models |= {"Swift, bf16, compiled": for_gpu(ours, mode="default"), "Swift, bf16, graphs": for_gpu(ours)}
+    cases = {
+        "Hugging Face": lambda: bench_painting.original(theirs, ours, *given, 4),
+        "Hugging Face, bf16": lambda: bench_painting.original(low, half, *given, 4),
+    }
+    return cases | {name: lambda m=model: sampling.paint(m, *given, steps=4) for name, model in models.items()}
+
+
+def painting(config: ModelConfig, texts: int, repetitions: int, best: float) -> list:
+    """The race of painters, and how near the fastest comes to the ceiling of ``best`` TFLOP/s."""
+    given = tuple(t.to(ON) for t in bench_painting.words_for(config, texts))
+    cases = painters(config, given)
+    want = cases["plain"]()
+    same = ", ".join(f"{name} {bench_painting.share_equal(case(), want):.1%}" for name, case in cases.items())
+    times = interleaved({name: timed(case) for name, case in cases.items()}, repetitions, warm=3)
+    fastest, work = min(times, key=lambda name: times[name].median), tera(cases["Swift, bf16"])
+    said = f"codes equal to the plain model's in float32: {same}. {fastest}: {busy(cases[fastest])}"
+    said += f". Hugging Face does {tera(cases['Hugging Face']):.2f} TFLOP, Swift {work:.2f}"
+    return [Race(f"{texts} texts, 4 steps", times, said=said), *rate("painting", work, times[fastest].median, best)]
+
+
+def rate(name: str, work: float, seconds: float, best: float) -> list[Limit]:
+    """TFLOP/s reached, and their share of the ceiling."""
+    reached = work / seconds
+    return [Limit(f"{name}, fastest", reached, "TFLOP/s"),
+            Limit(f"{name}, share of the ceiling", 100 * reached / best, "%")]  # fmt: skip
+
+
+def trainers(config: ModelConfig, given: dict) -> dict:
+    """Ways to take a step of pretraining, each with weights and an optimiser of its own."""
+    theirs, head = (on_card(module) for module in (bench_painting.hugging_face(config, config.dropout), ours(config)))
+    hands = ("code_transform", "code_feature", "code_bias", "mask_feature")
+    extra = [value for name, value in head.named_parameters() if name.startswith(hands)]
+    eager = torch.optim.AdamW([*theirs.train().parameters(), *extra], lr=1e-4)
+
+    def low(step: Callable) -> Callable:
+        def run():
+            with torch.autocast(ON, torch.bfloat16):
+                return step()
+
+        return run  # fmt: skip
+
+    def step(compiled: bool, fused: bool) -> Callable:
+        model = on_card(ours(config)).train()
+        optimiser = training.adamw(model, 1e-4, fused=fused)
+        if compiled:
+            model.encoder.compile()
+        return lambda: bench_training.our_step(model, optimiser, given)
+
+    full = lambda: bench_training.their_step(theirs, head, eager, given)  # noqa: E731
+    cases = {"Hugging Face": full, "Hugging Face, bf16": low(full), "ours": step(False, False),
+             "ours, bf16": low(step(False, False)), "ours, bf16, fused AdamW": low(step(False, True))}  # fmt: skip
+    if ON == "cuda":
+        cases["ours, bf16, fused AdamW, compiled"] = low(step(True, True))
+    return cases
+
+
+def ours(config: ModelConfig) -> torch.nn.Module:
+    """Our model with random weights."""
+    torch.manual_seed(0)
+    return XLxmert(config, torch.randn(config.codes, config.feature_dim))
+
+
+def pretraining(config: ModelConfig, texts: int, repetitions: int, best: float) -> list:
+    """The race of training steps, their memory, and how near the fastest comes to the ceiling."""
+    batch = bench_training.batch(texts, config)
+    given = {k: v.to(ON) if isinstance(v, torch.Tensor) else v for k, v in batch.items()}
+    cases = trainers(config, given)
+    losses = ", ".join(f"{name} {case():.3f}" for name, case in cases.items())
+    times = interleaved({name: timed(case) for name, case in cases.items()}, repetitions, warm=3)
+    fastest, work = min(times, key=lambda name: times[name].median), tera(cases["ours, bf16"])
+    said = f"first loss (each drops out at random): {losses}. {fastest}: {busy(cases[fastest])}"
+    memory = [Limit(f"memory added, {name}", held(case), "MB") for name, case in cases.items() if ON == "cuda"]
+    found = [Race(f"a step of {texts}", times, said=said), *rate("pretraining", work, times[fastest].median, best)]
+    return found + memory
+
+
+def held(case: Callable[[], object]) -> float:
+    """MB on the card that a case needs at its peak beyond what lies there already."""
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    timed(case)()
+    return (torch.cuda.max_memory_allocated() - before) / 2**20
+
+
+def growths(config: ModelConfig, batches: tuple[int, ...]) -> list[Growth]:
+    """Seconds of a painting by the number of texts, eager and with CUDA graphs."""
+    model = on_card(ours(config).eval())
+    forms = {"Swift, bf16": Swift(copy.deepcopy(model).to(torch.bfloat16), linear=lambda part: part)}
+    if ON == "cuda":
+        forms["Swift, bf16, graphs"] = for_gpu(model, mode="reduce-overhead", dynamic=False)
+    found: dict[str, dict[int, float]] = {name: {} for name in forms}
+    for batch in batches:
+        given = tuple(t.to(ON) for t in bench_painting.words_for(config, batch))
+        cases = {name: timed(lambda m=form: sampling.paint(m, *given, steps=4)) for name, form in forms.items()}
+        for name, times in interleaved(cases, 5, warm=3).items():
+            found[name][batch] = times.median
+    return [Growth(name, "texts", seconds) for name, seconds in found.items()]
+
+
+def run(quick: bool) -> Family:
+    """Ceiling, painting, pretraining, growth."""
+    start, best = time.perf_counter(), ceiling(256 if quick else 8192)
+    config = bench_painting.TINY if quick else paper()
+    found: list = [Limit("a large bf16 product", best, "TFLOP/s")]
+    for part in (
+        lambda: painting(config, 2 if quick else 64, 1 if quick else 20, best),
+        lambda: pretraining(config, 4 if quick else 256, 1 if quick else 10, best),
+        lambda: growths(config, (1, 2) if quick else (1, 4, 16, 64, 256)),
+    ):
+        found += part()
+        print(f"    {time.perf_counter() - start:.0f} s", *found[-4:], sep="\n      ", flush=True)
+    name = torch.cuda.get_device_name() if ON == "cuda" else "no GPU: a try-out on the processor"
+    return Family(f"On a GPU ({name})", TEXT, found)
