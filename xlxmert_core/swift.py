@@ -121,7 +121,9 @@ def for_gpu(model: XLxmert, **options) -> Swift:
     ``torch.compile``, in place of ``mode="reduce-overhead"``. Codes differ where two are about equally likely.
     """
     painter = Swift(copy.deepcopy(model).to(torch.bfloat16), linear=lambda part: part)
-    painter._read = torch.compile(painter._read, **(options or {"mode": "reduce-overhead"}))
+    options = options or {"mode": "reduce-overhead"}
+    painter._read, encode_text = (torch.compile(part, **options) for part in (painter._read, painter.encode_text))
+    painter.encode_text = lambda words, word_mask=None: encode_text(words, word_mask).clone()  # graphs reuse memory
     return painter
 
 
