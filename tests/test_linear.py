@@ -4,7 +4,16 @@ import pytest
 import torch
 from torch import nn
 
-from xlxmert_core.linear import Linear, _Product
+from xlxmert_core import linear
+from xlxmert_core.linear import Linear, _Product, fast_linear
+
+INTEL = linear.intel
+
+
+@pytest.fixture(autouse=True)
+def not_an_intel(monkeypatch):
+    """oneDNN trains on all other processors only; it runs on any."""
+    monkeypatch.setattr(linear, "intel", lambda: False)
 
 
 def gradients(layer: nn.Linear, x: torch.Tensor) -> list[torch.Tensor]:
@@ -44,3 +53,28 @@ def test_no_rows_give_a_gradient_of_zeros():
     layer = Linear(4, 3)
     layer(torch.zeros(0, 4)).sum().backward()
     assert torch.equal(layer.weight.grad, torch.zeros(3, 4))
+
+
+@pytest.mark.parametrize("intel", [False, True])
+def test_the_fast_product_equals_torch_in_any_type(monkeypatch, intel):
+    monkeypatch.setattr(linear, "intel", lambda: intel)
+    plain, x = nn.Linear(12, 7), torch.randn(3, 5, 12)
+    with torch.no_grad():
+        torch.testing.assert_close(fast_linear(x, plain.weight, plain.bias), plain(x), rtol=0, atol=1e-5)
+        plain.double()
+        assert torch.equal(fast_linear(x.double(), plain.weight, plain.bias), plain(x.double()))
+
+
+def test_intel_trains_as_torch_does(monkeypatch):
+    monkeypatch.setattr(linear, "intel", lambda: True)
+    assert not Linear(4, 3)(torch.randn(2, 4)).grad_fn.name().startswith("_Product")
+
+
+def test_the_processor_is_known():
+    from pathlib import Path
+
+    info = Path("/proc/cpuinfo")
+    if not info.exists():
+        pytest.skip("the processor is read from /proc, which only Linux has")
+    vendors = {line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("vendor_id")}
+    assert INTEL() is (vendors == {"GenuineIntel"})
