@@ -54,7 +54,7 @@ def first_enough(painter, text: str, seed: int = 0) -> torch.Tensor:
     how = {"order": sampling.halton, "schedule": sampling.cosine, "temperature": 0.7}
     source = torch.Generator().manual_seed(seed)
     codes = sampling.paint(painter.model, words, word_mask, steps=16, generator=source, **how)
-    codes = polish(painter.model, words, word_mask, codes)
+    codes, _ = polish(painter.model, words, word_mask, codes)
     score = painter.score(text, codes)  # [4]
     good = (score >= math.log(0.5)).nonzero().flatten()
     return codes[[int(good[0]) if len(good) else int(score.argmax())]]

@@ -60,7 +60,7 @@ def test_wrong_cells_are_found_and_mended_and_the_rest_is_not_touched():
     logs = cell_log_likelihood(Stripes(), WORDS, MASK, codes)
     assert ((logs < DOUBT) == (codes != TRUTH)).all()
     steps = []
-    assert torch.equal(polish(Stripes(), WORDS, MASK, codes, callback=steps.append), TRUTH)
+    assert torch.equal(polish(Stripes(), WORDS, MASK, codes, callback=steps.append)[0], TRUTH)
     written = torch.stack([step["written"] for step in steps]).any(0)
     near = torch.tensor([0, 1, 2, 4, 5, 6, 8, 9, 10])
     assert written[0].nonzero().flatten().tolist() == near.tolist()
@@ -71,9 +71,21 @@ def test_cells_outside_the_brush_stay_bit_for_bit():
     codes[0, 5] = 4
     editable = torch.zeros(2, 16, dtype=torch.bool)
     editable[:, 8:] = True
-    assert torch.equal(polish(Stripes(), WORDS, MASK, codes, editable), codes)
+    assert torch.equal(polish(Stripes(), WORDS, MASK, codes, editable)[0], codes)
 
 
 @pytest.mark.parametrize("rounds", [0, 2])
 def test_a_painting_without_doubts_stays_as_it_is(rounds):
-    assert torch.equal(polish(Stripes(), WORDS, MASK, TRUTH, rounds=rounds), TRUTH)
+    assert torch.equal(polish(Stripes(), WORDS, MASK, TRUTH, rounds=rounds)[0], TRUTH)
+
+
+def test_only_doubtful_rows_are_painted_and_watched_among_all():
+    codes = TRUTH.clone()
+    codes[1, 15] = 0
+    model, steps = Stripes(), []
+    mended, settled = polish(model, WORDS, MASK, codes, callback=steps.append)
+    assert torch.equal(mended, TRUTH) and settled.tolist() == [True, False]  # that the mended row is well is not asked
+    assert [len(hidden) for hidden in model.hidden] == [2] * 4 + [1] * 4
+    assert all(step["codes"].shape == (2, 16) and not step["written"][0].any() for step in steps)
+    assert torch.equal(steps[-1]["codes"], mended) and torch.equal(steps[-1]["confidence"][0], torch.ones(16))
+    assert polish(model, WORDS, MASK, mended)[1].all()

@@ -146,10 +146,9 @@ class Pipeline:
             guidance=guidance, generator=torch.Generator().manual_seed(seed), codes=codes, editable=editable,
             uncond=self._words([""]) if guidance else None, callback=remember,
         )  # fmt: skip
-        if polish:
-            codes = second_thoughts(model, words, word_mask, codes, editable, polish, callback=remember)
+        codes, settled = second_thoughts(model, words, word_mask, codes, editable, polish, callback=remember)
         if candidates > 1:
-            best = self._score(model, words, word_mask, codes).view(-1, candidates).argmax(1)
+            best = self._score(model, words, word_mask, codes, settled).view(-1, candidates).argmax(1)
             rows = torch.arange(len(texts)) * candidates + best  # [B]
             codes = codes[rows]
             history = [{k: v[rows] if isinstance(v, Tensor) else v for k, v in step.items()} for step in history]
@@ -160,15 +159,19 @@ class Pipeline:
         pooled = self.model(words, word_mask, self.model.embed_codes(codes)).pooled
         return self.model.match_logits(pooled).softmax(-1)[:, 1]
 
-    def _score(self, model, words: Tensor, word_mask: Tensor, codes: Tensor) -> Tensor:
-        odd = cell_log_likelihood(model, words, word_mask, codes) < DOUBT  # [B, N]
-        return self._match(words, word_mask, codes).log() - odd.sum(1)
+    def _score(self, model, words: Tensor, word_mask: Tensor, codes: Tensor, settled: Tensor) -> Tensor:
+        """settled bool [B]: rows that are known to have no doubtful cell."""
+        odd, left = torch.zeros(len(codes)), ~settled
+        if left.any():
+            odd[left] = (cell_log_likelihood(model, words[left], word_mask[left], codes[left]) < DOUBT).sum(1).float()
+        return self._match(words, word_mask, codes).log() - odd
 
     @torch.inference_mode()
     def score(self, texts: str | Sequence[str], codes: Tensor) -> Tensor:
         """What candidates are chosen by: log-probability of the match, minus one for each doubtful cell; [B]."""
         self._needs("vocabulary")
-        return self._score(self._frozen.form(self.model), *self._words(one_each(texts, len(codes), "texts")), codes)
+        given = (*self._words(one_each(texts, len(codes), "texts")), codes, torch.zeros(len(codes), dtype=torch.bool))
+        return self._score(self._frozen.form(self.model), *given)
 
     @torch.inference_mode()
     def match(self, texts: str | Sequence[str], codes: Tensor) -> Tensor:

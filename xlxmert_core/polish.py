@@ -37,18 +37,42 @@ def cell_log_likelihood(model, words: Tensor, word_mask: Tensor, codes: Tensor) 
 
 
 def polish(model, words: Tensor, word_mask: Tensor, codes: Tensor, editable: Tensor | None = None, rounds: int = 1,
-           steps: int = 4, callback: Callable[[dict], None] | None = None) -> Tensor:  # fmt: skip
-    """Paint doubtful cells and the eight around each anew, greedily and the easy ones first; codes [B, N] -> [B, N].
+           steps: int = 4, callback: Callable[[dict], None] | None = None) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """Paint doubtful cells and the eight around each anew, greedily and the easy ones first.
+
+    Rows without a doubtful cell cost nothing more than to find that out.
 
     Args:
         editable: bool [B, N], the only cells that may change; all of them when None.
-        callback: as in :func:`xlxmert_core.sampling.fill`.
+        callback: as in :func:`xlxmert_core.sampling.fill`, of all rows; not called when no row is painted anew.
+
+    Returns the codes [B, N], and which rows have no doubtful cell, bool [B]; of a row painted in the last round that
+    is not known, and said to be False.
     """
-    grid = model.config.grid
+    grid, settled = model.config.grid, torch.zeros(len(codes), dtype=torch.bool, device=codes.device)
     for _ in range(rounds):
-        doubtful = cell_log_likelihood(model, words, word_mask, codes) < DOUBT  # [B, N]
-        around = F.max_pool2d(doubtful.float().unflatten(1, (1, grid, grid)), 3, 1, 1).flatten(1) > 0
-        again = around if editable is None else around & editable
-        options = {"steps": steps, "order": sampling.easy_first, "codes": codes, "editable": again}
-        codes = sampling.paint(model, words, word_mask, callback=callback, **options)
-    return codes
+        if not len(left := (~settled).nonzero()[:, 0]):  # rows
+            break
+        doubtful = cell_log_likelihood(model, words[left], word_mask[left], codes[left]) < DOUBT  # [left, N]
+        settled[left] = ~doubtful.any(1)
+        again = torch.zeros_like(codes, dtype=torch.bool)
+        again[left] = F.max_pool2d(doubtful.float().unflatten(1, (1, grid, grid)), 3, 1, 1).flatten(1) > 0
+        again = again if editable is None else again & editable
+        if len(rows := again.any(1).nonzero()[:, 0]):
+            options = {"steps": steps, "order": sampling.easy_first, "codes": codes[rows], "editable": again[rows]}
+            watch = None if callback is None else _of_all(callback, codes, rows)
+            new = sampling.paint(model, words[rows], word_mask[rows], callback=watch, **options)
+            codes = codes.index_copy(0, rows, new)
+    return codes, settled
+
+
+def _of_all(callback: Callable[[dict], None], codes: Tensor, rows: Tensor) -> Callable[[dict], None]:
+    """Hand a step that concerned some rows on as one of all rows."""
+    still = torch.zeros_like(codes, dtype=torch.bool)
+    rest = {"codes": codes, "masked": still, "written": still, "confidence": torch.ones(codes.shape).to(codes.device)}
+
+    def watch(step: dict) -> None:
+        whole = {name: value.index_copy(0, rows, step[name].to(value)) for name, value in rest.items()}
+        callback(step | whole)
+
+    return watch
