@@ -6,7 +6,7 @@ import faiss
 import numpy as np
 from bench import Family, Growth, Limit, Race, added_megabytes, child, interleaved
 
-from xlxmert_core.kmeans import BLOCK, Nearest, lloyd
+from xlxmert_core.kmeans import BLOCK, Nearest, blocks, lloyd
 from xlxmert_core.vocabulary import VisualVocabulary
 
 TEXT = """k-means makes the codes (20 iterations from random rows for each), and a flat search over the centroids
@@ -49,6 +49,7 @@ def fits(data: np.ndarray, codes: int, iterations: int) -> list:
     makers = {
         "faiss": lambda: raw(data, codes, iterations),
         "fit": lambda: VisualVocabulary.fit(pictures, codes, iterations=iterations, plus_plus=False).centroids,
+        "fit, k-means++": lambda: VisualVocabulary.fit(pictures, codes, iterations=iterations).centroids,
         "lloyd, streamed": lambda: lloyd(data, start, iterations)[0],
         "scikit-learn MiniBatch": lambda: mini(data, codes),
     }
@@ -73,8 +74,7 @@ def streamed(codes: int, count: int, width: int) -> tuple[float, float]:
 
 def assign(nearest: Nearest, path: str) -> np.ndarray:
     """Codes of all rows of a file."""
-    mapped = np.load(path, mmap_mode="r")
-    return np.concatenate([nearest(mapped[i : i + BLOCK]) for i in range(0, len(mapped), BLOCK)])
+    return np.concatenate([nearest(part) for part in blocks(path, BLOCK)])
 
 
 def searches(codes: int, count: int, width: int) -> Race:

@@ -27,6 +27,19 @@ def clusters():
     return (centres[which] + rng.normal(0, 0.1, (40, 8, 4))).astype(np.float32), centres, which
 
 
+def test_of_several_starts_the_best_is_kept():
+    rng = np.random.default_rng(0)
+    centres = rng.standard_normal((9, 16)).astype(np.float32) * 3
+    cells = (centres[rng.integers(9, size=2000)] + 0.3 * rng.standard_normal((2000, 16), dtype=np.float32))[:, None]
+
+    def inertia(starts, seed):
+        found = VisualVocabulary.fit(cells, 9, seed, plus_plus=False, starts=starts)
+        return library.Nearest(found.centroids).search(cells[:, 0])[0].sum()
+
+    one, ten = ([inertia(starts, seed) for seed in range(3)] for starts in (1, 10))
+    assert max(ten) < 1.01 * min(ten) and min(one) > 1.5 * min(ten)  # from random rows one start loses a centre
+
+
 class Counted:
     """An array that notes how many pictures are read at a time."""
 

@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 
 from xlxmert_core import cluster
 from xlxmert_core.artifacts import replacing, write_json
-from xlxmert_core.kmeans import BLOCK, Nearest, fingerprint, lloyd, take
+from xlxmert_core.kmeans import BLOCK, Nearest, fingerprint, in_memory, lloyd, take
 
 POINTS_PER_CENTROID = 256  # faiss's own limit
 
@@ -95,30 +95,24 @@ class VisualVocabulary:
     @classmethod
     def fit(cls, features: Sequence, codes: int, seed: int = 0, iterations: int = 20, plus_plus: bool = True,
             memory: float = 8e9, scratch: str | os.PathLike | None = None, device: str | None = None,
-            progress: str | None = None) -> "VisualVocabulary":  # fmt: skip
+            progress: str | None = None, starts: int = 1) -> "VisualVocabulary":  # fmt: skip
         """k-means on a streamed subsample of features [M, N, F].
 
         Args:
             codes: K; must not exceed the number of cells.
+            starts: run k-means so many times, from other seeds, and keep the centroids with the least inertia.
             plus_plus: start from k-means++ seeds (scikit-learn) instead of random rows: background cells
                 are most of a picture, and random seeds leave rare object parts without a centroid.
             memory: bytes; a subsample of more than half of it stays on disk, for :meth:`fit_streamed`, which alone
-                uses ``scratch``, ``device`` and ``progress`` and has no ``plus_plus``.
+                uses ``scratch``, ``device`` and ``progress`` and has neither ``plus_plus`` nor ``starts``.
         """
-        import faiss
-
         cells, width = _enough(features, codes)
         if min(codes * POINTS_PER_CENTROID, cells) * width * 4 > memory / 2:
             return cls.fit_streamed(features, codes, seed, iterations, memory, scratch, device, progress)
         rng = np.random.default_rng(seed)
         sample = sample_rows(features, codes * POINTS_PER_CENTROID, rng)
-        kmeans = faiss.Kmeans(
-            sample.shape[1], codes, niter=iterations, seed=seed + 1, max_points_per_centroid=POINTS_PER_CENTROID,
-            min_points_per_centroid=1,
-        )  # fmt: skip
-        start = _plus_plus(sample, codes, rng) if plus_plus else None
-        kmeans.train(sample, init_centroids=start)
-        return cls(kmeans.centroids.reshape(codes, -1).copy())
+        runs = [in_memory(sample, codes, iterations, seed + 1 + i, rng if plus_plus else None) for i in range(starts)]
+        return cls(min(runs, key=lambda run: run[0])[1])
 
     @classmethod
     def fit_streamed(
@@ -135,7 +129,7 @@ class VisualVocabulary:
             scratch: the folder for the subsample (256 K rows of the features' own type; removed at the end) and
                 the centroids after each iteration (kept), from which the same call goes on after an interruption.
                 Without it: a temporary folder.
-            device: a torch device that looks for the nearest centroids; None is faiss on the processor.
+            device: a torch device that looks for the nearest centroids; None is the processor.
             progress: the title of a progress bar.
 
         Raises ValueError when the disk is too small, or ``scratch`` holds another run.
@@ -163,6 +157,7 @@ class VisualVocabulary:
         """Product quantisation (Jégou et al., 2011): k-means on each part of the features, then all combinations.
 
         With parts for shape and colour every shape gets every colour, also those that no picture has combined.
+        Where nine centroids stand for nine colours, a start may lose one of them: few codes start often.
 
         Args:
             codes: entries of each part's vocabulary; K is their product. Code = first index x codes[1] + second.
@@ -172,14 +167,14 @@ class VisualVocabulary:
         sample = sample_rows(features, max(codes) * POINTS_PER_CENTROID, rng)
         parts = np.split(sample, np.cumsum(widths)[:-1], axis=1)
         fitted = [
-            cls.fit(part[:, None], size, seed + i, iterations).centroids
+            cls.fit(part[:, None], size, seed + i, iterations, starts=max(1, 64 // size)).centroids
             for i, (part, size) in enumerate(zip(parts, codes, strict=True))
         ]
         choices = np.indices(codes).reshape(len(codes), -1)  # [parts, K]
         return cls(np.concatenate([c[i] for c, i in zip(fitted, choices, strict=True)], axis=1))
 
     def encode(self, features: np.ndarray) -> np.ndarray:
-        """features [..., F] -> codes int64 [...]: the nearest centroid in L2 (exact flat search)."""
+        """features [..., F] -> codes int64 [...]: the nearest centroid in L2, exactly."""
         features = np.asarray(features, dtype=np.float32)
         self.check_width(features.shape[-1])
         return Nearest(self.centroids)(features)
@@ -235,7 +230,7 @@ def assign(vocabulary: VisualVocabulary, features, store, block: int = 256, prog
         store: a FeatureStore of shape (N,) and type int32; ``vocabulary.json`` in its folder says whose codes
             they are.
         progress: the title of a progress bar.
-        device: a torch device that looks for the nearest centroids; None is faiss on the processor.
+        device: a torch device that looks for the nearest centroids; None is the processor.
         ray_workers: instead of here, on as many workers of a Ray cluster, which read the features themselves and
             each have these ``resources`` (see :func:`cluster.mapped`).
 
@@ -320,14 +315,6 @@ def _require_space(folder: Path, size: int) -> None:
             f"The subsample takes {size / 1e9:.3g} GB, but {folder} has {free / 1e9:.3g} GB left: "
             "name a folder on a larger disk with scratch=."
         )
-
-
-def _plus_plus(sample: np.ndarray, codes: int, rng: np.random.Generator) -> np.ndarray:
-    from sklearn.cluster import kmeans_plusplus
-
-    few = sample[rng.permutation(len(sample))[: 24 * codes]]
-    seed = int(rng.integers(2**31))
-    return kmeans_plusplus(few, codes, random_state=seed)[0].astype(np.float32)
 
 
 def count_labels(codes: np.ndarray, labels: np.ndarray, size: int, classes: int) -> np.ndarray:
