@@ -20,7 +20,7 @@ help:
 	@echo "make test     install, then everything that must hold (ARGS=\"-m 'not slow'\" for the quick part)"
 	@echo "make regress  run every chapter and compare its metrics with the accepted run (ARGS=--accept makes a new one)"
 	@echo "make train    make the shipped weights from nothing, about three hours on two cores (ARGS=--ship installs them)"
-	@echo "make bench    measure every claim of speed beside its baseline, about ten minutes, and write book/benchmarks.md"
+	@echo "make bench    measure every claim of speed beside its baseline, about a quarter of an hour, and write book/benchmarks.md (ARGS=--gpu: on a GPU)"
 	@echo "make format   mend what ruff and nbstripout can mend"
 	@echo "make lock     refresh the versions in requirements.txt"
 	@echo "make clean    remove the built pages and artifacts; .venv stays"

@@ -166,8 +166,12 @@ def main() -> None:
     from bench_page import write
 
     families = measure((GPU,) if options.gpu else tuple(options.only), options.quick)
-    name, title = ("benchmarks_gpu", "Benchmarks on a GPU") if options.gpu else ("benchmarks", "Benchmarks")
-    write(families, machine(), options.out or ROOT / "book" / f"{name}.md", title)
+    name, *head = (
+        ("benchmarks_gpu", "Benchmarks on a GPU", "make bench ARGS=--gpu")
+        if options.gpu
+        else ("benchmarks", "Benchmarks", "make bench")
+    )
+    write(families, machine(), options.out or ROOT / "book" / f"{name}.md", *head)
     return None
 
 

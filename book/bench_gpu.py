@@ -61,8 +61,8 @@ def busy(case: Callable[[], object]) -> str:
     kernels = [(e.key.lower(), e.self_device_time_total / 1e6) for e in seen.key_averages()]
     kinds = {"matrix products": 0.0, "attention": 0.0, "the rest": 0.0}
     for name, seconds in kernels:
-        kind = "attention" if any(n in name for n in ATTENTION) else "the rest"
-        kinds["matrix products" if any(n in name for n in PRODUCTS) else kind] += seconds
+        kind = "matrix products" if any(n in name for n in PRODUCTS) else "the rest"
+        kinds["attention" if any(n in name for n in ATTENTION) else kind] += seconds
     for name, seconds in sorted(kernels, key=lambda pair: -pair[1])[:12]:
         print(f"      {seconds / wall:6.1%} {name[:120]}")
     parts = ", ".join(f"{name} {seconds / wall:.0%}" for name, seconds in kinds.items())

@@ -8,19 +8,21 @@ from bench import Family, Growth, Limit, Race, Times
 HEAD = """\
 # {title}
 
-Written by `make bench` in one run: {machine}. Each race runs its cases in turn, over and over, so that a busy
+Written by `{command}` in one run: {machine}. Each race runs its cases in turn, over and over, so that a busy
 minute slows all of them alike; the table gives the median and, in brackets, the fastest and the slowest
 repetition. Machines differ, so the ratios say more than the seconds.
 """
 
 
-def write(families: list[Family], machine: str, out: Path, title: str = "Benchmarks") -> None:
+def write(
+    families: list[Family], machine: str, out: Path, title: str = "Benchmarks", command: str = "make bench"
+) -> None:
     """The page at ``out``, its plots in ``_static/bench`` beside it."""
     plots = out.parent / "_static" / "bench"
     plots.mkdir(parents=True, exist_ok=True)
-    parts = [HEAD.format(title=title, machine=machine)]
+    parts = [HEAD.format(title=title, command=command, machine=machine)]
     for family in families:
-        name = re.sub(r"\W+", "_", family.title.lower())
+        name = re.sub(r"\W+", "_", family.title.lower()).strip("_")
         draw(family, plots / f"{name}.svg")
         parts.append(section(family, f"_static/bench/{name}.svg"))
     out.write_text("\n".join(parts))
@@ -73,7 +75,12 @@ def seconds(times: Times) -> str:
 def limit_row(limit: Limit) -> str:
     """A number beside its goal."""
     wanted = "" if limit.goal is None else f"{'≥' if limit.at_least else '≤'} {limit.goal:g} {limit.unit}"
-    return f"| {limit.work} | {limit.value:.3g} {limit.unit} | {wanted} | {verdict(limit.holds())} |"
+    return f"| {limit.work} | {digits(limit.value)} {limit.unit} | {wanted} | {verdict(limit.holds())} |"
+
+
+def digits(value: float) -> str:
+    """Three digits, or all before the point."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
 def growth_table(growth: Growth) -> str:
@@ -98,11 +105,14 @@ def draw(family: Family, path: Path) -> None:
     growths = [found for found in family.found if isinstance(found, Growth)]
     panels = [(paint, shown) for paint, shown in ((bars, races), (lines, growths)) if shown]
     with plt.rc_context({"svg.hashsalt": family.title, "svg.fonttype": "none", "font.size": 9}):
-        height = max(2.5, 0.4 + 0.35 * sum(len(race.times) - 1 for race in races))
-        figure, axes = plt.subplots(len(panels) or 1, 1, figsize=(7, height + 3 * bool(growths)), squeeze=False)
+        heights = {bars: 0.9 + 0.28 * sum(len(race.times) - 1 for race in races), lines: 3}
+        shares = [heights[paint] for paint, _ in panels] or [1]
+        figure, axes = plt.subplots(
+            len(shares), 1, figsize=(7, sum(shares)), squeeze=False, height_ratios=shares, layout="constrained"
+        )
         for axis, (paint, shown) in zip(axes[: len(panels), 0], panels, strict=True):
             paint(axis, shown)
-        figure.tight_layout()
+            axis.spines[["top", "right"]].set_visible(False)
         figure.savefig(path, metadata={"Date": None})
         plt.close(figure)
 
@@ -110,14 +120,15 @@ def draw(family: Family, path: Path) -> None:
 def bars(axis, races: list[Race]) -> None:
     """How many times as fast as the baseline each case is; a stroke marks its goal."""
     cases = [(race, case) for race in races for case in list(race.times)[1:]]
-    names = [f"{race.work}\n{case}" for race, case in cases]
+    names = [f"{race.work}: {case}" for race, case in cases]
     axis.barh(names, [race.ratio(case) for race, case in cases], color="#4C78A8")
     for place, (race, case) in enumerate(cases):
         if case in race.goals:
             axis.plot([race.goals[case]] * 2, [place - 0.4, place + 0.4], color="#E45756", lw=2)
     axis.axvline(1, color="0.5", lw=0.8)
     axis.invert_yaxis()
-    axis.set_xlabel("times as fast as the baseline (red: the goal)")
+    some = any(race.goals for race, _ in cases)
+    axis.set_xlabel("times as fast as the baseline" + " (red: the goal)" * some)
 
 
 def lines(axis, growths: list[Growth]) -> None:

@@ -13,6 +13,7 @@ from xlxmert_core.objectives import IGNORED, Pretraining
 
 SIZES = replace(paper(), vocab_size=3000, hidden=256, heads=4, feed_forward=1024, language_layers=2, visual_layers=1,
                 cross_layers=3, positions=64, feature_dim=256, answers=64, dropout=0.0)  # fmt: skip
+BERT = 0.02 * SIZES.hidden**0.5  # deviation 0.02, as BERT starts: larger weights make denormal numbers, which are slow
 TEXT = """One step of the painting task: 256 wide, 2/1/3 layers, 10 000 codes, random batches with half of the cells
 masked, without dropout so that both sides have the same loss. Hugging Face's side takes the loss of the masked cells
 from logits of all cells, as the original does. Memory is what the steps add to a process that holds the models."""
@@ -52,7 +53,7 @@ def their_step(theirs, ours, optimiser, given: dict):
 
 def cases(size: int) -> dict:
     """The two steps, from the same weights, each with an AdamW of its own."""
-    (theirs, head), (_, ours), given = pair(SIZES), pair(SIZES), batch(size)
+    (theirs, head), (_, ours), given = pair(SIZES, BERT), pair(SIZES, BERT), batch(size)
     hands = ("code_transform", "code_feature", "code_bias", "mask_feature")
     extra = [value for name, value in head.named_parameters() if name.startswith(hands)]
     eager = torch.optim.AdamW([*theirs.train().parameters(), *extra], lr=1e-4)
