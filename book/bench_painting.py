@@ -122,10 +122,10 @@ def races(config: ModelConfig, repetitions: int) -> list[Race]:
     return [*found, Race(f"{config.cells} one-cell steps", times, {"Swift": 1.7}, f"codes equal: {equal:.1%}")]
 
 
-def painted(grid: int, batch: int, steps: int, small: bool) -> tuple[float, float]:
+def painted(small: bool, grid: int, batch: int, steps: int, codes: int) -> tuple[float, float]:
     """Seconds and MB added of one painting at these sizes; in a child, for the memory."""
     torch.manual_seed(0)
-    config = replace(TINY if small else paper(), grid=grid)
+    config = replace(TINY if small else paper(), grid=grid, codes=codes)
     model, given = (
         Swift(XLxmert(config, torch.randn(config.codes, config.feature_dim)).eval()),
         words_for(config, batch),
@@ -139,16 +139,17 @@ TINY = replace(paper(), vocab_size=100, hidden=48, heads=3, feed_forward=96, lan
 
 
 def growths(quick: bool) -> list[Growth]:
-    """Cells, batch and steps, each alone."""
-    sides, batches, steps = ((4, 8), (1, 2), (2, 4)) if quick else ((4, 8, 12, 16), (1, 4, 16, 64), (1, 4, 16, 64))
+    """Cells, batch, steps and codes, each alone."""
+    many = (1, 2) if quick else (1, 4, 16, 64)
     asked = {
-        "cells": {side**2: (side, 1, 4) for side in sides},
-        "pictures in a batch": {batch: (8, batch, 4) for batch in batches},
-        "steps": {step: (8, 1, step) for step in steps},
+        "cells": {side**2: (side, 1, 4, 10_000) for side in ((4, 8) if quick else (4, 8, 12, 16))},
+        "pictures in a batch": {batch: (8, batch, 4, 10_000) for batch in many},
+        "steps": {steps: (8, 1, steps, 10_000) for steps in many},
+        "K": {codes: (8, 1, 4, codes) for codes in ((256, 1024) if quick else (256, 1024, 4096, 16384, 65536))},
     }
     found = []
     for name, sizes in asked.items():
-        got = {size: child("bench_painting:painted", *given, quick) for size, given in sizes.items()}
+        got = {size: child("bench_painting:painted", quick, *given) for size, given in sizes.items()}
         found.append(Growth("painting", name, *({size: pair[i] for size, pair in got.items()} for i in (0, 1))))
     return found
 
