@@ -14,7 +14,7 @@ from xlxmert_core import sampling
 from xlxmert_core.config import ModelConfig
 from xlxmert_core.model import XLxmert
 from xlxmert_core.polish import cell_log_likelihood, polish
-from xlxmert_core.swift import Int8, Kept, Packed, Swift, frozen, swift
+from xlxmert_core.swift import Int8, Kept, Packed, Swift, for_gpu, frozen, packed, swift
 
 FLAT = ModelConfig(
     vocab_size=40, hidden=24, heads=3, feed_forward=40, language_layers=2, visual_layers=2,
@@ -90,6 +90,23 @@ def test_int8_is_within_a_step_of_its_scales():
     error = (got - want).norm(dim=-1) / want.norm(dim=-1)
     assert 0 < error.max() < 0.02
     assert torch.equal(Int8(linear)(torch.zeros(1, 64)), linear.bias[None])
+
+
+def test_the_form_for_a_gpu_paints_as_bfloat16_does(model):
+    half = Swift(copy.deepcopy(model).to(torch.bfloat16), linear=lambda part: part)
+    plain, compiled = (
+        sampling.paint(painter, *sentences(), temperature=6.0, generator=torch.Generator().manual_seed(4))
+        for painter in (half, for_gpu(model, backend="eager"))
+    )
+    assert torch.equal(plain, compiled) and plain.unique().numel() > 5
+    assert next(model.parameters()).dtype == torch.float32  # a copy was halved
+
+
+@pytest.mark.parametrize(("intel", "width", "kept"), [(True, 511, True), (True, 512, False), (False, 4, False)])
+def test_only_intel_keeps_small_matrices_as_they_are(monkeypatch, intel, width, kept):
+    monkeypatch.setattr("xlxmert_core.swift.intel", lambda: intel)
+    linear = nn.Linear(width, width)
+    assert (packed(linear) is linear) is kept
 
 
 def test_a_frozen_copy_shares_what_it_does_not_exchange(model):
