@@ -14,7 +14,9 @@ from xlxmert_core.generator import Generator, fold_spectral_norm
 TEXT = """The eye is EfficientNet-Lite0 on 256-pixel pictures; eager means one batch through torch's layers in their
 usual order of axes. Ours folds the batch norms into the convolutions, keeps channels last, and reads few pictures at
 a time, which stay in the processor's caches. The generator's baseline is the paper's network written down plainly,
-spectral norms and all. Both are measured twice: as the C library comes, and told to keep its large buffers."""
+spectral norms and all. Both are measured twice: as the C library comes, and told to keep its large buffers. What the
+generator gains is the arithmetic that it saves, about a quarter; its convolutions run as fast as the machine
+multiplies."""
 
 
 def eye(count: int, size: int) -> dict:

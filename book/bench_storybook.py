@@ -11,7 +11,9 @@ imports, loads and paints; the import is what `xlxmert_core` adds to torch's own
 back to the system after each call, and every page of the next one costs a fault; the chapters' kernels therefore set
 `MALLOC_TRIM_THRESHOLD_` and `MALLOC_MMAP_THRESHOLD_` so that it keeps them. Both ways are measured, in processes of
 their own. Threads that wait sleep after some microseconds (`OMP_WAIT_POLICY=PASSIVE`, `GOMP_SPINCOUNT=1000`), as in the
-chapters: spinning ones are a little faster on a quiet machine, and ten times slower beside any other program."""
+chapters: spinning ones are a little faster on a quiet machine, and ten times slower beside any other program. So small
+a model's operations are over before a second thread is awake: a single picture waits for their number, a batch for
+arithmetic."""
 SENTENCE = "a large red house in the snow"
 ALONE = {"steps": 8, "candidates": 1, "polish": 0}
 
