@@ -130,6 +130,15 @@ def added_megabytes(work: Callable[[], object]) -> float:
     return _status("VmHWM") - before
 
 
+def operations(case: Callable[[], object]) -> int:
+    """Floating-point operations of one call, as PyTorch counts them (oneDNN's own products are not seen)."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False) as counter:
+        case()
+    return counter.get_total_flops()
+
+
 def machine() -> str:
     """The processor, its cores and the versions, in one line."""
     import torch

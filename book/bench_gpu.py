@@ -8,8 +8,7 @@ from collections.abc import Callable
 import bench_painting
 import bench_training
 import torch
-from bench import Family, Growth, Limit, Race, interleaved
-from torch.utils.flop_counter import FlopCounterMode
+from bench import Family, Growth, Limit, Race, interleaved, operations
 
 from xlxmert_core import sampling, training
 from xlxmert_core.config import ModelConfig, paper
@@ -44,13 +43,6 @@ def timed(case: Callable[[], object]) -> Callable[[], None]:
     return run
 
 
-def tera(case: Callable[[], object]) -> float:
-    """How many million million floating-point operations a case does."""
-    with FlopCounterMode(display=False) as counter:
-        case()
-    return counter.get_total_flops() / 1e12
-
-
 def busy(case: Callable[[], object]) -> str:
     """How long a kernel runs in one call, and of which kind, as shares of the call's time without the profiler."""
     if ON == "cpu":
@@ -74,8 +66,8 @@ def on_card(module: torch.nn.Module) -> torch.nn.Module:
     return copy.deepcopy(module).to(ON)
 
 
-def painters(config: ModelConfig, given: tuple) -> tuple[dict, object]:
-    """Ways to paint the given texts in four steps, and what our plain model paints in float32."""
+def painters(config: ModelConfig, given: tuple) -> dict:
+    """Ways to paint the given texts in four steps."""
     theirs, ours = (on_card(module) for module in bench_painting.pair(config))
     low, half = (copy.deepcopy(module).to(torch.bfloat16) for module in (theirs, ours))
     as_it_is = {"linear": lambda part: part}
@@ -96,9 +88,9 @@ def painting(config: ModelConfig, texts: int, repetitions: int, best: float) -> 
     want = cases["plain"]()
     same = ", ".join(f"{name} {bench_painting.share_equal(case(), want):.1%}" for name, case in cases.items())
     times = interleaved({name: timed(case) for name, case in cases.items()}, repetitions, warm=3)
-    fastest, work = min(times, key=lambda name: times[name].median), tera(cases["Swift, bf16"])
+    fastest, work = min(times, key=lambda name: times[name].median), operations(cases["Swift, bf16"]) / 1e12
     said = f"codes equal to the plain model's in float32: {same}. {fastest}: {busy(cases[fastest])}"
-    said += f". Hugging Face does {tera(cases['Hugging Face']):.2f} TFLOP, Swift {work:.2f}"
+    said += f". Hugging Face does {operations(cases['Hugging Face']) / 1e12:.2f} TFLOP, Swift {work:.2f}"
     return [Race(f"{texts} texts, 4 steps", times, said=said), *rate("painting", work, times[fastest].median, best)]
 
 
@@ -136,9 +128,7 @@ def low(step: Callable[[], float]) -> Callable[[], float]:
 def their_step(config: ModelConfig, given: dict) -> Callable[[], float]:
     """Hugging Face's encoders under our head for every cell, in training."""
     theirs, head = (on_card(module) for module in (bench_painting.hugging_face(config, config.dropout), ours(config)))
-    hands = ("code_transform", "code_feature", "code_bias", "mask_feature")
-    extra = [value for name, value in head.named_parameters() if name.startswith(hands)]
-    optimiser = torch.optim.AdamW([*theirs.train().parameters(), *extra], lr=1e-4)
+    optimiser = bench_training.eager_adamw(theirs, head)
     return lambda: bench_training.their_step(theirs, head, optimiser, given)
 
 
@@ -164,7 +154,7 @@ def pretraining(config: ModelConfig, texts: int, repetitions: int, best: float) 
     cases = trainers(config, given)
     losses = ", ".join(f"{name} {case():.3f}" for name, case in cases.items())
     times = interleaved({name: timed(case) for name, case in cases.items()}, repetitions, warm=3)
-    fastest, work = min(times, key=lambda name: times[name].median), tera(cases["ours, bf16"])
+    fastest, work = min(times, key=lambda name: times[name].median), operations(cases["ours, bf16"]) / 1e12
     said = f"first loss (each drops out at random): {losses}. {fastest}: {busy(cases[fastest])}"
     memory = [Limit(f"memory added, {name}", held(case), "MB") for name, case in cases.items() if ON == "cuda"]
     found = [Race(f"a step of {texts}", times, said=said), *rate("pretraining", work, times[fastest].median, best)]

@@ -3,9 +3,8 @@
 import numpy as np
 import torch
 import torch.nn.functional as F
-from bench import ALLOCATOR, Family, Race, Times, child, interleaved
+from bench import ALLOCATOR, Family, Race, Times, child, interleaved, operations
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from xlxmert_core.config import GeneratorConfig, paper_generator
 from xlxmert_core.features import GridEncoder, extract, to_float
@@ -66,16 +65,9 @@ def generator(small: bool) -> dict:
     cases = {"eager": lambda: plain_generator(model, features), "ours": lambda: folded(features)}
     apart = (cases["eager"]() - cases["ours"]()).abs().max().item() * 127.5
     times = interleaved(cases, 9)
-    work = giga(lambda: plain_generator(folded, features)), giga(cases["ours"])
+    work = [operations(case) / 1e9 for case in (lambda: plain_generator(folded, features), cases["ours"])]
     said = f"pixels at most {apart:.1e}/255 apart; eager does {work[0]:.1f} GFLOP, ours {work[1]:.1f}"
     return {"times": {k: list(t) for k, t in times.items()}, "said": said}
-
-
-def giga(case) -> float:
-    """Thousand million floating-point operations of one call, as PyTorch counts them."""
-    with FlopCounterMode(display=False) as counter:
-        case()
-    return counter.get_total_flops() / 1e9
 
 
 def race(work: str, found: dict, goal: float) -> Race:

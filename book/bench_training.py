@@ -51,12 +51,17 @@ def their_step(theirs, ours, optimiser, given: dict):
     return loss.item()
 
 
+def eager_adamw(theirs, head) -> torch.optim.Optimizer:
+    """torch's plain AdamW for their encoders, put in training mode, and our head for the codes."""
+    hands = ("code_transform", "code_feature", "code_bias", "mask_feature")
+    extra = [value for name, value in head.named_parameters() if name.startswith(hands)]
+    return torch.optim.AdamW([*theirs.train().parameters(), *extra], lr=1e-4)
+
+
 def cases(size: int) -> dict:
     """The two steps, from the same weights, each with an AdamW of its own."""
     (theirs, head), (_, ours), given = pair(SIZES, BERT), pair(SIZES, BERT), batch(size)
-    hands = ("code_transform", "code_feature", "code_bias", "mask_feature")
-    extra = [value for name, value in head.named_parameters() if name.startswith(hands)]
-    eager = torch.optim.AdamW([*theirs.train().parameters(), *extra], lr=1e-4)
+    eager = eager_adamw(theirs, head)
     optimiser = training.adamw(ours.train(), 1e-4)
     return {
         "Hugging Face": lambda: their_step(theirs, head, eager, given),

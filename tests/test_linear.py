@@ -1,5 +1,7 @@
 """The trained linear map against torch's own: values and all three gradients."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
@@ -71,8 +73,6 @@ def test_intel_trains_as_torch_does(monkeypatch):
 
 
 def test_the_processor_is_known():
-    from pathlib import Path
-
     info = Path("/proc/cpuinfo")
     if not info.exists():
         pytest.skip("the processor is read from /proc, which only Linux has")

@@ -135,7 +135,7 @@ def _run(look, pictures, stores, batch, size, progress, ray_workers, resources) 
         for keys, arrays, skipped in results:
             for key, why in skipped:
                 report.skip(f"picture {key}", why)
-            for store, values in zip(stores, arrays, strict=False):  # no arrays where no picture opened
+            for store, values in zip(stores if keys else (), arrays, strict=True):
                 _append(store, keys, values)
             shown.update(len(keys) + len(skipped))
     return report

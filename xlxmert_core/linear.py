@@ -19,10 +19,14 @@ def intel() -> bool:
     return "GenuineIntel" in (known.read_text() if known.exists() else platform.processor())
 
 
+def on_onednn(x: Tensor) -> bool:
+    """Whether oneDNN can multiply x: it is in float32 on the processor."""
+    return x.device.type == "cpu" and x.dtype == torch.float32 and torch.backends.mkldnn.is_available()
+
+
 def fast_linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """``F.linear`` without gradient, by MKL or oneDNN, whichever is faster here."""
-    there = x.device.type == "cpu" and x.dtype == torch.float32 and torch.backends.mkldnn.is_available()
-    return product(x, weight, bias) if there and not intel() else F.linear(x, weight, bias)
+    return product(x, weight, bias) if on_onednn(x) and not intel() else F.linear(x, weight, bias)
 
 
 def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -53,5 +57,5 @@ class Linear(nn.Linear):
 
 def _fits(x: Tensor) -> bool:
     """Whether oneDNN can train on x, and better: some float32 rows on the processor, and gradients to come."""
-    there = x.device.type == "cpu" and x.dtype == torch.float32 and x.numel() and torch.backends.mkldnn.is_available()
-    return bool(there and not intel() and torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu"))
+    there = on_onednn(x) and x.numel() and not intel()
+    return bool(there and torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu"))

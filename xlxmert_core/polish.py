@@ -69,7 +69,12 @@ def polish(model, words: Tensor, word_mask: Tensor, codes: Tensor, editable: Ten
 def _of_all(callback: Callable[[dict], None], codes: Tensor, rows: Tensor) -> Callable[[dict], None]:
     """Hand a step that concerned some rows on as one of all rows."""
     still = torch.zeros_like(codes, dtype=torch.bool)
-    rest = {"codes": codes, "masked": still, "written": still, "confidence": torch.ones(codes.shape).to(codes.device)}
+    rest = {
+        "codes": codes,
+        "masked": still,
+        "written": still,
+        "confidence": torch.ones(codes.shape, device=codes.device),
+    }
 
     def watch(step: dict) -> None:
         whole = {name: value.index_copy(0, rows, step[name].to(value)) for name, value in rest.items()}

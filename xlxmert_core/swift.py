@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from xlxmert_core.linear import intel
+from xlxmert_core.linear import intel, on_onednn
 from xlxmert_core.model import Output, XLxmert
 from xlxmert_core.transformer import for_attention
 
@@ -137,9 +137,7 @@ def for_gpu(model: XLxmert, **options) -> Swift:
 
 def swift(model: XLxmert) -> "Swift | XLxmert":
     """The model's frozen form, where there is one: on the processor, in float32. Elsewhere the model itself."""
-    weight = model.centroids
-    there = weight.device.type == "cpu" and weight.dtype == torch.float32 and torch.backends.mkldnn.is_available()
-    return Swift(model) if there else model
+    return Swift(model) if on_onednn(model.centroids) else model
 
 
 class Kept:
