@@ -19,6 +19,7 @@ from tqdm.auto import tqdm
 
 from xlxmert_core.artifacts import replacing
 from xlxmert_core.distributed import share
+from xlxmert_core.muon import Muon
 
 RANKS = 2**52  # above every step_seed: the processes' seeds lie this far apart
 BatchAt = Callable[[int, torch.Generator], dict]
@@ -44,8 +45,9 @@ def adamw(module: nn.Module, lr: float, weight_decay: float = 0.01, betas=(0.9, 
 def muon(module: nn.Module, lr: float = 0.01, adam_lr: float = 1.5e-3) -> list[torch.optim.Optimizer]:
     """Muon (Jordan et al. 2024) for the matrices inside the network, AdamW for embeddings, heads, biases, norms.
 
-    Muon makes every direction of a matrix's momentum equally long, so rare patterns, such as one word naming
-    a few cells, move the weights as much as frequent ones. Inside means: named ``encoder`` or ``transform``.
+    :class:`~xlxmert_core.muon.Muon` makes every direction of a matrix's momentum equally long, so rare patterns, such
+    as one word naming a few cells, move the weights as much as frequent ones. Inside means: named ``encoder`` or
+    ``transform``.
     """
     matrices, rest = [], []
     for name, p in module.named_parameters():
@@ -53,7 +55,7 @@ def muon(module: nn.Module, lr: float = 0.01, adam_lr: float = 1.5e-3) -> list[t
             inside = p.dim() == 2 and ("encoder." in name or "transform." in name)
             (matrices if inside else rest).append(p)
     return [
-        torch.optim.Muon(matrices, lr=lr, momentum=0.95, weight_decay=0.0),
+        Muon(matrices, lr=lr),
         torch.optim.AdamW(rest, lr=adam_lr, betas=(0.9, 0.98), weight_decay=0.0),
     ]
 
