@@ -315,10 +315,15 @@ def write_caption(model, tokenizer, features: Tensor, lengths: Sequence[int] | T
     unseen = None if hidden is None else hidden.repeat_interleave(count, 0)
     special = [tokenizer.pad, tokenizer.cls, tokenizer.sep, tokenizer.mask, tokenizer.unk]
     log_probability = torch.zeros(words.shape, device=features.device)
+    before, read = torch.full_like(words, -1), features.new_zeros(*words.shape, model.config.hidden)
 
     def predict(values, masked, scored, step):
         """Words and blanks [B * C, L] -> logits [M, V] of the scored slots; special tokens are never written."""
-        read = model(values.masked_fill(masked, tokenizer.mask), word_mask, seen, unseen).words
+        asked = values.masked_fill(masked, tokenizer.mask)
+        new = (asked != before).any(1)  # a short sentence stays as it is in most steps of a long one's
+        if new.any():
+            given = (None if t is None else t[new] for t in (asked, word_mask, seen, unseen))
+            before[new], read[new] = asked[new], model(*given).words
         logits = model.word_logits(read[scored])  # [M, V]
         logits[:, special] = -math.inf
         return logits
