@@ -11,7 +11,7 @@ class Profile:
 
     train: int = 1600  # pictures to learn from
     held_out: int = 320  # pictures to measure on
-    encoder_steps: int = 130
+    encoder_steps: int = 180
     encoder_batch: int = 32
     codes: int = 2304  # K: 256 shapes x 9 colours
     painting_steps: int = 140  # visual task alone, before the three in turn
