@@ -7,10 +7,13 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 from export_onnx import export
-from run_chapters import ROOT, ChapterError, Result, Run, chapters, execute_all
+from kept import forget
+from lanes import execute_all
+from run_chapters import ROOT, ChapterError, Result, Run, chapters
 from status_page import status_page
 from vendor import VendorError, runtime
 
@@ -27,7 +30,7 @@ def make_tree(run: Run, results: list[Result], book: Path = ROOT / "book") -> Pa
     """A clean copy of everything the pages are made of: prose, executed notebooks, status page."""
     tree = run.work / "tree"
     shutil.rmtree(tree, ignore_errors=True)
-    shutil.copytree(book, tree / "book", ignore=shutil.ignore_patterns("*.py", "__pycache__"))
+    shutil.copytree(book, tree / "book", ignore=shutil.ignore_patterns("*.py", "*.toml", "__pycache__"))
     (tree / "notebooks").mkdir()
     for result in results:
         shutil.copy(run.executed / f"{result.chapter}.ipynb", tree / "notebooks")
@@ -75,7 +78,7 @@ def build_html(tree: Path, html: Path) -> Path:
 
 def publish(run: Run, results: list[Result]) -> Path:
     """Tree, then pages; returns the first page. The run's record is kept beside them."""
-    (run.work / "run.json").write_text(json.dumps([r.as_dict() for r in results], indent=1) + "\n")
+    (run.work / "run.json").write_text(json.dumps([asdict(result) for result in results], indent=1) + "\n")
     return build_html(make_tree(run, results), run.work / "html")
 
 
@@ -86,11 +89,14 @@ def main() -> int:
     parser.add_argument("--dataset", default="storybook", help="storybook or coco")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", nargs="+", metavar="CHAPTER", help="run these, build no pages")
+    parser.add_argument("--afresh", action="store_true", help="run those too that nothing has changed for")
     options = parser.parse_args()
-    run = Run(profile=options.profile, dataset=options.dataset, seed=options.seed)
+    run, names = Run(profile=options.profile, dataset=options.dataset, seed=options.seed), options.only or chapters()
     try:
         print(f"Running the chapters (profile {run.profile}, data set {run.dataset}):", flush=True)
-        results = execute_all(run, options.only or chapters())
+        if options.afresh:
+            forget(run, names)
+        results = list(execute_all(run, names).values())
         if options.only:
             return 0
         start = time.perf_counter()
@@ -98,6 +104,9 @@ def main() -> int:
     except (ChapterError, BookError, VendorError) as error:
         print(error, file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("Interrupted: make book goes on from here.", file=sys.stderr)
+        return 130
     print(f"Built the pages in {time.perf_counter() - start:.0f} s. Open {os.path.relpath(page)}, or make read.")
     return 0
 

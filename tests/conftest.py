@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 from build_book import publish
-from run_chapters import ROOT, ChapterError, Result, Run, chapters, execute
+from lanes import execute_all
+from run_chapters import ROOT, ChapterError, Result, Run, chapters
 
 CHROMIUM = Path("/usr/bin/chromium")  # Debian's; .ci/run installs it
 FLAGS = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
@@ -16,28 +17,25 @@ FLAGS += " --disable-component-update --disable-sync"
 
 
 class BookRun:
-    """Executes each chapter at most once, whichever test asks first, from empty artifacts."""
+    """Executes the chapters once, when the first test asks, from empty artifacts."""
 
     def __init__(self, run: Run):
         self.run = run
-        self.done: dict[str, Result | ChapterError] = {}
+        self.outcomes: dict[str, Result | ChapterError] = {}
 
     def result(self, chapter: str) -> Result:
         """The chapter's result; a chapter that failed raises the same error each time."""
-        if chapter not in self.done:
-            try:
-                self.done[chapter] = execute(self.run, chapter)
-            except ChapterError as error:
-                self.done[chapter] = error
-        if isinstance(self.done[chapter], ChapterError):
-            raise self.done[chapter]
-        return self.done[chapter]
+        if not self.outcomes:
+            shutil.rmtree(self.run.work, ignore_errors=True)
+            self.outcomes = execute_all(self.run, chapters(), keep_going=True)
+        if isinstance(self.outcomes[chapter], ChapterError):
+            raise self.outcomes[chapter]
+        return self.outcomes[chapter]
 
 
 @pytest.fixture(scope="session")
 def book_run() -> BookRun:
     work = ROOT / "_build" / "test"
-    shutil.rmtree(work, ignore_errors=True)
     return BookRun(Run(work=work, artifacts=work / "artifacts"))
 
 
