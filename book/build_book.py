@@ -10,14 +10,11 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-from export_onnx import export
-from kept import forget
+import kept
 from lanes import execute_all
 from run_chapters import ROOT, ChapterError, Result, Run, chapters
 from status_page import status_page
 from vendor import VendorError, runtime
-
-import xlxmert_core
 
 CARD = ROOT / "xlxmert_core" / "weights" / "storybook" / "README.md"
 
@@ -43,6 +40,10 @@ def make_tree(run: Run, results: list[Result], book: Path = ROOT / "book") -> Pa
 
 def add_painter(book: Path) -> None:
     """Put beside the page "Paint in this page" what it fetches: its modules, their runtime, the exported model."""
+    from export_onnx import export  # brings PyTorch, whose memory the chapters need
+
+    import xlxmert_core
+
     target = book / "_static" / "painter"
     shutil.copytree(book / "painter", target, ignore=shutil.ignore_patterns("*.html"))
     shutil.copytree(runtime(), target / "ort")
@@ -77,9 +78,19 @@ def build_html(tree: Path, html: Path) -> Path:
 
 
 def publish(run: Run, results: list[Result]) -> Path:
-    """Tree, then pages; returns the first page. The run's record is kept beside them."""
+    """Tree, then pages; returns the first page. Built anew only when something that they are made of has changed."""
+    record, html = run.work / "pages.json", run.work / "html"
+    parts = kept.contents(
+        ROOT / "book", ROOT / "_config.yml", CARD, *(run.executed / f"{r.chapter}.ipynb" for r in results)
+    )
+    made_from = f"{parts} {kept.code()} {run.parameters()}"
+    if html.exists() and record.exists() and json.loads(record.read_text()) == [made_from, kept.contents(html)]:
+        return html / "index.html"
+    record.unlink(missing_ok=True)
     (run.work / "run.json").write_text(json.dumps([asdict(result) for result in results], indent=1) + "\n")
-    return build_html(make_tree(run, results), run.work / "html")
+    page = build_html(make_tree(run, results), html)
+    kept.write(record, [made_from, kept.contents(html)])
+    return page
 
 
 def main() -> int:
@@ -95,7 +106,7 @@ def main() -> int:
     try:
         print(f"Running the chapters (profile {run.profile}, data set {run.dataset}):", flush=True)
         if options.afresh:
-            forget(run, names)
+            kept.forget(run, names)
         results = list(execute_all(run, names).values())
         if options.only:
             return 0

@@ -19,25 +19,39 @@ from pathlib import Path
 
 from run_chapters import ROOT, Result, Run
 
-from xlxmert_core.artifacts import fingerprint, write_json
-
 SETTINGS = ("XLXMERT_", "ONEDNN_", "ATEN_", "MKL_")  # environment variables that change what a chapter computes
 
 
+def contents(*places: Path) -> str:
+    """A fingerprint of files and of all files in folders, but for what Python compiled; 16 hex digits."""
+    digest = hashlib.sha256()
+    for place in places:
+        for path in sorted(place.rglob("*")) if place.is_dir() else [place]:
+            if path.is_file() and "__pycache__" not in path.parts:
+                with open(path, "rb") as file:
+                    found = hashlib.file_digest(file, "sha256").hexdigest()
+                digest.update(f"{path.relative_to(place)} {found}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def write(path: Path, value) -> None:
+    """JSON, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.with_suffix(".tmp").write_text(json.dumps(value, indent=1) + "\n")
+    path.with_suffix(".tmp").replace(path)
+
+
 @cache
-def code(core: Path = ROOT / "xlxmert_core", pins: Path = ROOT / "requirements.txt") -> str:
+def code() -> str:
     """A fingerprint of the core with its weights and of the versions, as they are when a process first asks."""
-    digest = hashlib.sha256(f"Python {sys.version_info[:2]} {fingerprint(pins)}".encode())
-    for path in sorted(p for p in core.rglob("*") if p.is_file() and "__pycache__" not in p.parts):
-        digest.update(f"{path.relative_to(core)} {fingerprint(path)}\n".encode())
-    return digest.hexdigest()
+    return f"{sys.version_info[:2]} {contents(ROOT / 'xlxmert_core', ROOT / 'requirements.txt')}"
 
 
 def key(run: Run, chapter: str, needs: Iterable[str], cores: int) -> str:
     """A fingerprint of everything that a chapter's result follows from, 12 hex digits."""
     settings = {name: value for name, value in os.environ.items() if name.startswith(SETTINGS)}
-    notebook = fingerprint(run.notebooks / f"{chapter}.ipynb")
-    given = [notebook, code(), run.parameters(), cores, settings, _contents(run.folder, needs)]
+    notebook = contents(run.notebooks / f"{chapter}.ipynb")
+    given = [notebook, code(), run.parameters(), cores, settings, _artifacts(run.folder, needs)]
     return hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()[:12]
 
 
@@ -60,14 +74,14 @@ def begin(run: Run, chapter: str, wanted: str, makes: Iterable[str]) -> None:
         for path in _found(run.folder, makes):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     (run.metrics / f"{chapter}.json").unlink(missing_ok=True)
-    write_json(_place(run, chapter), asdict(Result(chapter, 0.0, key=wanted)))
+    write(_place(run, chapter), asdict(Result(chapter, 0.0, key=wanted)))
 
 
 def finish(run: Run, result: Result, makes: Iterable[str]) -> Result:
     """Write the record, last of all."""
     names = [path.relative_to(run.folder).as_posix() for path in _found(run.folder, makes)]
     result = replace(result, made=_made(run, result.chapter, ["notebook", "metrics", *names]))
-    write_json(_place(run, result.chapter), asdict(result))
+    write(_place(run, result.chapter), asdict(result))
     return result
 
 
@@ -93,13 +107,13 @@ def _found(folder: Path, patterns: Iterable[str]) -> list[Path]:
     return sorted({path for name in patterns for end in ("", ".manifest.json") for path in folder.glob(name + end)})
 
 
-def _contents(folder: Path, names: Iterable[str]) -> dict[str, str]:
+def _artifacts(folder: Path, names: Iterable[str]) -> dict[str, str]:
     """Name -> fingerprint of what is there."""
-    return {path.relative_to(folder).as_posix(): fingerprint(path) for path in _found(folder, names)}
+    return {path.relative_to(folder).as_posix(): contents(path) for path in _found(folder, names)}
 
 
 def _made(run: Run, chapter: str, names: list[str]) -> dict[str, str]:
     """The same for what a chapter made: its executed notebook, its metrics and its artifacts."""
     own = {"notebook": run.executed / f"{chapter}.ipynb", "metrics": run.metrics / f"{chapter}.json"}
     there = {name: own.get(name, run.folder / name) for name in names}
-    return {name: fingerprint(path) for name, path in there.items() if path.exists()}
+    return {name: contents(path) for name, path in there.items() if path.exists()}

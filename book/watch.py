@@ -19,8 +19,8 @@ def artifact(path) -> str | None:
     if not isinstance(path, str | os.PathLike):
         return None  # a number, for instance
     name = os.path.relpath(os.path.realpath(path), folder)  # noqa: F821  given
-    name = re.sub(r"\.(manifest\.json|tmp)$", "", name)
-    return None if name.startswith("..") else "/".join(name.split(os.sep)[:2])
+    parts = [re.sub(r"(\.manifest\.json)?(\.tmp)?$", "", part) for part in name.split(os.sep)[:2]]
+    return None if parts[0] == ".." else "/".join(parts)
 
 
 def see(event: str, given: tuple) -> None:

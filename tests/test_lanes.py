@@ -204,10 +204,9 @@ def test_after_an_interruption_the_rest_is_run(run, how):
 def test_a_failure_ends_what_runs_beside_it_unless_all_is_wanted(run):
     write(run, "02_b", DEFAULTS, "raise ValueError('no codes')")
     chapter(run, "04_d", "d.txt", seconds=60)
-    start = time.monotonic()
     with pytest.raises(ChapterError, match="ValueError: no codes"):
         execute_all(run, NAMES)
-    assert time.monotonic() - start < 30  # not the minute of the other
+    assert not (run.executed / "04_d.ipynb").exists()
     chapter(run, "04_d", "d.txt")
     outcomes = execute_all(run, NAMES, keep_going=True)
     assert [isinstance(outcomes[name], ChapterError) for name in NAMES] == [True, True, False]
