@@ -12,14 +12,15 @@ from bench import Family, Growth, Limit, Race, interleaved, operations
 
 from xlxmert_core import sampling, training
 from xlxmert_core.config import ModelConfig, paper
+from xlxmert_core.engine import Engine, for_gpu
+from xlxmert_core.graphs import forms, plain
 from xlxmert_core.model import XLxmert
-from xlxmert_core.swift import Swift, for_gpu
 
 ON = "cuda" if torch.cuda.is_available() else "cpu"  # the processor serves to try this file out
 TEXT = """A painting is 64 texts in 4 steps; a step of pretraining is 256 texts with pictures, half of the cells masked,
 with the paper's dropout. Weights are random. bf16 is bfloat16 throughout for painting, and autocast for training, as
 Accelerate does it. *Compiled* is `torch.compile`; *graphs* are CUDA graphs besides, which send a whole reading of the
-model to the card at once (`swift.for_gpu`). Arithmetic is counted by PyTorch's own counter, and its ceiling is a large
+model to the card at once (`engine.for_gpu`). Arithmetic is counted by PyTorch's own counter, and its ceiling is a large
 bf16 product of random matrices on the same card. *Busy* is the share of the time in which a kernel runs, from the
 profiler: what is missing to 100 % the card waits for Python."""
 PRODUCTS = ("gemm", "nvjet", "cutlass", "xmma", "wgmma")  # names of the kernels of matrix products
@@ -70,15 +71,19 @@ def painters(config: ModelConfig, given: tuple) -> dict:
     """Ways to paint the given texts in four steps."""
     theirs, ours = (on_card(module) for module in bench_painting.pair(config))
     low, half = (copy.deepcopy(module).to(torch.bfloat16) for module in (theirs, ours))
-    as_it_is = {"linear": lambda part: part}
-    models = {"plain": ours, "Swift": Swift(ours, **as_it_is), "Swift, bf16": Swift(half, **as_it_is)}
+    models = {"plain": ours, "engine": eager(ours), "engine, bf16": eager(half)}
     if ON == "cuda":
-        models |= {"Swift, bf16, compiled": for_gpu(ours, mode="default"), "Swift, bf16, graphs": for_gpu(ours)}
+        models |= {"engine, bf16, compiled": for_gpu(ours, mode="default"), "engine, bf16, graphs": for_gpu(ours)}
     cases = {
         "Hugging Face": lambda: bench_painting.original(theirs, ours, *given, 4),
         "Hugging Face, bf16": lambda: bench_painting.original(low, half, *given, 4),
     }
     return cases | {name: lambda m=model: sampling.paint(m, *given, steps=4) for name, model in models.items()}
+
+
+def eager(model: XLxmert) -> Engine:
+    """The engine's forms, not compiled."""
+    return Engine(model, forms(model, attend=plain))
 
 
 def painting(config: ModelConfig, texts: int, repetitions: int, best: float) -> list:
@@ -88,9 +93,9 @@ def painting(config: ModelConfig, texts: int, repetitions: int, best: float) -> 
     want = cases["plain"]()
     same = ", ".join(f"{name} {bench_painting.share_equal(case(), want):.1%}" for name, case in cases.items())
     times = interleaved({name: timed(case) for name, case in cases.items()}, repetitions, warm=3)
-    fastest, work = min(times, key=lambda name: times[name].median), operations(cases["Swift, bf16"]) / 1e12
+    fastest, work = min(times, key=lambda name: times[name].median), operations(cases["engine, bf16"]) / 1e12
     said = f"codes equal to the plain model's in float32: {same}. {fastest}: {busy(cases[fastest])}"
-    said += f". Hugging Face does {operations(cases['Hugging Face']) / 1e12:.2f} TFLOP, Swift {work:.2f}"
+    said += f". Hugging Face does {operations(cases['Hugging Face']) / 1e12:.2f} TFLOP, the engine {work:.2f}"
     return [Race(f"{texts} texts, 4 steps", times, said=said), *rate("painting", work, times[fastest].median, best)]
 
 
@@ -172,16 +177,16 @@ def held(case: Callable[[], object]) -> float:
 def growths(config: ModelConfig, batches: tuple[int, ...]) -> list[Growth]:
     """Seconds of a painting by the number of texts, eager and with CUDA graphs."""
     model = on_card(ours(config).eval())
-    eager = Swift(copy.deepcopy(model).to(torch.bfloat16), linear=lambda part: part)
+    half = eager(copy.deepcopy(model).to(torch.bfloat16))
     found: dict[str, dict[int, float]] = {}
     for batch in batches:
         torch.compiler.reset()  # it compiles for a handful of shapes, then no longer
         given = tuple(t.to(ON) for t in bench_painting.words_for(config, batch))
-        forms = {"eager": eager} | ({"graphs": for_gpu(model)} if ON == "cuda" else {})
-        for name, form in forms.items():
-            case = timed(functools.partial(sampling.paint, form, *given, steps=4))
+        ways = {"eager": half} | ({"graphs": for_gpu(model)} if ON == "cuda" else {})
+        for name, way in ways.items():
+            case = timed(functools.partial(sampling.paint, way, *given, steps=4))
             found.setdefault(name, {})[batch] = interleaved({"": case}, 5, warm=3)[""].median
-    return [Growth(f"Swift, bf16, {name}", "texts", seconds) for name, seconds in found.items()]
+    return [Growth(f"engine, bf16, {name}", "texts", seconds) for name, seconds in found.items()]
 
 
 def run(quick: bool) -> Family:

@@ -5,9 +5,6 @@ Axes: L words, N cells, H hidden, K codes, A answers, S pixels along a side.
 """
 
 import json
-import logging
-import warnings
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +13,10 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
+from xlxmert_core import graphs
 from xlxmert_core.pipeline import Pipeline
 from xlxmert_core.polish import DOUBT
 
-OPSET = 20
 SMALLEST = 64  # numbers an initializer must have to be worth storing in half precision
 EXAMPLES = (
     "a small red house on the grass",
@@ -29,29 +26,18 @@ EXAMPLES = (
 )
 
 
-class Text(nn.Module):
-    """The language layers: words int64 [1, L] -> text float [1, L, H]."""
-
-    def __init__(self, painter: Pipeline):
-        super().__init__()
-        self.model = painter.model
-
-    def forward(self, words: Tensor) -> Tensor:
-        """Encode a sentence once, for all steps of a painting."""
-        return self.model.encode_text(words)
-
-
-class Cells(nn.Module):
+class Step(nn.Module):
     """One step: what the model thinks of every cell, and whether text and picture belong together."""
 
     def __init__(self, painter: Pipeline):
         super().__init__()
-        self.model = painter.model
+        self.cells, self.head = graphs.Cells(painter.model, graphs.fused), graphs.Head(painter.model)
+        self.match = painter.model.match_head
 
     def forward(self, text: Tensor, codes: Tensor, masked: Tensor) -> tuple[Tensor, Tensor]:
         """text [1, L, H], codes int64 [1, N], masked bool [1, N] -> logits [1, N, K], match [1, 2]."""
-        out = self.model(None, None, self.model.embed_codes(codes), masked, text=text)
-        return self.model.code_logits(out.cells), self.model.match_logits(out.pooled)
+        cells, pooled = self.cells(text, None, codes, masked)
+        return self.head(cells), self.match(pooled)
 
 
 class Answers(nn.Module):
@@ -59,26 +45,26 @@ class Answers(nn.Module):
 
     def __init__(self, painter: Pipeline):
         super().__init__()
-        self.model, self.centroids = painter.skills["vqa"].model, painter.model.centroids
+        model = painter.skills["vqa"].model
+        self.text, self.cells = graphs.Text(model, graphs.fused), graphs.Cells(model, graphs.fused)
+        self.head = model.answer_head
 
     def forward(self, words: Tensor, codes: Tensor) -> Tensor:
         """words int64 [1, L], codes int64 [1, N] -> [1, A]."""
-        out = self.model(words, None, nn.functional.embedding(codes, self.centroids))
-        return self.model.answer_logits(out.pooled)
+        _, pooled = self.cells(self.text(words), None, codes, torch.zeros_like(codes, dtype=torch.bool))
+        return self.head(pooled)
 
 
-class Picture(nn.Module):
+class Pixels(nn.Module):
     """The generator, up to the bytes that a canvas takes."""
 
     def __init__(self, painter: Pipeline):
         super().__init__()
-        self.generator, self.centroids = painter.generator, painter.model.centroids
+        self.picture = graphs.Picture(painter.generator, painter.model.centroids)
 
     def forward(self, codes: Tensor) -> Tensor:
         """codes int64 [1, N] -> red, green, blue and opacity uint8 [S, S, 4]."""
-        grid = self.generator.config.grid
-        features = nn.functional.embedding(codes, self.centroids).transpose(1, 2)  # [1, F, N]
-        image = self.generator(features.unflatten(2, (grid, grid)))[0].permute(1, 2, 0)  # [S, S, 3]
+        image = self.picture(codes)[0].permute(1, 2, 0)  # [S, S, 3]
         image = ((image.clamp(-1, 1) + 1) * 127.5).round()
         return torch.cat([image, torch.full_like(image[..., :1], 255)], -1).to(torch.uint8)
 
@@ -91,42 +77,19 @@ def export(painter: Pipeline, folder: Path) -> dict:
     codes = torch.zeros(1, painter.model.config.cells, dtype=torch.long)
     with torch.no_grad():
         text, _ = painter.model.encode_text(words), painter.render(codes)  # a render fills resize_taps' cache
-    graphs = {
-        "text": (Text(painter), {"words": words}, {"words": {1: length}}, ["text"]),
-        "cells": (Cells(painter), {"text": text, "codes": codes, "masked": codes == 0},
+    made = {
+        "text": (graphs.Text(painter.model, graphs.fused), {"words": words}, {"words": {1: length}}, ["text"]),
+        "cells": (Step(painter), {"text": text, "codes": codes, "masked": codes == 0},
                   {"text": {1: length}, "codes": None, "masked": None}, ["logits", "match"]),
-        "generator": (Picture(painter), {"codes": codes}, None, ["picture"]),
+        "generator": (Pixels(painter), {"codes": codes}, None, ["picture"]),
         "answers": (Answers(painter), {"words": words, "codes": codes}, {"words": {1: length}, "codes": None},
                     ["answers"]),
     }  # fmt: skip
-    for name, graph in graphs.items():
-        onnx.save(halved(to_onnx(*graph)), folder / f"{name}.onnx")
+    for name, (module, inputs, axes, outputs) in made.items():
+        onnx.save(halved(graphs.to_onnx(module, inputs, axes, outputs)), folder / f"{name}.onnx")
     about = describe(painter)
     (folder / "model.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
     return about
-
-
-def to_onnx(module: nn.Module, inputs: dict[str, Tensor], axes: dict | None, outputs: Sequence[str]) -> onnx.ModelProto:
-    """Trace one module, without the exporter's notes: they name folders of this machine."""
-    logging.getLogger("onnxscript").setLevel(logging.ERROR)  # constants that it did not fold
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        program = torch.onnx.export(
-            module.eval(), (), kwargs=inputs, dynamic_shapes=axes, input_names=list(inputs), output_names=list(outputs),
-            opset_version=OPSET, dynamo=True, verbose=False,
-        )  # fmt: skip
-    model = program.model_proto
-    for part in (
-        model,
-        model.graph,
-        *model.graph.node,
-        *model.graph.value_info,
-        *model.graph.input,
-        *model.graph.output,
-    ):
-        part.ClearField("metadata_props")
-        part.ClearField("doc_string")
-    return model
 
 
 def halved(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -13,9 +13,11 @@ from torch import Tensor, nn
 from xlxmert_core import authors, sampling
 from xlxmert_core.artifacts import Artifacts
 from xlxmert_core.data.images import open_image, to_square
+from xlxmert_core.engine import Engine, EngineCache, alone
 from xlxmert_core.features import AT_ONCE, extract, to_uint8
 from xlxmert_core.finetuning import length_logits
 from xlxmert_core.generator import Generator, fold_spectral_norm
+from xlxmert_core.graphs import Picture
 from xlxmert_core.loading import PARTS as PARTS
 from xlxmert_core.loading import SHIPPED, from_chapters, open_folder, write_folder
 from xlxmert_core.model import Output, XLxmert
@@ -23,7 +25,6 @@ from xlxmert_core.polish import DOUBT, cell_log_likelihood
 from xlxmert_core.polish import polish as second_thoughts
 from xlxmert_core.profiles import Profile
 from xlxmert_core.skills import Skill
-from xlxmert_core.swift import Kept
 from xlxmert_core.text import Tokenizer, one_each, warn_of
 from xlxmert_core.vocabulary import VisualVocabulary
 
@@ -69,7 +70,7 @@ class Pipeline:
         self.model, self.tokenizer, self.skills = model.eval(), tokenizer, dict(skills or {})
         self.generator = None if generator is None else fold_spectral_norm(generator).eval()
         self.encoder = None if encoder is None else encoder.eval()
-        self.answers, self._frozen = list(answers), Kept()
+        self.answers, self._engine = list(answers), EngineCache()
         self.vocabulary = VisualVocabulary(model.centroids.cpu().numpy()) if model.config.codes else None
 
     def _needs(self, *parts: str) -> None:
@@ -140,24 +141,29 @@ class Pipeline:
         words, word_mask, codes, editable = (
             t if t is None else t.repeat_interleave(candidates, 0) for t in given
         )  # [B * candidates, ...]
-        model = self._frozen.form(self.model)
-        codes = sampling.paint(
-            model, words, word_mask, steps=steps, order=order, schedule=schedule, temperature=temperature,
-            guidance=guidance, generator=torch.Generator().manual_seed(seed), codes=codes, editable=editable,
-            uncond=self._words([""]) if guidance else None, callback=remember,
-        )  # fmt: skip
-        codes, settled = second_thoughts(model, words, word_mask, codes, editable, polish, callback=remember)
-        if candidates > 1:
-            best = self._score(model, words, word_mask, codes, settled).view(-1, candidates).argmax(1)
-            rows = torch.arange(len(texts)) * candidates + best  # [B]
-            codes = codes[rows]
-            history = [{k: v[rows] if isinstance(v, Tensor) else v for k, v in step.items()} for step in history]
+        with alone(painter := self.engine):
+            codes = sampling.paint(
+                painter, words, word_mask, steps=steps, order=order, schedule=schedule, temperature=temperature,
+                guidance=guidance, generator=torch.Generator().manual_seed(seed), codes=codes, editable=editable,
+                uncond=self._words([""]) if guidance else None, callback=remember,
+            )  # fmt: skip
+            codes, settled = second_thoughts(painter, words, word_mask, codes, editable, polish, callback=remember)
+            if candidates > 1:
+                best = self._score(painter, words, word_mask, codes, settled).view(-1, candidates).argmax(1)
+                rows = torch.arange(len(texts)) * candidates + best  # [B]
+                codes = codes[rows]
+                history = [{k: v[rows] if isinstance(v, Tensor) else v for k, v in step.items()} for step in history]
         return Painting(self.render(codes), codes, history)
+
+    @property
+    def engine(self) -> Engine | XLxmert:
+        """What paints: the model's :class:`~xlxmert_core.engine.Engine`, or the plain model where it has none."""
+        return self._engine.of(self.model, self.generator)
 
     def _match(self, words: Tensor, word_mask: Tensor, codes: Tensor) -> Tensor:
         self._needs("vocabulary")
-        pooled = self.model(words, word_mask, self.model.embed_codes(codes)).pooled
-        return self.model.match_logits(pooled).softmax(-1)[:, 1]
+        model = self.engine
+        return model.match_logits(model(words, word_mask, model.embed_codes(codes)).pooled).softmax(-1)[:, 1]
 
     def _score(self, model, words: Tensor, word_mask: Tensor, codes: Tensor, settled: Tensor) -> Tensor:
         """settled bool [B]: rows that are known to have no doubtful cell."""
@@ -171,7 +177,7 @@ class Pipeline:
         """What candidates are chosen by: log-probability of the match, minus one for each doubtful cell; [B]."""
         self._needs("vocabulary")
         given = (*self._words(one_each(texts, len(codes), "texts")), codes, torch.zeros(len(codes), dtype=torch.bool))
-        return self._score(self._frozen.form(self.model), *given)
+        return self._score(self.engine, *given)
 
     @torch.inference_mode()
     def match(self, texts: str | Sequence[str], codes: Tensor) -> Tensor:
@@ -186,9 +192,9 @@ class Pipeline:
     def render(self, codes: Tensor) -> np.ndarray:
         """Codes int64 [B, N] -> pictures uint8 [B, S, S, 3], through the generator."""
         self._needs("vocabulary", "generator")
-        features = self.model.embed_codes(codes).transpose(1, 2)  # [B, F, N]
-        grids = features.unflatten(2, (self.grid, self.grid)).split(max(1, AT_ONCE // self.image_size**2))
-        return to_uint8(torch.cat([self.generator(part) for part in grids]))  # few at a time stay in the caches
+        engine, few = self.engine, max(1, AT_ONCE // self.image_size**2)  # few at a time stay in the caches
+        picture = engine.picture if isinstance(engine, Engine) else Picture(self.generator, self.model.centroids)
+        return to_uint8(torch.cat([picture(part) for part in codes.split(few)]))
 
     def encode(self, images) -> Tensor:
         """Pictures -> codes int64 [B, N].
