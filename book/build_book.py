@@ -23,8 +23,9 @@ class BookError(RuntimeError):
     """The pages could not be built; the message holds Sphinx's own warnings."""
 
 
-def make_tree(run: Run, results: list[Result], book: Path = ROOT / "book") -> Path:
-    """A clean copy of everything the pages are made of: prose, executed notebooks, status page."""
+def make_tree(run: Run, results: list[Result], model: Path | None = None) -> Path:
+    """A clean copy of everything the pages are made of: prose, executed notebooks, status page, exported model."""
+    book = ROOT / "book"
     tree = run.work / "tree"
     shutil.rmtree(tree, ignore_errors=True)
     shutil.copytree(book, tree / "book", ignore=shutil.ignore_patterns("*.py", "*.toml", "__pycache__"))
@@ -34,11 +35,11 @@ def make_tree(run: Run, results: list[Result], book: Path = ROOT / "book") -> Pa
     shutil.copy(book.parent / "_config.yml", tree)
     shutil.copy(CARD, tree / "book" / "model_card.md")
     (tree / "book" / "status.md").write_text(status_page(run, results), encoding="utf-8")
-    add_painter(tree / "book")
+    add_painter(tree / "book", model)
     return tree
 
 
-def add_painter(book: Path) -> None:
+def add_painter(book: Path, model: Path | None) -> None:
     """Put beside the page "Paint in this page" what it fetches: its modules, their runtime, the exported model."""
     from export_onnx import export  # brings PyTorch, whose memory the chapters need
 
@@ -47,7 +48,10 @@ def add_painter(book: Path) -> None:
     target = book / "_static" / "painter"
     shutil.copytree(book / "painter", target, ignore=shutil.ignore_patterns("*.html"))
     shutil.copytree(runtime(), target / "ort")
-    export(xlxmert_core.load("storybook"), target / "model")
+    if model is None:
+        export(xlxmert_core.load("storybook"), target / "model")
+    else:
+        shutil.copytree(model, target / "model")
     files = [target / "ort" / "ort-wasm-simd-threaded.wasm", *sorted((target / "model").iterdir())]
     sizes = {path.relative_to(target).as_posix(): path.stat().st_size for path in files}
     (target / "files.json").write_text(json.dumps(sizes, indent=1) + "\n")
@@ -77,8 +81,11 @@ def build_html(tree: Path, html: Path) -> Path:
     return html / "index.html"
 
 
-def publish(run: Run, results: list[Result]) -> Path:
-    """Tree, then pages; returns the first page. Built anew only when something that they are made of has changed."""
+def publish(run: Run, results: list[Result], model: Path | None = None) -> Path:
+    """Tree, then pages; returns the first page. Built anew only when something that they are made of has changed.
+
+    ``model``: a folder that ``export_onnx.export`` has filled with the shipped painter; None makes it.
+    """
     record, html = run.work / "pages.json", run.work / "html"
     parts = kept.contents(
         ROOT / "book", ROOT / "_config.yml", CARD, *(run.executed / f"{r.chapter}.ipynb" for r in results)
@@ -88,7 +95,7 @@ def publish(run: Run, results: list[Result]) -> Path:
         return html / "index.html"
     record.unlink(missing_ok=True)
     (run.work / "run.json").write_text(json.dumps([asdict(result) for result in results], indent=1) + "\n")
-    page = build_html(make_tree(run, results), html)
+    page = build_html(make_tree(run, results, model), html)
     kept.write(record, [made_from, kept.contents(html)])
     return page
 

@@ -111,7 +111,7 @@ def execute(run: Run, chapter: str) -> Result:
     for place in (attempt, finished, seen):
         place.parent.mkdir(parents=True, exist_ok=True)
         place.unlink(missing_ok=True)
-    given = {"out": str(seen), "folder": os.path.realpath(run.folder)}
+    given = {"out": str(seen), "folder": os.path.realpath(run.folder), "home": str(run.notebooks)}
     start = time.perf_counter()
     try:
         papermill.execute_notebook(
@@ -119,7 +119,6 @@ def execute(run: Run, chapter: str) -> Result:
             str(attempt),
             parameters,
             kernel_name="python3",
-            cwd=str(run.notebooks),
             progress_bar=False,
             execution_timeout=CELL_SECONDS,
             extra_arguments=[

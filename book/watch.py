@@ -1,6 +1,7 @@
 """Runs in a chapter's kernel before its first cell: which artifacts it opens, and how much memory it takes at most.
 
-``run_path`` gives ``out``, where the account goes after every cell, and ``folder``, where the artifacts are.
+``run_path`` gives ``out``, where the account goes after every cell, ``folder``, where the artifacts are, and ``home``,
+where the chapter runs.
 """
 
 import json
@@ -47,5 +48,6 @@ def account(*_) -> None:
     Path(out).write_text(json.dumps(found, indent=1) + "\n")  # noqa: F821  given
 
 
+os.chdir(home)  # noqa: F821  given
 sys.addaudithook(see)
 get_ipython().events.register("post_run_cell", account)

@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 from build_book import publish
+from export_onnx import export
 from lanes import execute_all
 from run_chapters import ROOT, ChapterError, Result, Run, chapters
+
+import xlxmert_core
 
 CHROMIUM = Path("/usr/bin/chromium")  # Debian's; .ci/run installs it
 FLAGS = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
@@ -40,9 +43,17 @@ def book_run() -> BookRun:
 
 
 @pytest.fixture(scope="session")
-def book_pages(book_run) -> Path:
+def exported(tmp_path_factory) -> Path:
+    """What the page that paints fetches, exported once for all who look at it."""
+    folder = tmp_path_factory.mktemp("exported")
+    export(xlxmert_core.load("storybook"), folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def book_pages(book_run, exported) -> Path:
     """The folder of the built book, made from this session's run of the chapters."""
-    return publish(book_run.run, [book_run.result(chapter) for chapter in chapters()]).parent
+    return publish(book_run.run, [book_run.result(chapter) for chapter in chapters()], exported).parent
 
 
 class Quiet(SimpleHTTPRequestHandler):
@@ -91,8 +102,11 @@ def fresh(chromium, book_site):
     context.close()
 
 
-def pytest_collection_modifyitems(items):
-    """Quick tests first, then the chapters, then what is made of them, then photographs."""
+def pytest_collection_modifyitems(config, items):
+    """Quick tests first, then the chapters, then what is made of them, then photographs; nightly ones when named."""
+    if "nightly" not in config.option.markexpr:
+        config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("nightly")])
+        items[:] = [item for item in items if not item.get_closest_marker("nightly")]
     last = "test_paint_box_lab test_notebooks test_readme test_book test_book_browser"
     last = [*last.split(), "test_painter_page", "test_painter_hands", "test_coco_chapters"]
     order = {name: place for place, name in enumerate(last, 1)}

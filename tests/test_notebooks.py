@@ -1,7 +1,11 @@
 """Every chapter runs from top to bottom in the `ci` profile, and clears its bars."""
 
+import json
+from fnmatch import fnmatch
+
 import pytest
 from bars import BARS, compare, read_bars, read_metrics
+from lanes import declared
 from run_chapters import chapters
 
 pytestmark = pytest.mark.slow
@@ -18,3 +22,25 @@ def test_chapter_runs_and_clears_its_bars(chapter, book_run):
 
 def test_bars_name_only_chapters_of_the_book():
     assert set(LIMITS) <= set(CHAPTERS)
+
+
+def covers(declared_names: tuple[str, ...], name: str) -> bool:
+    """Whether an artifact, or a part of one, is declared."""
+    places = [d.removesuffix(".manifest.json") for d in declared_names]
+    return any(fnmatch(name, place) or name.startswith(f"{place}/") for place in places)
+
+
+def test_chapters_declare_what_they_read_and_write(book_run):
+    """``chapters.toml``, from which the lanes follow, beside the files that each chapter's kernel opened."""
+    table, wrong = declared(CHAPTERS, "storybook"), []
+    for chapter, own in table.items():
+        book_run.result(chapter)
+        seen = json.loads(book_run.run.opened(chapter).read_text())
+        private = (f"metrics/{chapter}.json", "logs", "logs/*")
+        wrong += [f"{chapter} reads {name}" for name in seen["read"] if not covers(own.needs + own.makes, name)]
+        wrong += [f"{chapter} makes {name}" for name in seen["wrote"] if not covers((*own.makes, *private), name)]
+        wrong += [
+            f"{chapter} needs no {need}" for need in own.needs if not any(covers((need,), n) for n in seen["read"])
+        ]
+        wrong += [f"{chapter} never makes {n}" for n in own.makes if not any(covers((n,), w) for w in seen["wrote"])]
+    assert wrong == []
