@@ -36,9 +36,11 @@ read: $(STAMP)
 	@echo "Open http://127.0.0.1:$(PORT) (Ctrl-C ends)"
 	@$(BIN)/python -m http.server --bind 127.0.0.1 --directory _build/book/html $(PORT) > /dev/null
 
-# Threads that spin for long while they wait slow a shared machine tenfold (book/run_chapters.py says more).
+# Threads that spin for long while they wait slow a shared machine tenfold (book/run_chapters.py says more). One
+# thread, because the chapters run beside the tests.
 test: export OMP_WAIT_POLICY = PASSIVE
 test: export GOMP_SPINCOUNT = 1000
+test: export OMP_NUM_THREADS = 1
 test: $(STAMP)
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --check --quiet .

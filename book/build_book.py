@@ -107,9 +107,12 @@ def main() -> int:
     parser.add_argument("--dataset", default="storybook", help="storybook or coco")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", nargs="+", metavar="CHAPTER", help="run these, build no pages")
+    parser.add_argument("--work", type=Path, help="where everything goes, instead of _build/book and artifacts")
     parser.add_argument("--afresh", action="store_true", help="run those too that nothing has changed for")
     options = parser.parse_args()
-    run, names = Run(profile=options.profile, dataset=options.dataset, seed=options.seed), options.only or chapters()
+    places = {"work": options.work, "artifacts": options.work / "artifacts"} if options.work else {}
+    run = Run(profile=options.profile, dataset=options.dataset, seed=options.seed, **places)
+    names = options.only or chapters()
     try:
         print(f"Running the chapters (profile {run.profile}, data set {run.dataset}):", flush=True)
         if options.afresh:
