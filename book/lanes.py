@@ -12,6 +12,7 @@ import tomllib
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
+from itertools import chain
 from unittest.mock import patch
 
 import kept
@@ -38,9 +39,10 @@ def declared(names: list[str], dataset: str) -> dict[str, Declared]:
     rows, bars, found = tomllib.loads(TABLE.read_text()), read_bars(BARS), {}
     for name in names:
         row = rows.get(name, {})
-        needs = row.get("needs", []) + (row.get("photographs", []) if dataset != "storybook" else [])
+        both = (row, row.get("photographs", {})) if dataset != "storybook" else (row,)
+        needs, makes = (tuple(chain.from_iterable(part.get(kind, ()) for part in both)) for kind in ("needs", "makes"))
         timed = any(map(TIME.search, bars.get(name, {})))
-        found[name] = Declared(tuple(needs), tuple(row.get("makes", [])), row.get("alone", False) or timed, timed)
+        found[name] = Declared(needs, makes, row.get("alone", False) or timed, timed)
     return found
 
 

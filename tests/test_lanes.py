@@ -7,6 +7,7 @@ import sys
 import time
 from dataclasses import replace
 
+import build_book
 import kept
 import lanes
 import psutil
@@ -56,8 +57,8 @@ NAMES = ["02_b", "03_c", "04_d"]
 
 
 def executed(run: Run, names=NAMES) -> list[str]:
-    """The chapters that this run had to execute."""
-    return [name for name, found in execute_all(run, names).items() if not found.kept]
+    """The chapters that this run had to execute, by name."""
+    return sorted(name for name, found in execute_all(run, names).items() if not found.kept)
 
 
 def schedule(table: dict[str, Declared], seconds: dict[str, int], count: int = 2) -> list[tuple[int, int, str]]:
@@ -117,11 +118,11 @@ def test_circles_are_named(run, monkeypatch):
 
 def test_on_one_core_there_is_one_lane(run, monkeypatch):
     monkeypatch.setattr(lanes, "cores", lambda: 1)
-    assert executed(run) == order(declared(NAMES, "storybook"))
+    assert list(execute_all(run, NAMES)) == order(declared(NAMES, "storybook")) == ["02_b", "03_c", "04_d"]
 
 
 def test_what_nothing_has_changed_for_is_skipped(run, capsys):
-    assert executed(run) == ["02_b", "04_d", "03_c"]
+    assert executed(run) == NAMES
     assert executed(run) == [] and "02_b skipped: nothing" in capsys.readouterr().out
     chapter(run, "02_b", "b.txt", text="other")
     assert executed(run) == ["02_b", "03_c"]
@@ -132,6 +133,7 @@ def test_what_nothing_has_changed_for_is_skipped(run, capsys):
     assert not (run.folder / "b.checkpoint.pt").exists()
 
 
+@pytest.mark.slow
 def test_results_that_are_no_longer_there_or_no_longer_the_same_are_made_again(run):
     executed(run, ["02_b", "03_c"])
     for spoil in (
@@ -181,6 +183,7 @@ lanes.execute_all(run, ["02_b", "03_c", "04_d"])
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_after_an_interruption_the_rest_is_run(run, how):
     place = run.notebooks.parent
@@ -201,6 +204,7 @@ def test_after_an_interruption_the_rest_is_run(run, how):
     assert executed(run) == ["03_c"]
 
 
+@pytest.mark.slow
 def test_a_failure_ends_what_runs_beside_it_unless_all_is_wanted(run):
     write(run, "02_b", DEFAULTS, "raise ValueError('no codes')")
     chapter(run, "04_d", "d.txt", seconds=60)
@@ -230,3 +234,24 @@ def test_a_terminal_shows_the_seconds_as_they_run(monkeypatch):
     assert screen.getvalue().endswith("\r\x1b[K  [ 1/2] 02_b     8.0 s  ok\n")
     show.tick()
     assert screen.getvalue().endswith("\r  ... 03_c 9 s\x1b[K")
+
+
+def test_pages_are_built_again_only_when_something_they_are_made_of_changed(run, monkeypatch):
+    built = []
+
+    def build(tree, html):
+        html.mkdir(exist_ok=True)
+        (html / "index.html").write_text("page")
+        built.append(tree)
+        return html / "index.html"
+
+    monkeypatch.setattr(build_book, "make_tree", lambda *_: "tree")
+    monkeypatch.setattr(build_book, "build_html", build)
+    results = list(execute_all(run, ["02_b"]).values())
+    assert build_book.publish(run, results) == build_book.publish(run, results) == run.work / "html" / "index.html"
+    assert len(built) == 1
+    (run.work / "html" / "index.html").write_text("half a")
+    build_book.publish(run, results)
+    (run.executed / "02_b.ipynb").write_text("another notebook")
+    build_book.publish(run, results)
+    assert len(built) == 3

@@ -68,8 +68,6 @@ PHOTOGRAPHS = dict(train=2400, held_out=900, encoder_steps=400, painted=64, pain
 PROFILES = {
     "ci": Profile(),
     "smoke": Profile(  # every cell runs, nothing is learned: for tests
-        train=480,
-        held_out=96,
         encoder_steps=2,
         painting_steps=2,
         pretraining_steps=3,  # three tasks in turn
