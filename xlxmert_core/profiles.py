@@ -74,7 +74,6 @@ PROFILES = {
         generator_steps=2,
         critic_steps=1,
         reader_steps=2,
-        painted=16,
         writing_steps=2,
         relation_steps=2,
         answering_steps=2,
