@@ -16,7 +16,8 @@ from typing import NamedTuple
 
 from run_chapters import KERNEL, ROOT
 
-FAMILIES = ("bench_painting", "bench_storybook", "bench_training", "bench_vocabulary", "bench_pixels")
+FAMILIES = ("bench_painting", "bench_storybook", "bench_training", "bench_vocabulary", "bench_pixels",
+            "bench_processor")  # fmt: skip
 GPU = "bench_gpu"  # a page of its own, since it runs elsewhere: benchmarks_gpu.md
 ALLOCATOR = {name: value for name, value in KERNEL.items() if name.startswith("MALLOC_")}
 QUIET = {name: KERNEL[name] for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "TOKENIZERS_PARALLELISM")}

@@ -10,6 +10,7 @@ import torch
 from run_chapters import Run
 
 import xlxmert_core
+from xlxmert_core import graphs
 from xlxmert_core.artifacts import Artifacts, write_json
 from xlxmert_core.data.coco import read_captions
 from xlxmert_core.pipeline import SHIPPED
@@ -115,6 +116,8 @@ def ship(run: Run, measured: dict[str, dict]) -> Path:
     final = SHIPPED / run.dataset
     shutil.rmtree(final, ignore_errors=True)
     temporary.rename(final)
+    shutil.rmtree(graphs.SHIPPED, ignore_errors=True)
+    graphs.export(full.model, full.generator, graphs.SHIPPED)
     return final
 
 

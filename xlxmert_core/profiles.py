@@ -9,16 +9,16 @@ from xlxmert_core.config import GeneratorConfig, ModelConfig, storybook, storybo
 class Profile:
     """Budgets of one run of the chapters; steps are optimiser steps."""
 
-    train: int = 2400  # pictures to learn from
+    train: int = 1600  # pictures to learn from
     held_out: int = 320  # pictures to measure on
-    encoder_steps: int = 200
+    encoder_steps: int = 100
     encoder_batch: int = 32
     codes: int = 2304  # K: 256 shapes x 9 colours
-    painting_steps: int = 360  # visual task alone, before the three in turn
-    pretraining_steps: int = 210
+    painting_steps: int = 200  # visual task alone, before the three in turn
+    pretraining_steps: int = 120
     pretraining_batch: int = 64
-    generator_steps: int = 200  # pixels and perception
-    critic_steps: int = 30  # then all four losses
+    generator_steps: int = 120  # pixels and perception
+    critic_steps: int = 16  # then all four losses
     generator_batch: int = 16
     reader_steps: int = 150
     painted: int = 96  # texts painted and read back
