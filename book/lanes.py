@@ -9,7 +9,6 @@ import os
 import sys
 import time
 import tomllib
-from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -96,14 +95,10 @@ def one(run: Run, name: str, own: Declared, threads: int) -> Result:
     return kept.finish(run, replace(execute(run, name), key=key), own.makes)
 
 
-def execute_all(run: Run, names: list[str], *, keep_going: bool = False,
-                tell: Callable[[str, Outcome], object] = lambda name, outcome: None) -> dict[str, Outcome]:  # fmt: skip
+def execute_all(run: Run, names: list[str], keep_going: bool = False) -> dict[str, Outcome]:
     """Run the chapters in two lanes, or in one where there is one core, with a progress line each.
 
-    Args:
-        keep_going: a failure stops nothing and is among the outcomes. Otherwise it is raised at once.
-        tell: called with each outcome when it is there.
-
+    ``keep_going``: a failure stops nothing and is among the outcomes. Otherwise it is raised at once.
     What ends early, by a failure or by Ctrl-C, ends its kernels too. What was finished is kept for the next time.
     """
     table, outcomes, running, show = declared(names, run.dataset), {}, {}, Progress(names)
@@ -123,7 +118,6 @@ def execute_all(run: Run, names: list[str], *, keep_going: bool = False,
                     name = running.pop(future)
                     outcomes[name] = outcome_of(future)
                     show.end(name, outcomes[name])
-                    tell(name, outcomes[name])
                     if isinstance(outcomes[name], ChapterError) and not keep_going:
                         raise outcomes[name]
                 show.tick()
@@ -168,11 +162,9 @@ class Progress:
         """A chapter has ended, and how."""
         del self.begun[name]
         self.ended += 1
-        said = "FAILED"
-        if isinstance(outcome, Result):
-            said = (
-                f"{outcome.seconds:7.1f} s  ok" if not outcome.kept else "skipped: nothing that it follows from changed"
-            )
+        said = "FAILED" if isinstance(outcome, ChapterError) else f"{outcome.seconds:7.1f} s  ok"
+        if getattr(outcome, "kept", False):
+            said = "skipped: nothing that it follows from has changed"
         self.clear()
         print(f"  [{self.ended:2}/{self.count}] {name:{self.width}} {said}", flush=True)
 
@@ -180,9 +172,8 @@ class Progress:
         """The seconds go on."""
         if self.live and self.begun:
             now = time.monotonic()
-            print(
-                "\r  ... " + ", ".join(f"{n} {now - t:.0f} s" for n, t in self.begun.items()), end="\x1b[K", flush=True
-            )
+            said = ", ".join(f"{name} {now - begun:.0f} s" for name, begun in self.begun.items())
+            print(f"\r  ... {said}", end="\x1b[K", flush=True)
 
     def clear(self) -> None:
         """Remove the line of those that run."""

@@ -122,7 +122,7 @@ def execute(run: Run, chapter: str) -> Result:
             progress_bar=False,
             execution_timeout=CELL_SECONDS,
             extra_arguments=[
-                "--IPKernelApp.log_level=40",  # errors only
+                "--IPKernelApp.log_level=50",  # or it reports that it was interrupted when it is shut down
                 f"--IPKernelApp.exec_lines=__import__('runpy').run_path({str(WATCH)!r}, {given!r})",
             ],
         )

@@ -19,6 +19,7 @@ import pytest
 from run_chapters import ROOT
 
 pytestmark = pytest.mark.slow
+night = pytest.mark.nightly
 MANY = 3000  # files, so that there is time to be killed
 SCRIPT = "import sys; sys.path.insert(0, {!r}); import install; install.install(install.Path({!r}), {!r})"
 
@@ -115,7 +116,11 @@ def part(home: Path, number: int, version: str):
     return there
 
 
-@pytest.mark.parametrize(("number", "version"), [(0, ""), (100, "2.0"), (MANY - 1, "2.0")], ids=str)
+@pytest.mark.parametrize(
+    ("number", "version"),
+    [pytest.param(0, "", marks=night), (100, "2.0"), pytest.param(MANY - 1, "2.0", marks=night)],
+    ids=str,
+)
 def test_a_renewal_that_is_killed_is_begun_anew(home, wheels, capfd, number, version):
     """While the old version goes, in the middle of the new one, and when all its files are there."""
     kill_when(start(home / ".installed-2", steps(wheels, "many==2.0", "few")), part(home, number, version))
@@ -127,7 +132,7 @@ def test_a_renewal_that_is_killed_is_begun_anew(home, wheels, capfd, number, ver
     assert "was interrupted: it begins anew" in capfd.readouterr().out
 
 
-@pytest.mark.parametrize("seen", ["pyvenv.cfg", "lib/python*/site-packages/pip/_internal"])
+@pytest.mark.parametrize("seen", ["pyvenv.cfg", pytest.param("lib/python*/site-packages/pip/_internal", marks=night)])
 def test_an_environment_that_is_half_made_is_made_anew(tmp_path, wheels, seen):
     home = tmp_path / ".venv"
     kill_when(start(home / ".installed-1", steps(wheels, "few")), lambda: list(home.glob(seen)))

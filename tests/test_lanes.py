@@ -140,7 +140,7 @@ def test_results_that_are_no_longer_there_or_no_longer_the_same_are_made_again(r
         lambda: (run.folder / "b.txt").write_text("half"),
         lambda: (run.folder / "b.txt").unlink(),
         lambda: (run.executed / "02_b.ipynb").write_text("{"),
-        lambda: kept._place(run, "02_b").write_text("{"),
+        lambda: (run.work / "records" / "02_b.json").write_text("{"),
         lambda: kept.forget(run, ["02_b"]),
     ):
         spoil()
