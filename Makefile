@@ -12,12 +12,14 @@ PINS  := requirements.txt pyproject.toml
 EXTRA_KEYS := metadata.papermill cell.metadata.papermill metadata.language_info.version metadata.widgets
 STAMP := $(VENV)/.installed-$(shell cat $(PINS) | cksum | cut -d' ' -f1)
 
-.PHONY: help book read test regress train bench format lock clean
+.PHONY: help book read test slowest nightly regress train bench format lock clean
 
 help:
-	@echo "make book     install, run every chapter, build the pages (PROFILE=ci, DATASET=storybook)"
+	@echo "make book     install, run the chapters that something has changed for, build the pages (PROFILE=ci, DATASET=storybook, ARGS=--afresh)"
 	@echo "make read     show the built pages at http://127.0.0.1:8000 (PORT=8000)"
 	@echo "make test     install, then everything that must hold (ARGS=\"-m 'not slow'\" for the quick part)"
+	@echo "make slowest  the twenty slowest tests of the last make test"
+	@echo "make nightly  what is too long for make test, part by part, about an hour; finished parts are skipped when it starts again"
 	@echo "make regress  run every chapter and compare its metrics with the accepted run (ARGS=--accept makes a new one)"
 	@echo "make train    make the shipped weights from nothing, about three hours on two cores (ARGS=--ship installs them)"
 	@echo "make bench    measure every claim of speed beside its baseline, about a quarter of an hour, and write book/benchmarks.md (ARGS=--gpu: on a GPU)"
@@ -26,7 +28,7 @@ help:
 	@echo "make clean    remove the built pages and artifacts; .venv stays"
 
 book: $(STAMP)
-	@$(BIN)/python book/build_book.py --profile $(PROFILE) --dataset $(DATASET)
+	@$(BIN)/python book/build_book.py --profile $(PROFILE) --dataset $(DATASET) $(ARGS)
 
 # A browser reads pages from disk too, but runs no module from there: the page that paints needs a server.
 read: $(STAMP)
@@ -34,13 +36,21 @@ read: $(STAMP)
 	@echo "Open http://127.0.0.1:$(PORT) (Ctrl-C ends)"
 	@$(BIN)/python -m http.server --bind 127.0.0.1 --directory _build/book/html $(PORT) > /dev/null
 
-# Threads that spin for long while they wait slow a shared machine tenfold (book/run_chapters.py says more).
+# Threads that spin for long while they wait slow a shared machine tenfold (book/run_chapters.py says more). One
+# thread, because the chapters run beside the tests.
 test: export OMP_WAIT_POLICY = PASSIVE
 test: export GOMP_SPINCOUNT = 1000
+test: export OMP_NUM_THREADS = 1
 test: $(STAMP)
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/python -m pytest $(ARGS)
+
+slowest: $(STAMP)
+	@$(BIN)/python book/slowest.py
+
+nightly: $(STAMP)
+	@$(BIN)/python book/nightly.py $(ARGS)
 
 regress: $(STAMP)
 	@$(BIN)/python book/regress.py --profile $(PROFILE) --dataset $(DATASET) $(ARGS)
@@ -61,12 +71,7 @@ $(STAMP):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "The book needs Python 3.11 or newer; name one with: make PYTHON=python3.12" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "This Python cannot make a virtual environment; on Debian and Ubuntu install python3-venv, then run make again." >&2; exit 1; }
 	@echo "Installing the pinned packages into $(VENV): about two minutes and 6 GB, once."
-	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
-	@$(BIN)/python book/vendor.py
-	@rm -f $(VENV)/.installed-*
-	@touch $@
+	@$(PYTHON) book/install.py $@
 
 # Only the hand-kept torch lines at the top of requirements.txt survive; uv must be on the path.
 lock:

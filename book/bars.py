@@ -2,9 +2,13 @@
 
 import json
 import math
+import re
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
+
+BARS = Path(__file__).resolve().parent.parent / "tests" / "bars.toml"
+TIME = re.compile(r"(^|_)(ms|seconds|minutes|per_second|flat_over_hdf5)(_|$)")  # a metric that depends on the machine
 
 
 @dataclass(frozen=True)

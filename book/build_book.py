@@ -7,14 +7,14 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 
-from export_onnx import export
-from run_chapters import ROOT, ChapterError, Result, Run, chapters, execute_all
+import kept
+from lanes import execute_all
+from run_chapters import ROOT, ChapterError, Result, Run, chapters
 from status_page import status_page
 from vendor import VendorError, runtime
-
-import xlxmert_core
 
 CARD = ROOT / "xlxmert_core" / "weights" / "storybook" / "README.md"
 
@@ -23,27 +23,35 @@ class BookError(RuntimeError):
     """The pages could not be built; the message holds Sphinx's own warnings."""
 
 
-def make_tree(run: Run, results: list[Result], book: Path = ROOT / "book") -> Path:
-    """A clean copy of everything the pages are made of: prose, executed notebooks, status page."""
+def make_tree(run: Run, results: list[Result], model: Path | None = None) -> Path:
+    """A clean copy of everything the pages are made of: prose, executed notebooks, status page, exported model."""
+    book = ROOT / "book"
     tree = run.work / "tree"
     shutil.rmtree(tree, ignore_errors=True)
-    shutil.copytree(book, tree / "book", ignore=shutil.ignore_patterns("*.py", "__pycache__"))
+    shutil.copytree(book, tree / "book", ignore=shutil.ignore_patterns("*.py", "*.toml", "__pycache__"))
     (tree / "notebooks").mkdir()
     for result in results:
         shutil.copy(run.executed / f"{result.chapter}.ipynb", tree / "notebooks")
     shutil.copy(book.parent / "_config.yml", tree)
     shutil.copy(CARD, tree / "book" / "model_card.md")
     (tree / "book" / "status.md").write_text(status_page(run, results), encoding="utf-8")
-    add_painter(tree / "book")
+    add_painter(tree / "book", model)
     return tree
 
 
-def add_painter(book: Path) -> None:
+def add_painter(book: Path, model: Path | None) -> None:
     """Put beside the page "Paint in this page" what it fetches: its modules, their runtime, the exported model."""
+    from export_onnx import export  # brings PyTorch, whose memory the chapters need
+
+    import xlxmert_core
+
     target = book / "_static" / "painter"
     shutil.copytree(book / "painter", target, ignore=shutil.ignore_patterns("*.html"))
     shutil.copytree(runtime(), target / "ort")
-    export(xlxmert_core.load("storybook"), target / "model")
+    if model is None:
+        export(xlxmert_core.load("storybook"), target / "model")
+    else:
+        shutil.copytree(model, target / "model")
     files = [target / "ort" / "ort-wasm-simd-threaded.wasm", *sorted((target / "model").iterdir())]
     sizes = {path.relative_to(target).as_posix(): path.stat().st_size for path in files}
     (target / "files.json").write_text(json.dumps(sizes, indent=1) + "\n")
@@ -73,10 +81,23 @@ def build_html(tree: Path, html: Path) -> Path:
     return html / "index.html"
 
 
-def publish(run: Run, results: list[Result]) -> Path:
-    """Tree, then pages; returns the first page. The run's record is kept beside them."""
-    (run.work / "run.json").write_text(json.dumps([r.as_dict() for r in results], indent=1) + "\n")
-    return build_html(make_tree(run, results), run.work / "html")
+def publish(run: Run, results: list[Result], model: Path | None = None) -> Path:
+    """Tree, then pages; returns the first page. Built anew only when something that they are made of has changed.
+
+    ``model``: a folder that ``export_onnx.export`` has filled with the shipped painter; None makes it.
+    """
+    record, html = run.work / "pages.json", run.work / "html"
+    parts = kept.contents(
+        ROOT / "book", ROOT / "_config.yml", CARD, *(run.executed / f"{r.chapter}.ipynb" for r in results)
+    )
+    made_from = f"{parts} {kept.code()} {run.parameters()}"
+    if html.exists() and record.exists() and json.loads(record.read_text()) == [made_from, kept.contents(html)]:
+        return html / "index.html"
+    record.unlink(missing_ok=True)
+    (run.work / "run.json").write_text(json.dumps([asdict(result) for result in results], indent=1) + "\n")
+    page = build_html(make_tree(run, results, model), html)
+    kept.write(record, [made_from, kept.contents(html)])
+    return page
 
 
 def main() -> int:
@@ -86,11 +107,17 @@ def main() -> int:
     parser.add_argument("--dataset", default="storybook", help="storybook or coco")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", nargs="+", metavar="CHAPTER", help="run these, build no pages")
+    parser.add_argument("--work", type=Path, help="where everything goes, instead of _build/book and artifacts")
+    parser.add_argument("--afresh", action="store_true", help="run those too that nothing has changed for")
     options = parser.parse_args()
-    run = Run(profile=options.profile, dataset=options.dataset, seed=options.seed)
+    places = {"work": options.work, "artifacts": options.work / "artifacts"} if options.work else {}
+    run = Run(profile=options.profile, dataset=options.dataset, seed=options.seed, **places)
+    names = options.only or chapters()
     try:
         print(f"Running the chapters (profile {run.profile}, data set {run.dataset}):", flush=True)
-        results = execute_all(run, options.only or chapters())
+        if options.afresh:
+            kept.forget(run, names)
+        results = list(execute_all(run, names).values())
         if options.only:
             return 0
         start = time.perf_counter()
@@ -98,6 +125,9 @@ def main() -> int:
     except (ChapterError, BookError, VendorError) as error:
         print(error, file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("Interrupted: make book goes on from here.", file=sys.stderr)
+        return 130
     print(f"Built the pages in {time.perf_counter() - start:.0f} s. Open {os.path.relpath(page)}, or make read.")
     return 0
 

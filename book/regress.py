@@ -7,20 +7,20 @@ readers use. Any real change fails, better ones too: unless they are accepted, n
 """
 
 import argparse
-import hashlib
 import json
 import os
 import shutil
 import subprocess
 import sys
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bars import read_bars
+from bars import BARS, read_bars, read_metrics
+from kept import forget
+from lanes import execute_all
 from regress_report import Section, write_report
-from regress_verdicts import Judgement, judge, summary
-from run_chapters import ROOT, Run, chapters, execute, execution_order
-from status_page import BARS
+from regress_verdicts import Judgement, Kind, judge, summary
+from run_chapters import ROOT, Result, Run, chapters
 
 from xlxmert_core.artifacts import replacing, write_json
 
@@ -63,55 +63,31 @@ class Outcome:
 
     chapter: str
     seed: int
-    code: str
+    code: str = ""  # what its result follows from
     seconds: float = 0.0
     metrics: dict[str, float] | None = None
     error: str = ""
 
 
-def code_of(notebooks: Path) -> str:
-    """A fingerprint of everything that a chapter's result depends on: notebooks, core with weights, versions."""
-    core = [p for p in (ROOT / "xlxmert_core").rglob("*") if p.is_file() and "__pycache__" not in p.parts]
-    digest = hashlib.sha256()
-    for path in sorted([*notebooks.glob("*.ipynb"), *core, ROOT / "requirements.txt"]):
-        digest.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
-    return digest.hexdigest()[:12]
+def measure(places: Places, names: list[str], seeds: list[int], whole: bool, afresh: bool) -> list[Outcome]:
+    """Every chapter with every seed; a failure does not stop the others.
 
-
-def measure(run: Run, chapter: str, code: str, reuse: bool = False) -> Outcome:
-    """Execute one chapter and keep its record; with ``reuse``, a record of the very same code is taken as it is."""
-    record, metrics = run.work / "records" / f"{chapter}.json", run.metrics / f"{chapter}.json"
-    if reuse and record.exists() and (run.executed / f"{chapter}.ipynb").exists():
-        kept = Outcome(**json.loads(record.read_text()))
-        if kept.code == code:
-            return kept
-    record.unlink(missing_ok=True)
-    metrics.unlink(missing_ok=True)  # what an earlier run measured is not this run's
-    try:
-        seconds = execute(run, chapter).seconds
-        measured = json.loads(metrics.read_text()) if metrics.exists() else {}
-    except (RuntimeError, TimeoutError) as error:  # ChapterError, a kernel that died, a cell that hung
-        said = str(error) if chapter in str(error) else f"{chapter}.ipynb could not be run: {error}"
-        return Outcome(chapter, run.seed, code, error=said)
-    outcome = Outcome(chapter, run.seed, code, round(seconds, 1), measured)
-    write_json(record, asdict(outcome))
-    return outcome
-
-
-def measure_all(places: Places, names: list[str], seeds: list[int], whole: bool, reuse: bool) -> list[Outcome]:
-    """Every chapter with every seed, one progress line each; a failure does not stop the others.
-
-    A whole run starts from empty artifacts, so that no leftover hides what broke.
+    ``afresh``: execute those too that were executed from the same; the ``whole`` book then starts from empty artifacts.
     """
-    outcomes, code = [], code_of(places.base.notebooks)
+    outcomes = []
     for seed in seeds:
         run = places.run(seed)
-        if whole and not reuse:
-            shutil.rmtree(run.work, ignore_errors=True)
-        for name in execution_order(names):
-            print(f"  seed {seed}  {name:{max(map(len, names))}} ", end="", flush=True)
-            outcomes.append(measure(run, name, code, reuse))
-            print("FAILED" if outcomes[-1].error else f"{outcomes[-1].seconds:7.1f} s", flush=True)
+        if afresh:
+            forget(run, names)
+            if whole:
+                shutil.rmtree(run.work, ignore_errors=True)
+        print(f"Seed {seed}:", flush=True)
+        for name, found in execute_all(run, names, keep_going=True).items():
+            if isinstance(found, Result):
+                measured = read_metrics(run.metrics, name)
+                outcomes.append(Outcome(name, seed, found.key, found.seconds, measured))
+            else:
+                outcomes.append(Outcome(name, seed, error=str(found)))
     return outcomes
 
 
@@ -193,17 +169,17 @@ def refusal(sections: list[Section], seeds: list[int]) -> str:
     return f"Not accepted: {'; '.join([*(f'{c} failed' for c in failed), *broken])}." if failed or broken else ""
 
 
-def regress(places: Places, names: list[str], seeds: list[int], *, whole: bool = True, reuse: bool = False,
+def regress(places: Places, names: list[str], seeds: list[int], *, whole: bool = True, afresh: bool = False,
             accepting: bool = False) -> int:  # fmt: skip
     """Run, compare, report, and accept if asked; the exit code: 0 when nothing really changed.
 
     Args:
         names: the chapters; ``whole`` says that they are all there are, so that one that was accepted is missed.
-        reuse: do not execute again what was executed with the same code.
+        afresh: execute again what was executed from the same.
     """
     before = read_accepted(places.accepted)
     print(f"Running the chapters for comparison ({places.name}, seeds {' '.join(map(str, seeds))}):", flush=True)
-    outcomes = measure_all(places, names, seeds, whole, reuse)
+    outcomes = measure(places, names, seeds, whole, afresh)
     sections = [section(places, [o for o in outcomes if o.chapter == n], before.get(n, {})) for n in names]
     lost = [f"{name} was accepted, but is no longer in the book." for name in sorted(set(before) - set(names)) if whole]
     report = write_report(places.build / "report.html", places.name, sections, lost)
@@ -219,7 +195,7 @@ def regress(places: Places, names: list[str], seeds: list[int], *, whole: bool =
             f"Nothing is accepted yet for {places.name}: make regress ARGS=--accept runs three seeds and keeps them.",
             flush=True,
         )
-    real = [j for j in judgements if j.kind.fails]
+    real = [j for j in judgements if j.kind.fails and (before or j.kind is not Kind.NEW)]
     if real:
         print(f"{len(real)} of {len(judgements)} metrics need a look; when they are as you want them, make regress "
               "ARGS=--accept makes them the accepted run.", file=sys.stderr)  # fmt: skip
@@ -244,7 +220,7 @@ def main() -> int:
     parser.add_argument("--dataset", default="storybook", help="storybook or coco")
     parser.add_argument("--seeds", type=int, nargs="+", help="0; with --accept 0 1 2; more find smaller changes")
     parser.add_argument("--only", nargs="+", metavar="CHAPTER", choices=chapters(), help="these, on what is there")
-    parser.add_argument("--reuse", action="store_true", help="keep what was executed with the very same code")
+    parser.add_argument("--afresh", action="store_true", help="execute those too that nothing has changed for")
     parser.add_argument("--accept", action="store_true", help="make this run the accepted one")
     options = parser.parse_args()
     return regress(
@@ -252,7 +228,7 @@ def main() -> int:
         options.only or chapters(),
         list(dict.fromkeys(options.seeds or (SEEDS if options.accept else [0]))),
         whole=not options.only,
-        reuse=options.reuse,
+        afresh=options.afresh,
         accepting=options.accept,
     )
 

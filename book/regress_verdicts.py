@@ -1,16 +1,14 @@
 """Whether a metric really changed since the accepted run: one judgement a metric."""
 
 import math
-import re
 from dataclasses import dataclass
 from enum import Enum
 from statistics import fmean, stdev
 
-from bars import Verdict, compare
+from bars import TIME, Verdict, compare
 from scipy.stats import t
 
 SURE = 0.99  # of a hundred unchanged metrics with fresh seeds, about one is called changed
-TIME = re.compile(r"(^|_)(ms|seconds|minutes|per_second|flat_over_hdf5)(_|$)")
 
 
 class Kind(Enum):
@@ -23,7 +21,7 @@ class Kind(Enum):
     BELOW = ("✗", "does not hold its bar", True)
     GONE = ("∅", "not recorded", True)
     UNDEFINED = ("!", "not a number in every run", True)
-    NEW = ("+", "new, nothing to compare with", False)
+    NEW = ("+", "new, nothing to compare with: accept it", True)
     TIME = ("~", "a time, not compared", False)
 
     @property

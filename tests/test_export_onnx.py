@@ -7,7 +7,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from export_onnx import EXAMPLES, export, halved
+from export_onnx import EXAMPLES, halved
 from onnx import TensorProto, helper, numpy_helper
 from run_chapters import ROOT
 
@@ -25,19 +25,11 @@ def painter():
 
 
 @pytest.fixture(scope="module")
-def folder(painter, tmp_path_factory):
-    """Everything that ``export`` writes."""
-    folder = tmp_path_factory.mktemp("painter")
-    export(painter, folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def graphs(folder):
+def graphs(exported):
     """Each graph as a function: numpy arrays by name -> its outputs."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    sessions = {path.stem: onnxruntime.InferenceSession(path, options) for path in folder.glob("*.onnx")}
+    sessions = {path.stem: onnxruntime.InferenceSession(path, options) for path in exported.glob("*.onnx")}
     return {name: lambda run=session.run, **inputs: run(None, inputs) for name, session in sessions.items()}
 
 
@@ -110,8 +102,8 @@ def test_match_is_that_of_the_pipeline(painter, graphs, scenes, painting):
 
 
 @slow
-def test_model_json_says_what_the_page_needs(painter, folder):
-    about = json.loads((folder / "model.json").read_text())
+def test_model_json_says_what_the_page_needs(painter, exported):
+    about = json.loads((exported / "model.json").read_text())
     tokenizer = painter.tokenizer
     assert [tokenizer.backend.token_to_id(word) for word in about["words"]] == list(range(tokenizer.size))
     assert (about["grid"], about["codes"], about["pixels"]) == (8, 2304, 128)
@@ -119,8 +111,8 @@ def test_model_json_says_what_the_page_needs(painter, folder):
 
 
 @slow
-def test_graphs_are_small_valid_and_name_no_folder(folder):
-    for path in folder.glob("*.onnx"):
+def test_graphs_are_small_valid_and_name_no_folder(exported):
+    for path in exported.glob("*.onnx"):
         onnx.checker.check_model(onnx.load(path))
         assert path.stat().st_size < 5e6
         assert str(ROOT).encode() not in path.read_bytes()

@@ -1,21 +1,46 @@
 """Every chapter runs from top to bottom in the `ci` profile, and clears its bars."""
 
+import json
+from fnmatch import fnmatch
+
 import pytest
-from bars import compare, read_bars, read_metrics
-from run_chapters import ROOT, chapters, execution_order
+from bars import BARS, compare, read_bars, read_metrics
+from lanes import declared
+from run_chapters import chapters
 
 pytestmark = pytest.mark.slow
-CHAPTERS = execution_order(chapters())
-BARS = read_bars(ROOT / "tests" / "bars.toml")
+CHAPTERS, LIMITS = chapters(), read_bars(BARS)
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS)
 def test_chapter_runs_and_clears_its_bars(chapter, book_run):
     book_run.result(chapter)
-    verdicts = compare(read_metrics(book_run.run.metrics, chapter), BARS.get(chapter, {}))
+    verdicts = compare(read_metrics(book_run.run.metrics, chapter), LIMITS.get(chapter, {}))
     assert verdicts, f"tests/bars.toml has no bar for {chapter}"
     assert not [str(verdict) for verdict in verdicts if not verdict.holds]
 
 
-def test_bars_name_only_chapters_of_the_book():
-    assert set(BARS) <= set(CHAPTERS)
+def test_bars_name_only_chapters_and_pages_of_the_book():
+    assert set(LIMITS) <= {*CHAPTERS, "pages"}
+
+
+def covers(declared_names: tuple[str, ...], name: str) -> bool:
+    """Whether an artifact, or a part of one, is declared."""
+    places = [d.removesuffix(".manifest.json") for d in declared_names]
+    return any(fnmatch(name, place) or name.startswith(f"{place}/") for place in places)
+
+
+def test_chapters_declare_what_they_read_and_write(book_run):
+    """``chapters.toml``, from which the lanes follow, beside the files that each chapter's kernel opened."""
+    table, wrong = declared(CHAPTERS, "storybook"), []
+    for chapter, own in table.items():
+        book_run.result(chapter)
+        seen = json.loads(book_run.run.opened(chapter).read_text())
+        private = (f"metrics/{chapter}.json", "logs", "logs/*")
+        wrong += [f"{chapter} reads {name}" for name in seen["read"] if not covers(own.needs + own.makes, name)]
+        wrong += [f"{chapter} makes {name}" for name in seen["wrote"] if not covers((*own.makes, *private), name)]
+        wrong += [
+            f"{chapter} needs no {need}" for need in own.needs if not any(covers((need,), n) for n in seen["read"])
+        ]
+        wrong += [f"{chapter} never makes {n}" for n in own.makes if not any(covers((n,), w) for w in seen["wrote"])]
+    assert wrong == []

@@ -8,6 +8,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from bars import BARS, read_bars
 from painter_driver import first_enough, functions, paint, part, start
 
 import xlxmert_core
@@ -15,7 +16,7 @@ from xlxmert_core.sampling import Rows
 
 pytestmark = pytest.mark.slow
 BYTES = 40e6  # the most that pressing start may fetch
-SECONDS = 2.0  # the longest that a painting with the page's own settings may take
+SECONDS = read_bars(BARS)["pages"]["seconds_per_painting"]["max"]  # with the page's own settings
 TEXTS = ("a red house on the grass", "a small yellow star above a large blue boat at night", "two trees")
 GREEDY = [
     ("halton", "cosine", 16),
@@ -185,7 +186,7 @@ def test_the_page_takes_the_first_candidate_that_is_good_enough(seed, page, pain
     assert paint(page, text, seed=seed) == first_enough(painter, text, seed)[0].tolist()
 
 
-def test_a_painting_takes_less_than_two_seconds(page):
+def test_a_painting_keeps_its_bar(page):
     taken = []
     for seed in range(5):  # the fastest of a few: other programs may run on this machine
         begun = time.perf_counter()

@@ -1,14 +1,14 @@
 """A regression run passes inside the spread, fails on a real change, tells a broken chapter, and accepts on demand."""
 
 import json
-from dataclasses import asdict
 
+import kept
 import nbformat
 import pytest
 import regress as module
 from nbformat.v4 import new_notebook
-from regress import Outcome, Places, code_of, measure, regress
-from run_chapters import Run
+from regress import Outcome, Places, regress
+from run_chapters import Result, Run
 from test_run_chapters import DEFAULTS, write
 
 from xlxmert_core.artifacts import write_json
@@ -31,13 +31,17 @@ def places(tmp_path) -> Places:
 
 
 def executed(places: Places, chapter: str, seeds: dict[int, dict]) -> None:
-    """Leave what a run of each seed leaves, measured as given, for ``reuse``."""
+    """Leave what a run of each seed leaves, measured as given, so that it is not executed."""
+    if not (places.base.notebooks / f"{chapter}.ipynb").exists():
+        write(places.base, chapter, DEFAULTS)
     for seed, metrics in seeds.items():
         run = places.run(seed)
+        key = kept.key(run, chapter, (), 1)
+        kept.begin(run, chapter, key, ())
         run.executed.mkdir(parents=True, exist_ok=True)
         nbformat.write(new_notebook(), run.executed / f"{chapter}.ipynb")
-        outcome = Outcome(chapter, seed, code_of(places.base.notebooks), 1.0, metrics)
-        write_json(run.work / "records" / f"{chapter}.json", asdict(outcome))
+        write_json(run.metrics / f"{chapter}.json", metrics)
+        kept.finish(run, Result(chapter, 1.0, key=key), ())
 
 
 def probes(*values: float) -> dict[int, dict]:
@@ -48,7 +52,7 @@ def probes(*values: float) -> dict[int, dict]:
 def accepted(places) -> Places:
     """Places where chapter 02 is accepted at 0.60 ± 0.01."""
     executed(places, "02_b", probes(0.59, 0.60, 0.61))
-    assert regress(places, ["02_b"], SEEDS, reuse=True, accepting=True) == 0
+    assert regress(places, ["02_b"], SEEDS, accepting=True) == 0
     return places
 
 
@@ -59,7 +63,7 @@ def test_accept_then_compare_is_green_and_a_changed_chapter_is_not(places, capsy
     assert json.loads(places.accepted.read_text())["02_b"]["metrics"]["probe"]["spread"] == pytest.approx(0.01)
     assert regress(places, ["02_b"], [0]) == 0
     write(places.base, "02_b", DEFAULTS, RECORD.format(chapter="02_b", base=0.4))
-    assert regress(places, ["02_b"], [0], reuse=True) == 1  # other code is run again, reuse or not
+    assert regress(places, ["02_b"], [0]) == 1  # another notebook is run again
     assert "worse by -0.21" in capsys.readouterr().out
 
 
@@ -72,7 +76,7 @@ def test_broken_chapters_are_told_and_the_others_kept(places, capsys):
     told = capsys.readouterr()
     assert "02_b.ipynb failed in the cell that starts with `raise" in told.err and "no codes" in told.err
     assert "04_d.ipynb could not be run" in told.err and "Traceback" not in told.err
-    assert (places.run(0).work / "records" / "03_c.json").exists()
+    assert (places.run(0).executed / "03_c.ipynb").exists()
     page = (places.build / "report.html").read_text()
     assert "no codes" in page and "2 of 3 chapters failed" in page and "probe" in page
 
@@ -80,35 +84,46 @@ def test_broken_chapters_are_told_and_the_others_kept(places, capsys):
 @pytest.mark.parametrize(("value", "code"), [(0.60, 0), (0.50, 0), (0.40, 1), (0.90, 1), (0.2, 1)])
 def test_only_a_change_outside_the_spread_fails(accepted, value, code):
     executed(accepted, "02_b", probes(value))
-    assert regress(accepted, ["02_b"], [0], reuse=True) == code
+    assert regress(accepted, ["02_b"], [0]) == code
 
 
 def test_more_seeds_see_a_smaller_change(accepted):
     executed(accepted, "02_b", probes(0.54, 0.55, 0.56))
-    assert regress(accepted, ["02_b"], [0], reuse=True) == 0
-    assert regress(accepted, ["02_b"], SEEDS, reuse=True) == 1
+    assert regress(accepted, ["02_b"], [0]) == 0
+    assert regress(accepted, ["02_b"], SEEDS) == 1
 
 
 def test_slower_is_no_regression_but_a_lost_metric_is(accepted, capsys):
     executed(accepted, "02_b", {0: {"probe": 0.6, "pace_ms": 8.9}})
-    assert regress(accepted, ["02_b"], [0], reuse=True) == 0
+    assert regress(accepted, ["02_b"], [0]) == 0
     executed(accepted, "02_b", {0: {"pace_ms": 7.0}})
-    assert regress(accepted, ["02_b"], [0], reuse=True) == 1
+    assert regress(accepted, ["02_b"], [0]) == 1
     assert "not recorded" in capsys.readouterr().out
+
+
+def test_what_the_accepted_run_lacks_is_not_passed_over(accepted, capsys):
+    executed(accepted, "02_b", {0: {"probe": 0.6, "pace_ms": 7.0, "fresh": 1.0}})
+    assert regress(accepted, ["02_b"], [0]) == 1
+    assert "new, nothing to compare with: accept it" in capsys.readouterr().out
+    executed(accepted, "02_b", probes(0.6))
+    executed(accepted, "03_c", probes(0.6))
+    assert regress(accepted, ["02_b"], [0]) == 0
+    assert regress(accepted, ["02_b", "03_c"], [0]) == 1
 
 
 def test_a_chapter_that_left_the_book_is_missed_only_by_a_whole_run(accepted, capsys):
     executed(accepted, "03_c", probes(0.6))
-    assert regress(accepted, ["03_c"], [0], reuse=True, whole=False) == 0
-    assert regress(accepted, ["03_c"], [0], reuse=True) == 1
+    assert regress(accepted, ["03_c"], [0], whole=False) == 1  # not accepted
+    assert "no longer" not in capsys.readouterr().err
+    assert regress(accepted, ["03_c"], [0]) == 1
     assert "02_b was accepted, but is no longer in the book." in capsys.readouterr().err
 
 
 def test_accepting_some_chapters_keeps_the_others(accepted):
     executed(accepted, "03_c", probes(0.1, 0.2, 0.3))
-    assert regress(accepted, ["03_c"], SEEDS, reuse=True, accepting=True, whole=False) == 0
+    assert regress(accepted, ["03_c"], SEEDS, accepting=True, whole=False) == 0
     assert set(json.loads(accepted.accepted.read_text())) == {"02_b", "03_c"}
-    assert regress(accepted, ["03_c"], SEEDS, reuse=True, accepting=True) == 0
+    assert regress(accepted, ["03_c"], SEEDS, accepting=True) == 0
     assert set(json.loads(accepted.accepted.read_text())) == {"03_c"}
 
 
@@ -117,14 +132,14 @@ def test_accepting_keeps_one_executed_notebook_a_chapter(accepted):
     (old,) = folder.iterdir()
     write(accepted.base, "02_b", DEFAULTS)  # other code
     executed(accepted, "02_b", probes(0.7, 0.71, 0.72))
-    assert regress(accepted, ["02_b"], SEEDS, reuse=True, accepting=True) == 0
+    assert regress(accepted, ["02_b"], SEEDS, accepting=True) == 0
     (new,) = folder.iterdir()
-    assert new.name != old.name and regress(accepted, ["02_b"], [0], reuse=True) == 0
+    assert new.name != old.name and regress(accepted, ["02_b"], [0]) == 0
 
 
 def test_nothing_accepted_yet_is_said(places, capsys):
     executed(places, "02_b", probes(0.6))
-    assert regress(places, ["02_b"], [0], reuse=True) == 0
+    assert regress(places, ["02_b"], [0]) == 0
     assert "Nothing is accepted yet for storybook-ci: make regress ARGS=--accept" in capsys.readouterr().out
     assert "nothing to compare with" in (places.build / "report.html").read_text()
 
@@ -135,7 +150,7 @@ def test_nothing_accepted_yet_is_said(places, capsys):
 )
 def test_what_cannot_be_accepted(places, values, why, capsys):
     executed(places, "02_b", probes(*values))
-    assert regress(places, ["02_b"], list(range(len(values))), reuse=True, accepting=True) == 1
+    assert regress(places, ["02_b"], list(range(len(values))), accepting=True) == 1
     assert why in capsys.readouterr().err and not places.accepted.exists()
 
 
@@ -146,20 +161,6 @@ def test_bars_are_those_of_the_small_profile_on_storybook(places):
             where, [Outcome("02_b", 0, "", 1.0, {"probe": 1.0, "pace_ms": 1.0})], {}
         ).judgements
         assert bool(judgement.bar) is bar
-
-
-def test_an_earlier_runs_metrics_are_not_taken_for_this_ones(places):
-    run = places.run(0)
-    write_json(run.metrics / "09_none.json", {"probe": 1.0})
-    outcome = measure(run, "09_none", "code")
-    assert "09_none.ipynb is listed" in outcome.error and not (run.metrics / "09_none.json").exists()
-
-
-def test_code_is_all_that_a_result_depends_on(places):
-    before = code_of(places.base.notebooks)
-    assert code_of(places.base.notebooks) == before
-    write(places.base, "02_b", DEFAULTS)
-    assert code_of(places.base.notebooks) != before
 
 
 def test_seeds_and_readers_never_share_a_folder(places):

@@ -69,7 +69,7 @@ def test_lost_and_new_metrics():
     found = {j.metric: j for j in judge("02_b", [{"fresh": 1.0}], summary(SEEDS), {"barred": {"min": 1, "chance": ""}})}
     assert found["probe"].kind is Kind.GONE and found["probe"].kind.fails and found["probe"].now is None
     assert found["barred"].kind is Kind.GONE and found["barred"].unfit
-    assert found["fresh"].kind is Kind.NEW and not found["fresh"].kind.fails
+    assert found["fresh"].kind is Kind.NEW and found["fresh"].kind.fails and not found["fresh"].unfit
 
 
 def test_a_metric_that_one_seed_lost_is_no_number():

@@ -4,16 +4,9 @@ from dataclasses import replace
 
 import nbformat
 import pytest
+from lanes import execute_all
 from nbformat.v4 import new_code_cell, new_notebook
-from run_chapters import (
-    ChapterError,
-    Result,
-    Run,
-    check_parameters,
-    execute,
-    execute_all,
-    execution_order,
-)
+from run_chapters import ChapterError, Result, Run, check_parameters
 from status_page import status_page
 
 DEFAULTS = 'profile = "ci"\ndataset = "storybook"\nseed = 0\nartifacts = "../artifacts"'
@@ -42,19 +35,15 @@ def run(tmp_path) -> Run:
     return Run(tmp_path / "notebooks", tmp_path / "work", tmp_path / "artifacts", seed=3)
 
 
-def test_first_chapter_runs_last():
-    assert execution_order(["01_the_idea", "02_b", "03_c"]) == ["02_b", "03_c", "01_the_idea"]
-
-
 def test_chapter_runs_in_a_copy_with_the_runs_parameters(run, capsys):
     source = write(run, "02_b", DEFAULTS, RECORD)
     before = source.read_bytes()
-    (result,) = execute_all(run, ["02_b"])
+    result = execute_all(run, ["02_b"])["02_b"]
     assert source.read_bytes() == before
     assert (run.metrics / "02_b.json").read_text() == '{"seed": 3, "free": 0.5}'
-    assert "[1/1] 02_b" in capsys.readouterr().out and result.seconds > 0
+    assert "[ 1/1] 02_b" in capsys.readouterr().out and result.seconds > 0 and result.megabytes > 20
     finished = nbformat.read(run.executed / "02_b.ipynb", as_version=4)
-    assert finished.cells[-1].outputs[0].text == "2\n"
+    assert finished.cells[-1].outputs[0].text == "1\n"  # a lane is one thread
     assert "papermill" not in finished.metadata
     assert [cell.source for cell in finished.cells if "injected" in str(cell.metadata)] == ["# Parameters\nseed = 3\n"]
 
@@ -73,15 +62,15 @@ def test_missing_parameter_is_named(run):
 
 def test_missing_chapter_is_named(run):
     with pytest.raises(ChapterError, match="09_none.ipynb is listed"):
-        execute(run, "09_none")
+        execute_all(run, ["09_none"])
 
 
 def test_failed_notebook_is_never_published(run):
     write(run, "02_b", DEFAULTS)
-    execute(run, "02_b")
+    execute_all(run, ["02_b"])
     write(run, "02_b", DEFAULTS, "raise ValueError('no codes')")
     with pytest.raises(ChapterError, match="starts with `raise .*: ValueError: no codes"):
-        execute(run, "02_b")
+        execute_all(run, ["02_b"])
     assert not (run.executed / "02_b.ipynb").exists()
     assert (run.work / "failed" / "02_b.ipynb").exists()
 
@@ -94,7 +83,9 @@ def test_status_page_shows_bars_and_free_metrics(run, tmp_path):
         '[02_b]\nprobe = { min = 0.8, chance = "0.125" }\nloss = { max = 2, chance = "7" }\n'
         'lost = { min = 0, chance = "0" }\n'
     )
-    page = status_page(run, [Result("02_b", 61.0)], bars)
+    page = status_page(run, [Result("02_b", 61.0, 900.0), Result("03_c", 1.0, 400.4, kept=True)], bars)
+    assert "| [](../notebooks/02_b.ipynb) | 61.0 | 900 |  |" in page and "| 1.0 | 400 | kept |" in page
+    assert "1300 MB" in page
     assert "| 02 | probe | 0.9 | ≥ 0.8 | 0.125 | holds |" in page
     assert "| 02 | loss | 2.5 | ≤ 2 | 7 | **does not hold** |" in page
     assert "| 02 | lost | missing | ≥ 0 | 0 | **does not hold** |" in page

@@ -1,9 +1,7 @@
-"""The shipped weights: quick to open, and they paint what a text they never met says."""
+"""The shipped weights paint what a text they never met says; chapter 01 has the bars on how soon."""
 
 import inspect
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -14,28 +12,10 @@ from xlxmert_core import sampling
 from xlxmert_core.data.storybook import captions, sample_scene
 from xlxmert_core.metrics import LABELS, _assemble, scene_accuracy
 
-COLD = """
-import time, torch, xlxmert_core
-start = time.perf_counter()
-painter = xlxmert_core.load("storybook")
-opened = time.perf_counter() - start
-painter.paint("a large red house in the snow")
-print(opened, time.perf_counter() - start)
-"""
-
 
 @pytest.fixture(scope="module")
 def painter():
     return xlxmert_core.load("storybook")
-
-
-def test_a_cold_process_opens_them_in_two_seconds_and_paints_within_five():
-    for _ in range(3):  # a busy machine may spoil one measurement, not three
-        done = subprocess.run([sys.executable, "-c", COLD], capture_output=True, text=True, check=True)
-        opened, painted = map(float, done.stdout.split())
-        if opened < 2 and painted < 5:
-            break
-    assert opened < 2 and painted < 5
 
 
 def read(painter, images) -> list[dict]:

@@ -7,6 +7,7 @@ that misses its input is told which chapter makes it.
 import hashlib
 import json
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -53,6 +54,7 @@ class Artifacts:
                 f"{self.folder / name} is not there: run notebooks/{chapter}.ipynb first "
                 f"(dataset={self.dataset!r}, profile={self.profile!r})."
             )
+        sys.audit("xlxmert.require", os.fspath(self.folder / name))  # the book compares it with chapters.toml
         return self.folder / name
 
     def finish(self, name: str, chapter: str, inputs: dict | None = None, metrics: dict | None = None) -> None:

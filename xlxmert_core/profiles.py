@@ -1,4 +1,4 @@
-"""How much to do: the budgets of a run, from a few minutes (``ci``) to a night (``train``)."""
+"""How much to do: the budgets of a run, from a try-out (``smoke``) over some minutes (``ci``) to hours (``train``)."""
 
 from dataclasses import dataclass, replace
 
@@ -50,9 +50,10 @@ class Profile:
         if dataset == "storybook":
             return self
         long = self.train > 10000
+        few = {name: min(value, getattr(self, name)) for name, value in FEW_PHOTOGRAPHS.items()}
         model = replace(self.model, codes=256 if long else 128, colour_codes=0, colour_dim=0, mixture=1,
                         dropout=0.1 if long else 0.0)  # fmt: skip
-        return replace(self, **(PHOTOGRAPHS if long else FEW_PHOTOGRAPHS), codes=model.codes, model=model)
+        return replace(self, **(PHOTOGRAPHS if long else few), codes=model.codes, model=model)
 
 
 # A hundred real photographs cannot fill a thousand codes; two thousand (Flickr8k and COCO) fill 256.
@@ -66,6 +67,20 @@ PHOTOGRAPHS = dict(train=2400, held_out=900, encoder_steps=400, painted=64, pain
 
 PROFILES = {
     "ci": Profile(),
+    "smoke": Profile(  # every cell runs, nothing is learned: for tests
+        encoder_steps=2,
+        painting_steps=2,
+        pretraining_steps=3,  # three tasks in turn
+        generator_steps=2,
+        critic_steps=1,
+        reader_steps=2,
+        writing_steps=2,
+        relation_steps=2,
+        answering_steps=2,
+        judging_steps=2,
+        captioned=8,
+        photo_steps=2,
+    ),
     "train": Profile(
         train=24000,
         held_out=1000,

@@ -1,0 +1,101 @@
+"""What is too long for ``make test``, part by part: ``python book/nightly.py`` (or ``make nightly``).
+
+The parts are the test files that have tests marked ``nightly``, ``make regress``, and both commands of the README in
+a fresh clone with a fresh environment. Each part that passes leaves a stamp with the fingerprint of the tree; started
+again on the same tree, finished parts are skipped. What a part says goes to ``_build/nightly/{part}.log``.
+"""
+
+import argparse
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from run_chapters import ROOT
+
+HOME = ROOT / "_build" / "nightly"
+PYTEST = (sys.executable, "-m", "pytest", "-m", "nightly")
+
+
+def files(root: Path = ROOT) -> list[Path]:
+    """What git knows or would add, sorted."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
+    names = subprocess.run(command, cwd=root, capture_output=True, check=True, text=True).stdout.split("\0")
+    return sorted(root / name for name in names if name and (root / name).is_file())
+
+
+def tree(root: Path = ROOT) -> str:
+    """A fingerprint of everything that would be committed."""
+    digest = hashlib.sha256()
+    for path in files(root):
+        digest.update(f"{path.relative_to(root)}\0".encode() + hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()[:16]
+
+
+def parts() -> dict[str, list[str]]:
+    """Name -> command, the quickest to fail first."""
+    marked = [path for path in sorted((ROOT / "tests").glob("test_*.py")) if "mark.nightly" in path.read_text("utf-8")]
+    found = {path.stem: [*PYTEST, str(path), f"--junit-xml={HOME / path.stem}.xml"] for path in marked}
+    found["regress"] = [sys.executable, "book/regress.py"]
+    found["fresh"] = [sys.executable, "book/nightly.py", "--fresh"]
+    return found
+
+
+def fresh() -> None:
+    """Both commands of the README, in a copy of the tree that has no environment and nothing made."""
+    clone = HOME / "clone"
+    shutil.rmtree(clone, ignore_errors=True)
+    for path in files():
+        target = clone / path.relative_to(ROOT)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, target)
+    shared = ROOT.parent / "shared"
+    if shared.exists():
+        (HOME / "shared").unlink(missing_ok=True)
+        (HOME / "shared").symlink_to(shared)
+    subprocess.run(["git", "init", "--quiet"], cwd=clone, check=True)  # a test asks git what is tracked
+    plain = {name: value for name, value in os.environ.items() if "MAKE" not in name}  # ARGS would be inherited
+    for target in ("book", "test"):
+        subprocess.run(["make", target], cwd=clone, env=plain, check=True)
+    shutil.rmtree(clone)  # six gigabytes
+
+
+def passed(name: str, command: list[str], now: str) -> bool:
+    """Whether a part holds for the tree as it is now; it is run unless it did before."""
+    stamp, log = HOME / f"{name}.passed", HOME / f"{name}.log"
+    if stamp.exists() and stamp.read_text() == now:
+        print(f"  {name:24} skipped: it passed on this very tree", flush=True)
+        return True
+    print(f"  {name:24} ", end="", flush=True)
+    begun = time.monotonic()
+    with open(log, "w") as out:
+        code = subprocess.run(command, cwd=ROOT, stdout=out, stderr=subprocess.STDOUT).returncode
+    print(f"{time.monotonic() - begun:7.0f} s  {f'FAILED: {os.path.relpath(log)}' if code else 'passed'}", flush=True)
+    if not code:
+        stamp.write_text(now)
+    return not code
+
+
+def main() -> int:
+    """The command behind ``make nightly``."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", nargs="+", metavar="PART", choices=parts(), help="these parts")
+    parser.add_argument("--fresh", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.fresh:
+        fresh()
+        return 0
+    HOME.mkdir(parents=True, exist_ok=True)
+    now = tree()
+    try:
+        return int(not all([passed(name, parts()[name], now) for name in options.only or parts()]))
+    except KeyboardInterrupt:
+        print("\nInterrupted: make nightly goes on with this part.")
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())
