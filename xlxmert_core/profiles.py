@@ -21,7 +21,7 @@ class Profile:
     critic_steps: int = 12  # then all four losses
     generator_batch: int = 16
     reader_steps: int = 150
-    painted: int = 96  # texts painted and read back
+    painted: int = 64  # texts painted and read back
     seeds: int = 1  # how often each text is painted
     sampler_texts: int = 0  # texts for the table of all samplers; 0 shows the recorded one
     ablation_steps: int = 0  # steps for each row of the ablation table; 0 shows the recorded one
