@@ -6,8 +6,6 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import nbformat
-import papermill
 import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -91,6 +89,8 @@ def check_parameters(notebook: Path, wanted: dict) -> dict:
 
     Raises :class:`ChapterError` for one that the notebook does not have.
     """
+    import papermill  # a second and a half, which the bench's many processes need not spend
+
     found = papermill.inspect_notebook(str(notebook))
     missing = [name for name in wanted if name not in found]
     if missing:
@@ -103,6 +103,9 @@ def check_parameters(notebook: Path, wanted: dict) -> dict:
 
 def execute(run: Run, chapter: str) -> Result:
     """Run one chapter; its copy appears in ``run.executed`` only when every cell worked."""
+    import nbformat
+    import papermill
+
     source = run.notebooks / f"{chapter}.ipynb"
     if not source.exists():
         raise ChapterError(f"{source.name} is listed in book/_toc.yml but is not in notebooks/.")
@@ -139,7 +142,7 @@ def execute(run: Run, chapter: str) -> Result:
     return Result(chapter, round(seconds, 1), json.loads(seen.read_text())["megabytes"])
 
 
-def without_records(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+def without_records(notebook):
     """The notebook without papermill's records, which name folders of this machine, and without widgets' state."""
     notebook.metadata.pop("widgets", None)
     for part in (notebook, *notebook.cells):

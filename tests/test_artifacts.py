@@ -124,7 +124,7 @@ def test_a_file_has_the_fingerprint_of_its_content(tmp_path):
 
 
 def test_an_unknown_profile_names_the_known_ones():
-    with pytest.raises(KeyError, match="no profile 'quick'; known: ci, train"):
+    with pytest.raises(KeyError, match="no profile 'quick'; known: ci, smoke, train"):
         profile("quick")
 
 

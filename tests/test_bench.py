@@ -9,28 +9,9 @@ import bench_page
 import bench_painting
 import pytest
 import torch
-from bench import Family, Growth, Limit, Race, Times, added_megabytes, child, interleaved
+from bench import Family, Growth, Limit, Race, Times, child, interleaved
 
 from xlxmert_core import sampling
-
-
-def twice(number: int) -> int:
-    """What the child processes of these tests call."""
-    return 2 * number
-
-
-def hold(megabytes: int) -> float:
-    """MB added by a buffer of so many, after a larger one has come and gone."""
-    torch.ones(3 * megabytes * 2**18).sum()
-    return added_megabytes(lambda: torch.ones(megabytes * 2**18).sum())
-
-
-def setting(name: str) -> str | None:
-    return os.environ.get(name)
-
-
-def fail() -> None:
-    raise ValueError("no such luck")
 
 
 def test_cases_take_turns_and_warm_turns_are_not_counted():
@@ -60,17 +41,17 @@ def test_a_limit_knows_its_side(limit, holds):
 
 def test_a_child_starts_fresh_and_a_failing_one_is_named(monkeypatch):
     monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "7")
-    assert child("tests.test_bench:twice", 21) == 42
-    assert child("tests.test_bench:setting", "MALLOC_TRIM_THRESHOLD_") is None
-    kept = child("tests.test_bench:setting", "MALLOC_TRIM_THRESHOLD_", environment=bench.ALLOCATOR)
+    assert child("tests.bench_children:twice", 21) == 42
+    assert child("tests.bench_children:setting", "MALLOC_TRIM_THRESHOLD_") is None
+    kept = child("tests.bench_children:setting", "MALLOC_TRIM_THRESHOLD_", environment=bench.ALLOCATOR)
     assert kept == bench.ALLOCATOR["MALLOC_TRIM_THRESHOLD_"]
     with pytest.raises(RuntimeError, match="fail failed in a child process: ValueError: no such luck"):
-        child("tests.test_bench:fail")
+        child("tests.bench_children:fail")
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/clear_refs"), reason="memory is measured on Linux only")
 def test_memory_is_what_the_work_adds_even_after_a_higher_peak():
-    assert 90 < child("tests.test_bench:hold", 100) < 130
+    assert 90 < child("tests.bench_children:hold", 100) < 130
 
 
 def test_the_page_says_what_was_found_and_nothing_else(tmp_path):
@@ -111,6 +92,7 @@ def test_importing_the_book_brings_nothing_heavy():
     assert "xlxmert_core" in brought and not heavy & set(brought)
 
 
+@pytest.mark.slow
 def test_a_quick_run_of_a_family_makes_its_section(tmp_path):
     [family] = bench.measure(("bench_training",), quick=True)
     assert {"ours", "Hugging Face"} == set(family.found[0].times) and family.found[0].ratio("ours") > 0

@@ -60,6 +60,7 @@ def sentences(batch: int = 3, length: int = 7) -> tuple[torch.Tensor, torch.Tens
 
 @pytest.mark.parametrize(("batch", "length"), [(1, 2), (1, 7), (3, 7), (3, 16)])
 @torch.no_grad()
+@pytest.mark.slow
 def test_says_what_the_plain_model_says(model, folder, batch, length):
     fast, (words, mask) = onnx(model, folder=folder), sentences(batch, length)
     codes = torch.randint(30, (batch, 16), generator=torch.Generator().manual_seed(2))
@@ -78,6 +79,7 @@ def test_says_what_the_plain_model_says(model, folder, batch, length):
 
 
 @pytest.mark.parametrize("order", [sampling.mask_predict, sampling.easy_first, sampling.halton])
+@pytest.mark.slow
 def test_paints_the_same_codes(model, folder, order):
     guided = {"guidance": 1.0, "uncond": tuple(t[:1] for t in sentences())}
     options = {"steps": 5, "order": order, "temperature": 6.0} | guided
@@ -88,6 +90,7 @@ def test_paints_the_same_codes(model, folder, order):
     assert torch.equal(plain, fast) and plain.unique().numel() > 5
 
 
+@pytest.mark.slow
 def test_doubts_and_polishes_alike(model, folder):
     fast, codes = onnx(model, folder=folder), torch.randint(30, (3, 16), generator=torch.Generator().manual_seed(2))
     plain, found = (cell_log_likelihood(painter, *sentences(), codes) for painter in (model, fast))
@@ -112,6 +115,7 @@ def greedy(painter, model, texts: list[str]) -> torch.Tensor:
     return sampling.paint(model, *given, steps=16, order=sampling.halton, schedule=sampling.cosine)
 
 
+@pytest.mark.slow
 def test_the_shipped_painter_paints_a_hundred_texts_with_the_plain_models_codes_and_pixels(painter, texts):
     fast = painter.engine
     assert isinstance(fast, Engine)
@@ -142,6 +146,7 @@ def test_int8_paints_nearly_the_same_codes(painter, texts, tmp_path):
 
 
 @torch.no_grad()
+@pytest.mark.slow
 def test_int8_is_near_and_a_loud_row_costs_the_others_nothing(folder):
     model, (words, mask) = shaken(FLAT), sentences()
     rounded, fast = onnx(model, folder=folder, int8=True), onnx(model, folder=folder)
@@ -172,6 +177,7 @@ def test_the_form_for_a_gpu_paints_as_bfloat16_does(model):
 # --- Where it comes from, and when there is none. ----------------------------------------------------
 
 
+@pytest.mark.slow
 def test_one_graph_serves_all_weights_of_its_sizes_and_no_others(folder):
     other = XLxmert(FLAT, torch.randn(30, 10)).eval()
     with torch.no_grad():
@@ -181,6 +187,7 @@ def test_one_graph_serves_all_weights_of_its_sizes_and_no_others(folder):
     assert onnx(shaken(replace(FLAT, cross_layers=1)), folder=folder) is None
 
 
+@pytest.mark.slow
 def test_graphs_hold_no_weights_and_name_no_folder(folder):
     found = [*folder.iterdir(), *graphs.SHIPPED.iterdir()]
     assert len(found) == 3 * 3 + 4
@@ -189,6 +196,7 @@ def test_graphs_hold_no_weights_and_name_no_folder(folder):
         assert b"site-packages" not in path.read_bytes() and str(folder).encode() not in path.read_bytes()
 
 
+@pytest.mark.slow
 def test_a_graph_of_the_users_own_is_found_in_the_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     painter = tiny_painter()
@@ -211,6 +219,7 @@ def test_without_onnx_runtime_the_plain_model_paints(painter, monkeypatch):
     assert torch.equal(slow.paint(SENTENCE, **PLAIN).codes, fast.codes)
 
 
+@pytest.mark.slow
 def test_only_float32_on_the_processor_has_an_engine(folder):
     assert onnx(shaken(FLAT).double(), folder=folder) is None
     assert onnx(XLxmert(FLAT).to("meta"), folder=folder) is None
@@ -224,6 +233,7 @@ def test_a_damaged_graph_is_named(tmp_path):
         onnx(model, folder=tmp_path).encode_text(*sentences())
 
 
+@pytest.mark.slow
 def test_torch_has_its_threads_again_whatever_happens(folder):
     before = torch.get_num_threads()
     with pytest.raises(KeyboardInterrupt), alone(onnx(shaken(FLAT), folder=folder)):
@@ -278,6 +288,7 @@ def fused(model):
 
 
 @pytest.mark.parametrize("change", [data, from_a_vector, permuted, fused])
+@pytest.mark.slow
 def test_the_engine_is_made_anew_however_the_weights_change(change, folder, monkeypatch):
     monkeypatch.setattr(engine, "onnx", lambda model, generator: onnx(model, generator, folder))
     kept, model = EngineCache(), shaken(FLAT)

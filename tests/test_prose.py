@@ -92,7 +92,7 @@ def sizes_of(model: config.ModelConfig) -> dict[str, int]:
 def test_notation_gives_the_sizes_of_the_shipped_model():
     painter = xlxmert_core.load("storybook")
     expected = sizes_of(painter.model.config)
-    expected |= {"S": painter.image_size, "B": profiles.profile("ci").pretraining_batch}
+    expected |= {"S": painter.image_size, "B": profiles.profile("train").pretraining_batch}
     assert {letter: number(table_of_sizes()[letter][1]) for letter in expected} == expected
 
 
