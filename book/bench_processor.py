@@ -13,12 +13,12 @@ from run_chapters import KERNEL, ROOT
 
 from xlxmert_core import training
 from xlxmert_core.adversarial import GeneratorObjective, players
+from xlxmert_core.chapters.profiles import profile
 from xlxmert_core.features import Backbone, GridEncoder, LabelObjective
 from xlxmert_core.finetuning import Answering
 from xlxmert_core.generator import Discriminator, Generator
 from xlxmert_core.model import XLxmert
 from xlxmert_core.objectives import Pretraining
-from xlxmert_core.profiles import profile
 from xlxmert_core.vocabulary import VisualVocabulary
 
 AVX2 = {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"}

@@ -22,7 +22,7 @@ from regress_report import Section, write_report
 from regress_verdicts import Judgement, Kind, judge, summary
 from run_chapters import ROOT, Result, Run, chapters
 
-from xlxmert_core.artifacts import replacing, write_json
+from xlxmert_core.files import replacing, write_json
 
 SEEDS = (0, 1, 2)  # what --accept runs when no seeds are named
 

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 from regress_verdicts import Judgement, Kind
 
-from xlxmert_core.artifacts import replacing
+from xlxmert_core.files import replacing
 
 SEEN = 8  # of 255: a pixel whose colour moved less looks the same
 WIDEST = 1200  # pixels of a figure in the report; differences are counted before it is made smaller

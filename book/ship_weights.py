@@ -11,10 +11,11 @@ from run_chapters import Run
 
 import xlxmert_core
 from xlxmert_core import graphs
-from xlxmert_core.artifacts import Artifacts, write_json
+from xlxmert_core.chapters.artifacts import Artifacts
+from xlxmert_core.chapters.profiles import profile
 from xlxmert_core.data.coco import read_captions
-from xlxmert_core.pipeline import SHIPPED
-from xlxmert_core.profiles import profile
+from xlxmert_core.files import write_json
+from xlxmert_core.folder import SHIPPED
 from xlxmert_core.skills import NAMES, Skill
 
 LIMIT = 30 * 2**20  # bytes of all shipped files together

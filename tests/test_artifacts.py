@@ -5,9 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from xlxmert_core import artifacts as module
-from xlxmert_core.artifacts import Artifacts, MissingArtifactError, fingerprint, write_json
-from xlxmert_core.profiles import PROFILES, profile
+from xlxmert_core.chapters import artifacts as module
+from xlxmert_core.chapters.artifacts import Artifacts, MissingArtifactError
+from xlxmert_core.chapters.profiles import PROFILES, profile
+from xlxmert_core.files import fingerprint, write_json
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from xlxmert_core import kmeans
-from xlxmert_core.artifacts import replacing
+from xlxmert_core.files import replacing
 from xlxmert_core.kmeans import Nearest, lloyd, split_empty, take
 
 
@@ -141,7 +141,7 @@ KILLED = """
 import os, signal, sys
 import numpy as np
 from xlxmert_core import kmeans
-from xlxmert_core.artifacts import replacing
+from xlxmert_core.files import replacing
 
 class Killed(kmeans.Nearest):
     searches = 0

@@ -11,7 +11,7 @@ import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
 
-from xlxmert_core import plots  # noqa: E402
+from xlxmert_core.chapters import plots  # noqa: E402
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,8 @@ import pytest
 from run_chapters import ROOT, chapters
 
 import xlxmert_core
-from xlxmert_core import config, profiles
+from xlxmert_core import config
+from xlxmert_core.chapters import profiles
 
 CHAPTERS = chapters()
 PAGES = sorted(path for path in (ROOT / "book").glob("*.md"))

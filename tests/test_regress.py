@@ -11,7 +11,7 @@ from regress import Outcome, Places, regress
 from run_chapters import Result, Run
 from test_run_chapters import DEFAULTS, write
 
-from xlxmert_core.artifacts import write_json
+from xlxmert_core.files import write_json
 
 RECORD = """\
 import json

@@ -46,7 +46,7 @@ def test_chapters_run_as_scripts_and_finished_ones_are_not_run_again(run):
 
 
 def test_every_goal_of_the_card_was_measured_and_the_card_says_what():
-    folder = xlxmert_core.pipeline.SHIPPED / "storybook"
+    folder = xlxmert_core.folder.SHIPPED / "storybook"
     recorded = json.loads((folder / "recipe.json").read_text())["metrics"]
     text = (folder / "README.md").read_text()
     for name, chapter, metric, goal in ship_weights.GOALS:
@@ -58,11 +58,11 @@ def test_every_goal_of_the_card_was_measured_and_the_card_says_what():
 
 
 def test_shipped_files_are_small_and_no_others():
-    folder = xlxmert_core.pipeline.SHIPPED / "storybook"
+    folder = xlxmert_core.folder.SHIPPED / "storybook"
     names = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
     tables = {"README.md", "recipe.json", "history.json", "samplers.json", "ablations.json"}
     parts = {f"{skill}/{part}" for skill in NAMES for part in ("model.safetensors", "tokenizer.json", "config.json")}
-    assert names == {*xlxmert_core.pipeline.PARTS} | tables | parts
+    assert names == {*xlxmert_core.folder.PARTS} | tables | parts
     assert sum((folder / name).stat().st_size for name in names) < ship_weights.LIMIT
     assert (ROOT / "xlxmert_core" / "weights").is_dir()
 

@@ -37,7 +37,7 @@ def test_they_paint_what_new_texts_say(painter, held_out, share):
 
 
 def test_the_default_is_among_the_best_of_the_recorded_table():
-    table = json.loads((xlxmert_core.pipeline.SHIPPED / "storybook" / "samplers.json").read_text())
+    table = json.loads((xlxmert_core.folder.SHIPPED / "storybook" / "samplers.json").read_text())
     names = ("order", "schedule", "steps", "temperature", "guidance", "candidates", "polish")
     default = {n: p.default for n, p in inspect.signature(xlxmert_core.Pipeline.paint).parameters.items() if n in names}
     default |= {n: default[n].__name__ for n in ("order", "schedule")}

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from xlxmert_core.artifacts import replacing, write_json
 from xlxmert_core.data.vqa import Question, normalise, soft_scores
+from xlxmert_core.files import replacing, write_json
 
 Predictions = Mapping[int | str, str]
 

@@ -17,8 +17,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from xlxmert_core.artifacts import replacing
 from xlxmert_core.config import GeneratorConfig, ModelConfig
+from xlxmert_core.files import replacing
 from xlxmert_core.model import XLxmert
 from xlxmert_core.names import BERT_PARTS, GENERATOR, LEFT_OUT, LXMERT, NOISE, SINGLE
 

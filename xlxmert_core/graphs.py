@@ -21,8 +21,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from xlxmert_core.artifacts import replacing
 from xlxmert_core.config import ModelConfig
+from xlxmert_core.files import replacing
 from xlxmert_core.generator import Generator
 from xlxmert_core.model import XLxmert
 from xlxmert_core.transformer import Attention, Layer, for_attention

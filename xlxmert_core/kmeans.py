@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from xlxmert_core.artifacts import replacing
-from xlxmert_core.linear import fast_linear
+from xlxmert_core.files import replacing
+from xlxmert_core.onednn import fast_linear
 
 BLOCK = 8192  # rows read at a time: 67 MB at width 2048
 AT_ONCE = 2**23  # distances worked out at a time: 34 MB

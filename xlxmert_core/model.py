@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from xlxmert_core.config import ModelConfig
-from xlxmert_core.linear import Linear
+from xlxmert_core.onednn import Linear
 from xlxmert_core.transformer import Encoder
 
 

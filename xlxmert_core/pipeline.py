@@ -11,19 +11,16 @@ import torch
 from torch import Tensor, nn
 
 from xlxmert_core import authors, sampling
-from xlxmert_core.artifacts import Artifacts
 from xlxmert_core.data.images import open_image, to_square
 from xlxmert_core.engine import Engine, EngineCache, alone
 from xlxmert_core.features import AT_ONCE, extract, to_uint8
 from xlxmert_core.finetuning import length_logits
+from xlxmert_core.folder import SHIPPED, open_folder, write_folder
 from xlxmert_core.generator import Generator, fold_spectral_norm
 from xlxmert_core.graphs import Picture
-from xlxmert_core.loading import PARTS as PARTS
-from xlxmert_core.loading import SHIPPED, from_chapters, open_folder, write_folder
 from xlxmert_core.model import Output, XLxmert
 from xlxmert_core.polish import DOUBT, cell_log_likelihood
 from xlxmert_core.polish import polish as second_thoughts
-from xlxmert_core.profiles import Profile
 from xlxmert_core.skills import Skill
 from xlxmert_core.text import Tokenizer, one_each, warn_of
 from xlxmert_core.vocabulary import VisualVocabulary
@@ -343,11 +340,3 @@ def load(name_or_path: str | os.PathLike = "storybook", generator: str | os.Path
     if not (generator is None and vocabulary is None and encoder is None):
         raise ValueError(f"{text} is no weight file ({', '.join(authors.SUFFIXES)}): a folder brings its own parts.")
     return Pipeline(*open_folder(SHIPPED / text if (SHIPPED / text).is_dir() else Path(text)))
-
-
-def assemble(files: Artifacts, run: Profile) -> Pipeline:
-    """Put the parts that chapters 02, 03, 05 and 06 left in ``files`` together.
-
-    Raises MissingArtifactError naming the chapter to run.
-    """
-    return Pipeline(*from_chapters(files, run))

@@ -20,7 +20,7 @@ from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from xlxmert_core import sampling
-from xlxmert_core.artifacts import replacing
+from xlxmert_core.files import replacing
 from xlxmert_core.pipeline import Painting, Pipeline
 
 CHUNK = "xlxmert"  # the PNG's text chunk that holds the recipe

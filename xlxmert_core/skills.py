@@ -14,13 +14,13 @@ import numpy as np
 import torch
 
 from xlxmert_core import checkpoints, training
-from xlxmert_core.artifacts import write_json
 from xlxmert_core.config import ModelConfig
 from xlxmert_core.data import vqa
 from xlxmert_core.data.coco import Report
 from xlxmert_core.data.files import DataError
 from xlxmert_core.data.images import ImageError, find_pictures
 from xlxmert_core.data.sources import picture_key
+from xlxmert_core.files import write_json
 from xlxmert_core.finetuning import Answering, Judging, Lessons, adopt, batches
 from xlxmert_core.model import PairClassifier, XLxmert
 from xlxmert_core.text import Tokenizer

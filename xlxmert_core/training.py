@@ -17,8 +17,8 @@ import torch.distributed as dist
 from torch import nn
 from tqdm.auto import tqdm
 
-from xlxmert_core.artifacts import replacing
 from xlxmert_core.distributed import share
+from xlxmert_core.files import replacing
 from xlxmert_core.muon import Muon
 
 RANKS = 2**52  # above every step_seed: the processes' seeds lie this far apart

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from xlxmert_core.config import ModelConfig
-from xlxmert_core.linear import Linear
+from xlxmert_core.onednn import Linear
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -18,7 +18,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from xlxmert_core import cluster
-from xlxmert_core.artifacts import replacing, write_json
+from xlxmert_core.files import replacing, write_json
 from xlxmert_core.kmeans import BLOCK, Nearest, fingerprint, in_memory, lloyd, take
 
 POINTS_PER_CENTROID = 256  # faiss's own limit

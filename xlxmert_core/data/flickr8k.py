@@ -8,9 +8,9 @@ import os
 from collections import defaultdict
 from pathlib import Path
 
-from xlxmert_core.artifacts import write_json
 from xlxmert_core.data.coco import picture_folder
 from xlxmert_core.data.files import DataError, read_json
+from xlxmert_core.files import write_json
 
 SPLITS = {"train2017": "train", "val2017": "test"}  # COCO's names: Flickr8k's
 PICTURES = ("images", "Flicker8k_Dataset")

@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from xlxmert_core.artifacts import fingerprint, write_json
 from xlxmert_core.data.storybook_gqa import Compound, compounds
 from xlxmert_core.data.storybook_questions import (
     KINDS_OF_QUESTION,
@@ -54,6 +53,7 @@ from xlxmert_core.data.storybook_text import (
     stated_facts,
     statement_holds,
 )
+from xlxmert_core.files import fingerprint, write_json
 
 __all__ = [
     "BACKGROUNDS", "CELL", "COLOURS", "Caption", "EXCHANGEABLE", "GRID", "HELD_OUT", "KINDS", "KINDS_OF_QUESTION",

@@ -6,16 +6,16 @@ import pytest
 import torch
 from torch import nn
 
-from xlxmert_core import linear
-from xlxmert_core.linear import Linear, _Product, fast_linear
+from xlxmert_core import onednn
+from xlxmert_core.onednn import Linear, _Product, fast_linear
 
-INTEL = linear.intel
+INTEL = onednn.intel
 
 
 @pytest.fixture(autouse=True)
 def not_an_intel(monkeypatch):
     """oneDNN trains on all other processors only; it runs on any."""
-    monkeypatch.setattr(linear, "intel", lambda: False)
+    monkeypatch.setattr(onednn, "intel", lambda: False)
 
 
 def gradients(layer: nn.Linear, x: torch.Tensor) -> list[torch.Tensor]:
@@ -59,7 +59,7 @@ def test_no_rows_give_a_gradient_of_zeros():
 
 @pytest.mark.parametrize("intel", [False, True])
 def test_the_fast_product_equals_torch_in_any_type(monkeypatch, intel):
-    monkeypatch.setattr(linear, "intel", lambda: intel)
+    monkeypatch.setattr(onednn, "intel", lambda: intel)
     plain, x = nn.Linear(12, 7), torch.randn(3, 5, 12)
     with torch.no_grad():
         torch.testing.assert_close(fast_linear(x, plain.weight, plain.bias), plain(x), rtol=0, atol=1e-5)
@@ -68,7 +68,7 @@ def test_the_fast_product_equals_torch_in_any_type(monkeypatch, intel):
 
 
 def test_intel_trains_as_torch_does(monkeypatch):
-    monkeypatch.setattr(linear, "intel", lambda: True)
+    monkeypatch.setattr(onednn, "intel", lambda: True)
     assert not Linear(4, 3)(torch.randn(2, 4)).grad_fn.name().startswith("_Product")
 
 

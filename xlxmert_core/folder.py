@@ -1,4 +1,4 @@
-"""The parts of a pipeline in a folder: written, read again, and gathered from what the chapters left."""
+"""The parts of a pipeline in a folder: written, and read again."""
 
 import json
 from collections.abc import Mapping
@@ -8,12 +8,11 @@ from pathlib import Path
 from torch import nn
 
 from xlxmert_core import checkpoints
-from xlxmert_core.artifacts import Artifacts, write_json
 from xlxmert_core.config import GeneratorConfig, ModelConfig
 from xlxmert_core.features import GridEncoder
+from xlxmert_core.files import write_json
 from xlxmert_core.generator import Generator, fold_spectral_norm
 from xlxmert_core.model import XLxmert
-from xlxmert_core.profiles import Profile
 from xlxmert_core.skills import NAMES, Skill
 from xlxmert_core.text import Tokenizer
 
@@ -64,22 +63,6 @@ def open_folder(folder: Path) -> tuple:
     _fill({"transformer": model, "generator": generator, "encoder": encoder}, paths)
     skills = {name: Skill.load(folder / name) for name in NAMES if Skill.is_in(folder / name)}
     return model, Tokenizer.load(folder / "tokenizer.json"), generator, encoder, config["answers"], skills
-
-
-def from_chapters(files: Artifacts, run: Profile) -> tuple:
-    """The parts that chapters 02, 03, 05 and 06 left, in the order of Pipeline's arguments.
-
-    Raises MissingArtifactError naming the chapter to run.
-    """
-    manifest = json.loads(files.manifest("transformer.safetensors").read_text())
-    config = checkpoints.read_config(files.require("transformer.safetensors"))
-    model, generator = XLxmert(ModelConfig(**config)), fold_spectral_norm(Generator(run.generator))
-    settings = json.loads(files.manifest("encoder.safetensors").read_text())["inputs"]
-    colour_dim = settings.get("colour_dim", 0)
-    encoder = GridEncoder(run.model.feature_dim, settings["labels"], colour_dim, imagenet=False)
-    modules = {"transformer": model, "generator": generator, "encoder": encoder}
-    _fill(modules, {name: files.require(f"{name}.safetensors") for name in modules})
-    return model, Tokenizer.load(files.path("tokenizer.json")), generator, encoder, manifest["inputs"]["answers"]
 
 
 def _fill(modules: Mapping[str, nn.Module | None], paths: Mapping[str, Path]) -> None:

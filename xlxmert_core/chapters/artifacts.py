@@ -4,13 +4,12 @@ Every artifact has a small JSON manifest beside it (what made it, from what, wit
 that misses its input is told which chapter makes it.
 """
 
-import hashlib
 import json
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+
+from xlxmert_core.files import write_json
 
 MADE_BY = {
     "data": "02_feature_extraction",
@@ -85,46 +84,3 @@ class Artifacts:
     def manifest(self, name: str) -> Path:
         """The place of an artifact's manifest, which exists only when the artifact is complete."""
         return self.folder / f"{name}.manifest.json"
-
-
-def write_json(path: Path, value) -> None:
-    """JSON to a temporary file beside ``path``, then renamed over it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n")
-
-
-@contextmanager
-def replacing(path: str | os.PathLike, failures: tuple[type[Exception], ...] = (OSError,),
-              remedy: str = "free some space, or name another folder") -> Iterator[Path]:  # fmt: skip
-    """A temporary file to write to; at the end it is flushed to disk and renamed over ``path``: all or nothing.
-
-    Args:
-        failures: what the writer raises on a full disk, for instance; it becomes an OSError in one sentence.
-        remedy: how that sentence ends.
-
-    Whatever is raised, the temporary file is removed and what was at ``path`` stays.
-    """
-    temporary = Path(f"{os.fspath(path)}.tmp")
-    try:
-        yield temporary
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except failures as error:
-        reason = getattr(error, "strerror", None) or error
-        raise OSError(f"{path} cannot be written ({reason}): {remedy}.") from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def fingerprint(path: str | os.PathLike) -> str:
-    """SHA-256 of a file, or of the names and contents of a folder; 16 hex digits."""
-    digest, path = hashlib.sha256(), Path(path)
-    for file in sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]:
-        if path.is_dir():
-            digest.update(f"{file.relative_to(path)}\0{file.stat().st_size}\0".encode())
-        with open(file, "rb") as stream:
-            while block := stream.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()[:16]
