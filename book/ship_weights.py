@@ -77,7 +77,7 @@ Half precision: {same:.4%} of the codes of {checked} greedy paintings are those 
 
 It knows {words} words, twelve kinds of thing, eight colours, two sizes, five places and four relations; other words
 are holes in the sentence, and it says so. One thing of a kind in a scene, at most four things. Questions and
-statements follow the templates of `storybook_questions`, `storybook_gqa` and `storybook_text`; others get some answer.
+statements follow the templates of `vqa`, `gqa` and `text` in `xlxmert_core/data/storybook`; others get some answer.
 """
 
 

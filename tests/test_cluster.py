@@ -12,8 +12,8 @@ from torch import nn
 
 from xlxmert_core import cluster
 from xlxmert_core.data.images import open_image
+from xlxmert_core.data.store import FeatureStore
 from xlxmert_core.extraction import extract
-from xlxmert_core.store import FeatureStore
 from xlxmert_core.vocabulary import VisualVocabulary, assign
 
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "OMP_NUM_THREADS": "1"}

@@ -14,9 +14,9 @@ from run_chapters import ROOT
 
 from xlxmert_core import cluster
 from xlxmert_core.data.images import ImageError, open_image
+from xlxmert_core.data.store import FeatureStore, StoreError
 from xlxmert_core.detector import Detector, resized
 from xlxmert_core.extraction import batches, extract, extract_boxes, picture_size
-from xlxmert_core.store import FeatureStore, StoreError
 
 PHOTOGRAPHS = ROOT.parent / "shared" / "data" / "coco" / "val2017"
 SHAPES = ((64, 48), (48, 64), (64, 48), (50, 50), (64, 48))  # of the pictures, in turn

@@ -10,6 +10,7 @@ from torch import nn
 
 from xlxmert_core import features
 from xlxmert_core.data.splits import UNLABELLED
+from xlxmert_core.data.store import FeatureStore
 from xlxmert_core.features import (
     Backbone,
     GridEncoder,
@@ -20,7 +21,6 @@ from xlxmert_core.features import (
     to_float,
     to_uint8,
 )
-from xlxmert_core.store import FeatureStore
 
 
 @pytest.fixture(scope="module")

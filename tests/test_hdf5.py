@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 from test_store import light_start
 
-from xlxmert_core import hdf5
-from xlxmert_core.hdf5 import HDF5Features, write_hdf5
-from xlxmert_core.store import FeatureStore, StoreError, UnknownPictureError
+from xlxmert_core.data import hdf5
+from xlxmert_core.data.hdf5 import HDF5Features, write_hdf5
+from xlxmert_core.data.store import FeatureStore, StoreError, UnknownPictureError
 
 NAMES = ["000000000042", "COCO_train2014_000000000009", "n161313", "train-10171-0-img0"]
 SIZES = {name: (640, 480) for name in NAMES}
@@ -27,8 +27,8 @@ SIZES = {name: (640, 480) for name in NAMES}
 # Exports while no file may grow beyond a limit: what a full disk does, for real; says what was raised.
 EXPORT = """
 import resource, signal, sys
-from xlxmert_core.hdf5 import write_hdf5
-from xlxmert_core.store import FeatureStore, StoreError
+from xlxmert_core.data.hdf5 import write_hdf5
+from xlxmert_core.data.store import FeatureStore, StoreError
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 store = FeatureStore(sys.argv[1], (4, 16))

@@ -12,8 +12,8 @@ import pytest
 
 from xlxmert_core import checkpoints
 from xlxmert_core.data.files import DataError
+from xlxmert_core.data.store import FeatureStore
 from xlxmert_core.pretrain import Plan, pretrain, read_data
-from xlxmert_core.store import FeatureStore
 from xlxmert_core.text import Tokenizer
 from xlxmert_core.vocabulary import VisualVocabulary, sign
 

@@ -12,10 +12,10 @@ from test_pipeline import TEXTS, painter  # noqa: F401 (a fixture)
 from xlxmert_core import skills, training
 from xlxmert_core.data import vqa
 from xlxmert_core.data.files import DataError
+from xlxmert_core.data.store import FeatureStore
 from xlxmert_core.finetuning import adopt
 from xlxmert_core.model import PairClassifier
 from xlxmert_core.skills import Skill, fine_tune, fine_tune_vqa, with_pictures
-from xlxmert_core.store import FeatureStore
 
 COLOURS = {"red": (220, 30, 30), "blue": (30, 30, 220), "green": (30, 200, 30)}
 

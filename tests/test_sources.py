@@ -8,9 +8,9 @@ from PIL import Image
 from run_chapters import ROOT
 
 from xlxmert_core.data.files import DataError
+from xlxmert_core.data.hdf5 import HDF5Features, write_hdf5
 from xlxmert_core.data.sources import SOURCES, available, picture_files, picture_key
-from xlxmert_core.hdf5 import HDF5Features, write_hdf5
-from xlxmert_core.store import FeatureStore
+from xlxmert_core.data.store import FeatureStore
 
 DATA = ROOT.parent / "shared" / "data"
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import xlxmert_core
-from xlxmert_core import store as module
-from xlxmert_core.store import FeatureStore, StoreError, UnknownPictureError, size_text
+from xlxmert_core.data import store as module
+from xlxmert_core.data.store import FeatureStore, StoreError, UnknownPictureError, size_text
 
 SHAPE = (2, 3)
 
@@ -20,7 +20,7 @@ SHAPE = (2, 3)
 FILL = """
 import sys
 import numpy as np
-from xlxmert_core.store import FeatureStore
+from xlxmert_core.data.store import FeatureStore
 
 store, size = FeatureStore(sys.argv[1], (2, 3)), int(sys.argv[2])
 while True:

@@ -6,8 +6,8 @@ import os
 import pytest
 from test_store import SHAPE, assert_holds, filled, vectors
 
-from xlxmert_core import store as module
-from xlxmert_core.store import FeatureStore, StoreError
+from xlxmert_core.data import store as module
+from xlxmert_core.data.store import FeatureStore, StoreError
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])

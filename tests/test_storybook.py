@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from xlxmert_core.benchmarks import gqa_scores, most_frequent
-from xlxmert_core.data import drawing, vqa
 from xlxmert_core.data import storybook as sb
-from xlxmert_core.data.storybook_questions import KINDS_OF_QUESTION
-from xlxmert_core.data.storybook_text import MOST_WORDS
+from xlxmert_core.data import vqa
+from xlxmert_core.data.storybook import sprites
+from xlxmert_core.data.storybook.text import MOST_WORDS
+from xlxmert_core.data.storybook.vqa import KINDS_OF_QUESTION
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +118,7 @@ def test_rendering_changes_the_boxes_only(scenes):
 
 def test_an_object_looks_the_same_wherever_it_stands():
     star = [sb.Thing("star", "pink", "large", 0, 0), sb.Thing("star", "pink", "large", 1, 5)]
-    sprite = drawing.sprite("star", "pink", 48)
+    sprite = sprites.sprite("star", "pink", 48)
     opaque = sprite[..., 3] == 255
     assert opaque.mean() > 0.25
     for t in star:
@@ -129,10 +130,10 @@ def test_an_object_looks_the_same_wherever_it_stands():
 @pytest.mark.parametrize("size", sb.SIZES)
 def test_every_sprite_fills_its_box_and_shows_its_colour(size):
     pixels = {"small": 32, "large": 48}[size]
-    looks = {c: [drawing.sprite(k, c, pixels).astype(float) for k in sb.KINDS] for c in sb.COLOURS}
-    for colour, sprites in looks.items():
-        wanted = drawing.rgb(drawing.PALETTE[colour])
-        for kind, sprite in zip(sb.KINDS, sprites, strict=True):
+    looks = {c: [sprites.sprite(k, c, pixels).astype(float) for k in sb.KINDS] for c in sb.COLOURS}
+    for colour, drawn in looks.items():
+        wanted = sprites.rgb(sprites.PALETTE[colour])
+        for kind, sprite in zip(sb.KINDS, drawn, strict=True):
             rows, columns = np.nonzero(sprite[..., 3] > 128)
             assert max(np.ptp(rows), np.ptp(columns)) >= 0.8 * pixels, kind
             near = np.abs(sprite[..., :3] - wanted).max(-1) < 40
@@ -177,9 +178,9 @@ def test_cell_labels_against_the_plain_way(scenes):
 
 def test_every_sprite_and_background_is_drawn_once(scenes):
     [sb.render(scene) for scene in scenes]
-    drawn = [made.cache_info().misses for made in (drawing.sprite, drawing.background)]
+    drawn = [made.cache_info().misses for made in (sprites.sprite, sprites.background)]
     [sb.render(scene) for scene in scenes]
-    assert [made.cache_info().misses for made in (drawing.sprite, drawing.background)] == drawn
+    assert [made.cache_info().misses for made in (sprites.sprite, sprites.background)] == drawn
     assert 0 < drawn[0] < len(scenes)
 
 

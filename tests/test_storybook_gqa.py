@@ -7,7 +7,7 @@ import pytest
 from test_storybook import plainly_stands
 
 from xlxmert_core.data import storybook as sb
-from xlxmert_core.data.storybook_gqa import compounds
+from xlxmert_core.data.storybook.gqa import compounds
 
 TRAIN, TEST = 900, 300
 

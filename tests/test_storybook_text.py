@@ -5,7 +5,7 @@ import pytest
 from test_storybook import judge
 
 from xlxmert_core.data import storybook as sb
-from xlxmert_core.data.storybook_text import statement_holds
+from xlxmert_core.data.storybook.text import statement_holds
 
 
 def test_facts_are_read_back_from_every_caption():

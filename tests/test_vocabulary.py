@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from xlxmert_core import vocabulary as library
-from xlxmert_core.store import FeatureStore
+from xlxmert_core.data.store import FeatureStore
 from xlxmert_core.vocabulary import VisualVocabulary, check_codes, code_probe, sample_rows, sample_to_file
 
 
@@ -259,7 +259,7 @@ LITTLE_MEMORY = """
 import resource, sys
 from pathlib import Path
 import numpy as np
-from xlxmert_core.store import FeatureStore
+from xlxmert_core.data.store import FeatureStore
 from xlxmert_core.vocabulary import VisualVocabulary, assign
 
 def peak():

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from xlxmert_core.store import FeatureStore
+from xlxmert_core.data.store import FeatureStore
 from xlxmert_core.vocabulary import VisualVocabulary, assign
 
 
@@ -67,7 +67,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from xlxmert_core import vocabulary
-from xlxmert_core.store import FeatureStore
+from xlxmert_core.data.store import FeatureStore
 
 class Killed(vocabulary.Nearest):
     blocks = 0

@@ -23,8 +23,8 @@ from xlxmert_core import cluster
 from xlxmert_core.data.coco import Report
 from xlxmert_core.data.images import ImageError, open_image
 from xlxmert_core.data.sources import picture_key
+from xlxmert_core.data.store import FeatureStore
 from xlxmert_core.detector import resized
-from xlxmert_core.store import FeatureStore
 
 Key = str | int
 Size = Callable[[int, int], tuple[int, int]]
@@ -58,8 +58,8 @@ def extract(
             ``resources`` are those of one, such as num_gpus=1. The store is written here.
 
     Returns what was skipped: pictures that are not stored and cannot be read, each with a sentence. Raises
-    :class:`~xlxmert_core.store.StoreError` naming the picture whose features are not finite; what was stored stays.
-    Raises ValueError for two keys that are one id (42 and "000000000042").
+    :class:`~xlxmert_core.data.store.StoreError` naming the picture whose features are not finite; what was stored
+    stays. Raises ValueError for two keys that are one id (42 and "000000000042").
     """
     look = _Look(eye, workers=0 if ray_workers else workers)
     return _run(look, pictures, [store], batch, size, progress, ray_workers, resources)

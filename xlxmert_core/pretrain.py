@@ -18,10 +18,10 @@ from torch.distributed.checkpoint.state_dict import get_model_state_dict
 from xlxmert_core import checkpoints, config, training
 from xlxmert_core.data import lxmert, vqa
 from xlxmert_core.data.files import DataError, read_json
+from xlxmert_core.data.store import FeatureStore
 from xlxmert_core.files import fingerprint, write_json
 from xlxmert_core.model import XLxmert
 from xlxmert_core.objectives import TASKS, PairedText, Pretraining, PretrainingBatches
-from xlxmert_core.store import FeatureStore
 from xlxmert_core.text import Tokenizer
 from xlxmert_core.vocabulary import VisualVocabulary, sign
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from xlxmert_core.data import drawing
+from xlxmert_core.data.storybook import sprites
 
 GROUND = ("house", "tree", "car", "boat", "flower", "mushroom", "ball", "cup")
 SKY = ("star", "balloon", "kite", "bird")
@@ -129,10 +129,10 @@ def _place(kinds: list[str], looks: list[tuple[str, str]], rng: np.random.Genera
 
 def render(scene: Scene) -> np.ndarray:
     """The picture, uint8 [128, 128, 3]."""
-    picture = drawing.background(scene.background, PIXELS).copy()
+    picture = sprites.background(scene.background, PIXELS).copy()
     for thing in scene.things:
-        image = drawing.sprite(thing.kind, thing.colour, thing.span * CELL)
-        drawing.paste(picture, image, thing.row * CELL, thing.column * CELL)
+        image = sprites.sprite(thing.kind, thing.colour, thing.span * CELL)
+        sprites.paste(picture, image, thing.row * CELL, thing.column * CELL)
     return picture
 
 
@@ -147,7 +147,7 @@ def cell_labels(scene: Scene) -> dict[str, np.ndarray]:
     for t in scene.things:
         n = t.span
         window = (slice(t.row, t.row + n), slice(t.column, t.column + n))
-        alpha = drawing.sprite(t.kind, t.colour, n * CELL)[..., 3].reshape(n, CELL, n, CELL)
+        alpha = sprites.sprite(t.kind, t.colour, n * CELL)[..., 3].reshape(n, CELL, n, CELL)
         covered = alpha.mean((1, 3)) > COVERED * 255  # [n, n]
         part = np.arange(n * n).reshape(n, n) + (1 if n == 3 else 10)
         labels["kind"][window] = covered * (KINDS.index(t.kind) + 1)

@@ -11,7 +11,7 @@ from functools import cache
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from xlxmert_core.data.scenery import SCENERY, SUPERSAMPLING
+from xlxmert_core.data.storybook.backgrounds import SCENERY, SUPERSAMPLING
 
 PALETTE = {
     "red": "#e2333b",

@@ -1,10 +1,4 @@
-"""Storybook, the data set that comes with the book: picture-book scenes that know what they show.
-
-Scenes are in ``storybook_scenes``, what is said and asked about them in ``storybook_text`` and
-``storybook_questions``, the brush in ``drawing`` and ``scenery``. :func:`write` puts all of it on
-disk in the formats of COCO, VQA v2, GQA, NLVR2 and LXMERT, so that drawn and real data go through
-the same loaders.
-"""
+"""Storybook on disk, in the formats of COCO, VQA v2, GQA, NLVR2 and LXMERT: whole, or as it was before."""
 
 import json
 import os
@@ -15,65 +9,36 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from xlxmert_core.data.storybook_gqa import Compound, compounds
-from xlxmert_core.data.storybook_questions import (
-    KINDS_OF_QUESTION,
-    Question,
-    questions,
-)
-from xlxmert_core.data.storybook_scenes import (
-    BACKGROUNDS,
+from xlxmert_core.data.storybook.gqa import Compound, compounds
+from xlxmert_core.data.storybook.scenes import (
     CELL,
-    COLOURS,
-    GRID,
-    HELD_OUT,
-    KINDS,
     PIXELS,
-    RELATIONS,
-    SIZES,
     Scene,
-    Thing,
-    cell_labels,
-    centre_cell,
-    facts_hold,
-    find,
-    overlap,
-    places,
     render,
     sample_scene,
-    stands,
 )
-from xlxmert_core.data.storybook_text import (
-    EXCHANGEABLE,
+from xlxmert_core.data.storybook.text import (
     Caption,
     captions,
     pair_statements,
     related_pairs,
-    scene_facts,
-    stated_facts,
     statement_holds,
 )
+from xlxmert_core.data.storybook.vqa import Question, questions
 from xlxmert_core.files import fingerprint, write_json
-
-__all__ = [
-    "BACKGROUNDS", "CELL", "COLOURS", "Caption", "EXCHANGEABLE", "GRID", "HELD_OUT", "KINDS", "KINDS_OF_QUESTION",
-    "PIXELS", "Question", "RELATIONS", "SIZES", "Scene", "Thing", "captions", "cell_labels", "centre_cell",
-    "facts_hold", "find", "overlap", "pair_statements", "places", "questions", "related_pairs", "render",
-    "sample_scene", "sample_splits", "scene_facts", "stands", "stated_facts", "write",
-]  # fmt: skip
 
 SPLITS = ("train", "val", "test", "composition")
 IDS = 1_000_000  # image ids of split s begin at s * IDS + 1
 QUESTIONS, STATEMENTS = 6, 3  # questions a picture; statements a pair of pictures, each told both ways round
 GQA_RELATION = {"left of": "to the left of", "right of": "to the right of"}
-SOURCES = (
-    "drawing",
-    "scenery",
-    "storybook",
-    "storybook_scenes",
-    "storybook_text",
-    "storybook_questions",
-    "storybook_gqa",
+SOURCES = (  # what decides the data set's content
+    "storybook/sprites",
+    "storybook/backgrounds",
+    "storybook/writer",
+    "storybook/scenes",
+    "storybook/text",
+    "storybook/vqa",
+    "storybook/gqa",
     "gqa",
 )
 
@@ -101,7 +66,7 @@ def write(
     for split, count in counts.items():
         if not 0 <= count < IDS:
             raise ValueError(f"{split}={count} pictures: choose a number from 0 to {IDS - 1}.")
-    here = Path(__file__).parent
+    here = Path(__file__).parent.parent
     code = {name: fingerprint(here / f"{name}.py") for name in SOURCES}
     arguments = {"pictures": counts, "seed": seed, "code": code}
     if _is_complete(folder, arguments):

@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 
 from xlxmert_core.data.files import DataError
 from xlxmert_core.data.sources import picture_key
-from xlxmert_core.store import FeatureStore, StoreError, look_up, size_text
+from xlxmert_core.data.store import FeatureStore, StoreError, look_up, size_text
 
 OVERHEAD = 4096  # bytes that HDF5 needs for a picture beside its features, at most
 BLOCK = 64  # pictures read from the store at once

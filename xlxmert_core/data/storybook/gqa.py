@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from xlxmert_core.data.storybook_questions import Step, near_miss
-from xlxmert_core.data.storybook_scenes import COLOURS, HELD_OUT, RELATIONS, SIZES, Scene, Thing, stands
-from xlxmert_core.data.storybook_text import describe, pick
+from xlxmert_core.data.storybook.scenes import COLOURS, HELD_OUT, RELATIONS, SIZES, Scene, Thing, stands
+from xlxmert_core.data.storybook.text import describe, pick
+from xlxmert_core.data.storybook.vqa import Step, near_miss
 
 
 @dataclass(frozen=True)

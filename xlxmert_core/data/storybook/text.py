@@ -11,17 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from xlxmert_core.data.gqa import with_article
-from xlxmert_core.data.storybook_scenes import (
-    BACKGROUNDS,
-    COLOURS,
-    KINDS,
-    RELATIONS,
-    SIZES,
-    Scene,
-    Thing,
-    find,
-    stands,
-)
+from xlxmert_core.data.storybook.scenes import BACKGROUNDS, COLOURS, KINDS, RELATIONS, SIZES, Scene, Thing, find, stands
 
 PLACE = {
     "grass": "on the grass",

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from xlxmert_core.data.storybook_scenes import (
+from xlxmert_core.data.storybook.scenes import (
     COLOURS,
     HELD_OUT,
     KINDS,
@@ -22,7 +22,7 @@ from xlxmert_core.data.storybook_scenes import (
     find,
     stands,
 )
-from xlxmert_core.data.storybook_text import describe, name, pick, related_pairs
+from xlxmert_core.data.storybook.text import describe, name, pick, related_pairs
 
 Step = tuple[str, str, tuple[int, ...]]
 
