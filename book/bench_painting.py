@@ -9,9 +9,10 @@ from torch import Tensor
 
 import xlxmert_core
 from xlxmert_core import graphs, sampling
-from xlxmert_core.checkpoints import from_lxmert, load_state
+from xlxmert_core.checkpoints import load_state
 from xlxmert_core.config import ModelConfig, paper
 from xlxmert_core.engine import Engine, onnx
+from xlxmert_core.foreign.convert import from_lxmert
 from xlxmert_core.model import XLxmert
 
 GRAPHS = ROOT / "_build" / "graphs"

@@ -15,8 +15,8 @@ from torch import nn
 from transformers import LxmertConfig, LxmertForPreTraining
 
 import xlxmert_core
-from xlxmert_core import authors
 from xlxmert_core.config import GeneratorConfig
+from xlxmert_core.foreign import authors
 from xlxmert_core.text import SPECIAL
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore:Detected pickle protocol")

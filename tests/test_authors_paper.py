@@ -12,8 +12,8 @@ from test_checkpoints_generator import AuthorsGenerator
 from torch import Tensor
 
 import xlxmert_core
-from xlxmert_core import authors
 from xlxmert_core.config import GeneratorConfig, ModelConfig, paper, paper_generator
+from xlxmert_core.foreign import authors
 from xlxmert_core.text import SPECIAL
 
 WORDS = ["a", "red", "house", "in", "the", "snow", "boat", "##s", "two", "?"]

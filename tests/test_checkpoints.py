@@ -13,8 +13,10 @@ from torch import Tensor, nn
 from transformers import LxmertConfig, LxmertForPreTraining
 
 from xlxmert_core import checkpoints
-from xlxmert_core.checkpoints import from_lxmert, load_state
+from xlxmert_core.checkpoints import load_state
 from xlxmert_core.config import ModelConfig, paper
+from xlxmert_core.foreign import convert
+from xlxmert_core.foreign.convert import from_lxmert
 from xlxmert_core.model import XLxmert
 
 SMALL = ModelConfig(
@@ -130,7 +132,7 @@ def example(c: ModelConfig) -> tuple[Tensor, Tensor, Tensor]:
 def test_the_authors_file_gives_hugging_faces_values_in_every_output():
     state = authors_state(SMALL)
     ours = from_lxmert(state)
-    config = checkpoints.lxmert_config(ours, heads=3)
+    config = convert.lxmert_config(ours, heads=3)
     assert config == replace(SMALL, grid=8)  # everything a file can tell
     model = XLxmert(replace(config, grid=3)).eval()
     load_state(model, ours)  # strict: nothing missing, nothing left
@@ -215,7 +217,7 @@ def test_hugging_faces_own_pretraining_file_is_accounted_for():
     theirs = LxmertForPreTraining(config).state_dict()
     with pytest.warns(UserWarning, match="decoder_dict.attr.bias.*detector labels"):
         ours = from_lxmert(theirs)
-    model = XLxmert(replace(checkpoints.lxmert_config(ours, heads=3), codes=11))
+    model = XLxmert(replace(convert.lxmert_config(ours, heads=3), codes=11))
     codes = ("mask_feature", "centroids", "code_feature.", "code_bias")
     load_state(model, ours, optional=codes)
     assert torch.equal(model.answer_head[3].weight, theirs["answer_head.logit_fc.3.weight"])

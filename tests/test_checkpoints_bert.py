@@ -6,8 +6,8 @@ import pytest
 import torch
 from transformers import BertConfig, BertForPreTraining
 
-from xlxmert_core.checkpoints import from_bert, initialise_from_bert
 from xlxmert_core.config import ModelConfig
+from xlxmert_core.foreign.convert import from_bert, initialise_from_bert
 from xlxmert_core.model import XLxmert
 
 SMALL = ModelConfig(

@@ -8,9 +8,10 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils import spectral_norm  # the authors' old-style one
 
-from xlxmert_core import checkpoints
-from xlxmert_core.checkpoints import from_authors_generator, load_state
+from xlxmert_core.checkpoints import load_state
 from xlxmert_core.config import GeneratorConfig, paper_generator
+from xlxmert_core.foreign import convert
+from xlxmert_core.foreign.convert import from_authors_generator
 from xlxmert_core.generator import Generator, fold_spectral_norm
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
@@ -99,7 +100,7 @@ def test_the_authors_generator_paints_the_same_pictures(small_generator):
     theirs.eval()
     state = {f"module.{k}": v.clone() for k, v in theirs.state_dict().items()}
     ours = from_authors_generator(state)
-    assert checkpoints.generator_config(ours, grid=4) == small_generator
+    assert convert.generator_config(ours, grid=4) == small_generator
     model = fold_spectral_norm(Generator(small_generator))
     load_state(model, ours)
     features = torch.randn(2, 10, 4, 4)
@@ -121,4 +122,4 @@ def test_the_authors_generator_at_paper_scale_has_the_documented_keys():
     ours = from_authors_generator(theirs)
     model = fold_spectral_norm(Generator(paper_generator()))
     assert {k: v.shape for k, v in ours.items()} == {k: v.shape for k, v in model.state_dict().items()}
-    assert asdict(checkpoints.generator_config(ours)) == asdict(paper_generator())
+    assert asdict(convert.generator_config(ours)) == asdict(paper_generator())

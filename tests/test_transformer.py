@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 from transformers import LxmertConfig, LxmertModel
 
-from xlxmert_core.checkpoints import from_lxmert, load_state
+from xlxmert_core.checkpoints import load_state
 from xlxmert_core.config import ModelConfig
+from xlxmert_core.foreign.convert import from_lxmert
 from xlxmert_core.model import XLxmert
 from xlxmert_core.transformer import Attention, CrossLayer, Encoder, FeedForward, Layer
 

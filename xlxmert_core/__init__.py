@@ -5,7 +5,17 @@
 >>> painter.paint("a large red house in the snow").images  # uint8 [1, 128, 128, 3]
 """
 
+from importlib import import_module
+
 from xlxmert_core.pipeline import Painting, Pipeline, load
 
 __version__ = "0.1.0"
-__all__ = ["Painting", "Pipeline", "load"]
+__all__ = ["PAPER", "Painting", "Pipeline", "load"]
+
+LAZY = {"PAPER": "foreign.authors"}  # a name of another room: its module, imported when first asked for
+
+
+def __getattr__(name: str):
+    if name not in LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{LAZY[name]}"), name)

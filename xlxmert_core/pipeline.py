@@ -10,12 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from xlxmert_core import authors, sampling
+from xlxmert_core import sampling
 from xlxmert_core.data.images import open_image, to_square
 from xlxmert_core.engine import Engine, EngineCache, alone
 from xlxmert_core.features import AT_ONCE, extract, to_uint8
 from xlxmert_core.finetuning import length_logits
 from xlxmert_core.folder import SHIPPED, open_folder, write_folder
+from xlxmert_core.foreign import authors
 from xlxmert_core.generator import Generator, fold_spectral_norm
 from xlxmert_core.graphs import Picture
 from xlxmert_core.model import Output, XLxmert
@@ -92,7 +93,7 @@ class Pipeline:
 
         Args:
             steps: forward passes; the paper's demo is 4 with ``mask_predict``, ``linear`` and temperature 0
-                (``**xlxmert_core.authors.PAPER``), its slow mode ``grid**2`` with a one-cell order. The defaults
+                (``**xlxmert_core.PAPER``), its slow mode ``grid**2`` with a one-cell order. The defaults
                 are the best of chapter 07's table.
             guidance: of a model that was trained with empty captions too; the authors' was not.
             seed: of everything drawn at random (nothing is at temperature 0 with a confidence order).
@@ -327,7 +328,7 @@ def load(name_or_path: str | os.PathLike = "storybook", generator: str | os.Path
 
     Args:
         generator: the authors' ``G_60.pth``; without it the model reads and scores, but makes no pictures.
-        vocabulary: BERT's ``vocab.txt``; None looks beside the weights (see :func:`authors.find_vocabulary`).
+        vocabulary: BERT's ``vocab.txt``; None looks beside the weights (see :func:`.authors.find_vocabulary`).
         encoder: an eye for the authors' features (see :class:`Pipeline`).
 
     Files are read, never executed; addresses are refused. Raises FileNotFoundError or ValueError in one sentence.

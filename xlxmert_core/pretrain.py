@@ -20,6 +20,7 @@ from xlxmert_core.data import lxmert, vqa
 from xlxmert_core.data.files import DataError, read_json
 from xlxmert_core.data.store import FeatureStore
 from xlxmert_core.files import fingerprint, write_json
+from xlxmert_core.foreign import convert
 from xlxmert_core.model import XLxmert
 from xlxmert_core.objectives import TASKS, PairedText, Pretraining, PretrainingBatches
 from xlxmert_core.text import Tokenizer
@@ -94,7 +95,7 @@ def build_model(plan: Plan, tokenizer: Tokenizer, answers: list[str]) -> XLxmert
                     answers=max(1, len(answers)), **flat)  # fmt: skip
     model = XLxmert(sizes, centroids)
     if plan.bert:
-        checkpoints.initialise_from_bert(model, plan.bert)
+        convert.initialise_from_bert(model, plan.bert)
     return model
 
 

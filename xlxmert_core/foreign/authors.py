@@ -12,6 +12,7 @@ from pathlib import Path
 from torch import Tensor
 
 from xlxmert_core import checkpoints, sampling
+from xlxmert_core.foreign import convert
 from xlxmert_core.generator import Generator, fold_spectral_norm
 from xlxmert_core.model import XLxmert
 from xlxmert_core.text import Tokenizer
@@ -28,7 +29,7 @@ KINDS = {  # a piece of a file's keys: what the file holds
     "x_layers.": TRANSFORMER,
     "word_embedding.words": "a model of this book (load() takes its folder)",
     "roi_heads.": "a detector",
-    "encoder.layer.": "BERT alone (checkpoints.initialise_from_bert() takes it)",
+    "encoder.layer.": "BERT alone (foreign.convert.initialise_from_bert() takes it)",
 }
 CODES = ("mask_feature", "centroids", "code_feature.weight", "code_bias")  # one of them: the file has codes
 
@@ -57,8 +58,8 @@ def open_transformer(path: str | os.PathLike) -> XLxmert:
     An answer head that the file lacks stays random, and so do LXMERT's missing parts for codes, which nothing reads.
     Raises FileNotFoundError or ValueError in one sentence.
     """
-    ours = checkpoints.from_lxmert(_read(path, TRANSFORMER))
-    model = XLxmert(checkpoints.lxmert_config(ours)).eval()
+    ours = convert.from_lxmert(_read(path, TRANSFORMER))
+    model = XLxmert(convert.lxmert_config(ours)).eval()
     absent = [] if any(name in ours for name in CODES) else ["mask_feature", "centroids", "code_"]
     absent += [] if any(name.startswith("answer_head.") for name in ours) else ["answer_head."]
     checkpoints.load_state(model, ours, absent, str(path))
@@ -67,8 +68,8 @@ def open_transformer(path: str | os.PathLike) -> XLxmert:
 
 def open_generator(path: str | os.PathLike) -> Generator:
     """The authors' generator, its spectral norms folded; raises FileNotFoundError or ValueError in one sentence."""
-    ours = checkpoints.from_authors_generator(_read(path, GENERATOR))
-    generator = fold_spectral_norm(Generator(checkpoints.generator_config(ours)))
+    ours = convert.from_authors_generator(_read(path, GENERATOR))
+    generator = fold_spectral_norm(Generator(convert.generator_config(ours)))
     checkpoints.load_state(generator, ours, source=str(path))
     return generator
 
