@@ -10,11 +10,12 @@ import bench_training
 import torch
 from bench import Family, Growth, Limit, Race, interleaved, operations
 
-from xlxmert_core import sampling, training
+from xlxmert_core import sampling
 from xlxmert_core.config import ModelConfig, paper
 from xlxmert_core.engine import Engine, for_gpu
 from xlxmert_core.graphs import forms, plain
 from xlxmert_core.model import XLxmert
+from xlxmert_core.train import optimisers
 
 ON = "cuda" if torch.cuda.is_available() else "cpu"  # the processor serves to try this file out
 TEXT = """A painting is 64 texts in 4 steps; a step of pretraining is 256 texts with pictures, half of the cells masked,
@@ -140,7 +141,7 @@ def their_step(config: ModelConfig, given: dict) -> Callable[[], float]:
 def our_step(config: ModelConfig, given: dict, compiled: bool = False, fused: bool = True) -> Callable[[], float]:
     """Our model in training."""
     model = on_card(ours(config)).train()
-    optimiser = training.adamw(model, 1e-4, fused=fused)
+    optimiser = optimisers.adamw(model, 1e-4, fused=fused)
     if compiled:
         model.encoder.compile()
     return lambda: bench_training.our_step(model, optimiser, given)

@@ -11,14 +11,14 @@ from bench import Family, Limit, Race, Times, child
 from bench_training import batch
 from run_chapters import KERNEL, ROOT
 
-from xlxmert_core import training
-from xlxmert_core.adversarial import GeneratorObjective, players
 from xlxmert_core.chapters.profiles import profile
 from xlxmert_core.features import Backbone, GridEncoder, LabelObjective
-from xlxmert_core.finetuning import Answering
 from xlxmert_core.generator import Discriminator, Generator
 from xlxmert_core.model import XLxmert
-from xlxmert_core.objectives import Pretraining
+from xlxmert_core.train import loop, optimisers
+from xlxmert_core.train.finetuning import Answering
+from xlxmert_core.train.generator_losses import GeneratorObjective, players
+from xlxmert_core.train.pretraining import Pretraining
 from xlxmert_core.vocabulary import VisualVocabulary
 
 AVX2 = {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"}
@@ -38,7 +38,7 @@ def eye() -> Callable[[], object]:
     sizes = profile("ci").model
     objective = LabelObjective(GridEncoder(sizes.feature_dim, LABELS, sizes.colour_dim, imagenet=False), noise=1.0)
     labels = {name: torch.randint(2, (32, 8, 8)) for name in LABELS}
-    return step(objective, {"all": training.adamw(objective, 2e-3)}, {"images": pictures(32), **labels})
+    return step(objective, {"all": optimisers.adamw(objective, 2e-3)}, {"images": pictures(32), **labels})
 
 
 def vocabulary() -> Callable[[], object]:
@@ -50,7 +50,7 @@ def vocabulary() -> Callable[[], object]:
 def painting_task(size: int = 64) -> Callable[[], object]:
     """Chapter 05: the painting task, with Muon."""
     objective = Pretraining(network())
-    return step(objective, {"all": training.muon(objective)}, batch(size, profile("ci").model))
+    return step(objective, {"all": optimisers.muon(objective)}, batch(size, profile("ci").model))
 
 
 def generator() -> Callable[[], object]:
@@ -70,7 +70,7 @@ def answers() -> Callable[[], object]:
     given = {"words": torch.randint(5, sizes.vocab_size, (64, 12)), "word_mask": torch.ones(64, 12, dtype=torch.bool),
              "features": torch.randn(64, 1, sizes.cells, sizes.feature_dim),
              "answers": torch.zeros(64, 1, dtype=torch.long), "scores": torch.ones(64, 1)}  # fmt: skip
-    return step(objective, {"all": training.muon(objective)}, given)
+    return step(objective, {"all": optimisers.muon(objective)}, given)
 
 
 def features() -> Callable[[], object]:
@@ -105,8 +105,8 @@ def players_of(critic: bool) -> Callable[[], object]:
 
 
 def step(objective: torch.nn.Module, optimisers: dict, given: dict) -> Callable[[], object]:
-    """One step of ``training.fit``."""
-    return lambda: training.fit(objective, optimisers, lambda *_: given, 1, clip=None)
+    """One step of ``loop.fit``."""
+    return lambda: loop.fit(objective, optimisers, lambda *_: given, 1, clip=None)
 
 
 def seconds(repetitions: int) -> dict[str, float]:

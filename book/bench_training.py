@@ -7,9 +7,9 @@ import torch.nn.functional as F
 from bench import Family, Limit, Race, added_megabytes, child, interleaved
 from bench_painting import pair
 
-from xlxmert_core import training
 from xlxmert_core.config import ModelConfig, paper
-from xlxmert_core.objectives import IGNORED, Pretraining
+from xlxmert_core.train import optimisers
+from xlxmert_core.train.pretraining import IGNORED, Pretraining
 
 SIZES = replace(paper(), vocab_size=3000, hidden=256, heads=4, feed_forward=1024, language_layers=2, visual_layers=1,
                 cross_layers=3, positions=64, feature_dim=256, answers=64, dropout=0.0)  # fmt: skip
@@ -30,7 +30,7 @@ def batch(size: int, sizes: ModelConfig = SIZES) -> dict:
 
 
 def our_step(ours, optimiser, given: dict):
-    """A step as ``training.fit`` takes it; returns its loss."""
+    """A step as ``loop.fit`` takes it; returns its loss."""
     optimiser.zero_grad()
     loss, _ = Pretraining(ours)(given)
     loss.backward()
@@ -62,7 +62,7 @@ def cases(size: int) -> dict:
     """The two steps, from the same weights, each with an AdamW of its own."""
     (theirs, head), (_, ours), given = pair(SIZES, BERT), pair(SIZES, BERT), batch(size)
     eager = eager_adamw(theirs, head)
-    optimiser = training.adamw(ours.train(), 1e-4)
+    optimiser = optimisers.adamw(ours.train(), 1e-4)
     return {
         "Hugging Face": lambda: their_step(theirs, head, eager, given),
         "ours": lambda: our_step(ours, optimiser, given),

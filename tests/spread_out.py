@@ -9,8 +9,8 @@ from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
-from xlxmert_core import training
-from xlxmert_core.distributed import mean, share
+from xlxmert_core.train import distributed, loop, optimisers
+from xlxmert_core.train.distributed import mean, share
 
 STEPS = 6
 
@@ -52,7 +52,7 @@ def spread(world: int):
     """The toy, spread out, with its optimiser."""
     toy = Toy()
     fully_shard(toy, mesh=init_device_mesh("cpu", (world,)))
-    return toy, training.adamw(toy, 0.05)
+    return toy, optimisers.adamw(toy, 0.05)
 
 
 def main(path: Path) -> None:
@@ -61,13 +61,13 @@ def main(path: Path) -> None:
     rank, world = dist.get_rank(), dist.get_world_size()
     toy, optimiser = spread(world)
     losses = practise(toy, optimiser, range(3), rank, world)
-    training._save(path, 3, toy, {"all": [optimiser]}, [], rank == 0)
+    loop._save(path, 3, toy, {"all": [optimiser]}, [], rank == 0)
     dist.barrier()
     toy, optimiser = spread(world)
-    step, _ = training._resume(path, toy, {"all": [optimiser]})
+    step, _ = loop._resume(path, toy, {"all": [optimiser]})
     losses += practise(toy, optimiser, range(step, STEPS), rank, world)
     if rank == 0:
-        torch.save({"losses": losses, "spread": training.is_spread(toy)}, path.with_suffix(".losses"))
+        torch.save({"losses": losses, "spread": distributed.is_spread(toy)}, path.with_suffix(".losses"))
     dist.destroy_process_group()
 
 

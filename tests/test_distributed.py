@@ -9,8 +9,9 @@ import pytest
 import spread_out
 import torch
 
-from xlxmert_core import training
-from xlxmert_core.distributed import mean, processes, share, total
+from xlxmert_core.train import loop
+from xlxmert_core.train.distributed import mean, processes, share, total
+from xlxmert_core.train.optimisers import adamw
 
 
 def test_alone_it_is_the_plain_mean():
@@ -53,8 +54,8 @@ def test_a_batch_taken_in_parts_gives_the_gradient_of_the_whole():
                 return loss, {"loss": loss.detach()}
 
         objective = Even()
-        optimisers = {"all": training.adamw(objective, 0.05)}
-        rows = training.fit(objective, optimisers, lambda s, g: spread_out.batch_at(s), 5, accumulate=accumulate)
+        optimisers = {"all": adamw(objective, 0.05)}
+        rows = loop.fit(objective, optimisers, lambda s, g: spread_out.batch_at(s), 5, accumulate=accumulate)
         return [row["loss"] for row in rows]
 
     assert history(4) == pytest.approx(history(1), rel=1e-4)
@@ -62,15 +63,15 @@ def test_a_batch_taken_in_parts_gives_the_gradient_of_the_whole():
 
 def test_players_that_take_turns_are_not_taken_in_parts():
     toy = spread_out.Toy()
-    turns = {name: training.adamw(toy, 0.1) for name in ("generator", "discriminator")}
+    turns = {name: adamw(toy, 0.1) for name in ("generator", "discriminator")}
     with pytest.raises(ValueError, match="accumulate=1 is all"):
-        training.fit(toy, turns, lambda s, g: spread_out.batch_at(s), 1, accumulate=2)
+        loop.fit(toy, turns, lambda s, g: spread_out.batch_at(s), 1, accumulate=2)
 
 
 def test_the_first_version_of_fsdp_is_refused(monkeypatch):
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     with pytest.raises(ValueError, match="add --fsdp_version 2"):
-        training.accelerate()
+        loop.accelerate()
 
 
 @pytest.mark.slow
@@ -84,7 +85,7 @@ def test_a_model_spread_by_fsdp_trains_stops_and_goes_on_as_if_whole(tmp_path):
     found = torch.load(path.with_suffix(".losses"), weights_only=True)
     assert found["spread"]
     toy = spread_out.Toy()
-    alone = spread_out.practise(toy, training.adamw(toy, 0.05), range(spread_out.STEPS))
+    alone = spread_out.practise(toy, adamw(toy, 0.05), range(spread_out.STEPS))
     assert found["losses"] == pytest.approx(alone, rel=1e-4)
     kept = torch.load(path, weights_only=True)["objective"]  # whole, so one process can read it
     assert {name: tuple(value.shape) for name, value in kept.items()} == {

@@ -10,22 +10,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from xlxmert_core import training
 from xlxmert_core.config import ModelConfig
-from xlxmert_core.finetuning import (
-    Answering,
-    Judging,
-    Lessons,
-    Writing,
-    adopt,
-    batches,
-    inside,
-    length_logits,
-    predict,
-)
 from xlxmert_core.model import XLxmert
-from xlxmert_core.objectives import IGNORED, mask_words
+from xlxmert_core.skills import length_logits
 from xlxmert_core.text import Tokenizer
+from xlxmert_core.train import loop, optimisers
+from xlxmert_core.train.finetuning import Answering, Judging, Lessons, Writing, adopt, batches, inside, predict
+from xlxmert_core.train.pretraining import IGNORED, mask_words
 
 TEXTS = ["a red house", "a blue house in the snow", "a red ball"]
 ANSWERS = ["yes", "no", "red"]
@@ -96,7 +87,7 @@ def test_a_pair_is_judged_by_both_of_its_pictures(tokenizer, features):
     lessons = Lessons.build([TEXTS[0]] * 4, pictures, labels, tokenizer, ["no", "yes"], 12)
     objective = Judging(small(tokenizer))
     see = lambda rows: features[rows]  # noqa: E731
-    training.fit(objective, {"all": training.adamw(objective, 3e-3)}, batches(lessons, see, 16), 120)
+    loop.fit(objective, {"all": optimisers.adamw(objective, 3e-3)}, batches(lessons, see, 16), 120)
     assert predict(objective, lessons, see, size=3).tolist() == [1, 0, 0, 1]
 
 
@@ -191,8 +182,8 @@ def learn(checkpoint, kill: int = -1) -> list[float]:
     features = torch.randn(5, 4, 10, generator=torch.Generator().manual_seed(1))
     objective = Answering(small(tokenizer))
     lessons = lessons_of(tokenizer, [{"yes": 1.0}, {"no": 1.0}, {"red": 0.6}])
-    history = training.fit(
-        objective, {"all": training.muon(objective)}, batches(lessons, lambda r: features[r], 2), 30,
+    history = loop.fit(
+        objective, {"all": optimisers.muon(objective)}, batches(lessons, lambda r: features[r], 2), 30,
         checkpoint=checkpoint, checkpoint_seconds=0,
         on_step=lambda step, _: os.kill(os.getpid(), signal.SIGKILL) if step == kill else None,
     )  # fmt: skip

@@ -7,6 +7,7 @@ from torch import nn
 
 from xlxmert_core import generator as gen
 from xlxmert_core.config import GeneratorConfig, paper_generator, storybook_generator
+from xlxmert_core.train import generator_losses
 
 SMALL = GeneratorConfig(feature_dim=6, bottleneck=8, channels=(8, 8, 4), spade_hidden=5, groups=4)
 
@@ -257,14 +258,14 @@ def test_discriminator_refuses_sizes_that_do_not_fit(options):
 def test_hinge_losses_by_hand():
     real = torch.tensor([[0.0, 1.0], [3.0, 3.0]])[:, None, None]  # picture means 0.5 and 3
     fake = torch.tensor([[-2.0, 0.0], [0.5, 0.5]])[:, None, None]  # picture means -1 and 0.5
-    assert gen.hinge_d(real, fake).item() == pytest.approx((0.5 + 0) / 2 + (0 + 1.5) / 2)
-    assert gen.hinge_g(fake).item() == pytest.approx(0.25)
+    assert generator_losses.hinge_d(real, fake).item() == pytest.approx((0.5 + 0) / 2 + (0 + 1.5) / 2)
+    assert generator_losses.hinge_g(fake).item() == pytest.approx(0.25)
 
 
 def test_feature_matching_skips_the_last_block_and_spares_the_real_side():
     fake = [torch.zeros(1, 2, 2, 2, requires_grad=True) for _ in range(3)]
     real = [torch.full((1, 2, 2, 2), v, requires_grad=True) for v in (0.5, 3.0, 100.0)]
-    loss = gen.feature_matching(fake, real)
+    loss = generator_losses.feature_matching(fake, real)
     assert loss.item() == pytest.approx(0.5 * 0.25 + (3 - 0.5))
     loss.backward()
     assert fake[0].grad.abs().sum() > 0 and fake[2].grad is None
@@ -276,7 +277,7 @@ def test_perceptual_sums_over_maps_and_pulls_towards_the_real_picture():
         return [x, 2 * x]
 
     fake = torch.zeros(1, 3, 4, 4, requires_grad=True)
-    loss = gen.perceptual(network, fake, torch.full((1, 3, 4, 4), 0.25))
+    loss = generator_losses.perceptual(network, fake, torch.full((1, 3, 4, 4), 0.25))
     assert loss.item() == pytest.approx(0.5 * 0.25**2 + 0.5 * 0.5**2)
     loss.backward()
     assert (fake.grad < 0).all()
@@ -287,7 +288,7 @@ def test_code_loss_matches_cell_by_cell_and_freezes_the_centroids():
     centroids = torch.randn(9, 5, requires_grad=True)
     codes = torch.randint(9, (2, 16))
     found = torch.randn(2, 5, 4, 4, requires_grad=True)
-    loss = gen.code_loss(found, codes, centroids)
+    loss = generator_losses.code_loss(found, codes, centroids)
     plain = []
     for b in range(2):
         for n in range(16):

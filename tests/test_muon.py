@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from xlxmert_core.muon import COEFFICIENTS, Muon, orthogonalised
+from xlxmert_core.train.muon import COEFFICIENTS, Muon, orthogonalised
 
 SHAPES = [(6, 6), (24, 6), (5, 17)]
 

@@ -3,13 +3,13 @@
 import pytest
 import torch
 
-from xlxmert_core import objectives
 from xlxmert_core.config import ModelConfig
 from xlxmert_core.data.lxmert import Example
 from xlxmert_core.model import XLxmert
-from xlxmert_core.objectives import IGNORED, TASKS, PairedText, Pretraining, PretrainingBatches, evaluate
 from xlxmert_core.text import Tokenizer
-from xlxmert_core.training import step_seed
+from xlxmert_core.train import pretraining
+from xlxmert_core.train.loop import step_seed
+from xlxmert_core.train.pretraining import IGNORED, TASKS, PairedText, Pretraining, PretrainingBatches, evaluate
 
 NAMES = ("ant", "bee", "cat", "dog", "eel", "fox")  # every sentence names its picture
 CELLS = 4
@@ -54,7 +54,7 @@ def asks(words):
 
 
 def test_the_number_of_masked_cells_is_uniform():
-    mask = objectives.uniform_cell_mask(16_000, 16, generator())
+    mask = pretraining.uniform_cell_mask(16_000, 16, generator())
     counts = torch.bincount(mask.sum(1), minlength=17)
     assert counts[0] == 0 and len(counts) == 17
     chi_square = ((counts[1:] - 1000).square() / 1000).sum()
@@ -65,7 +65,7 @@ def test_the_number_of_masked_cells_is_uniform():
 
 
 def test_bernoulli_masks_hide_each_cell_on_its_own():
-    mask = objectives.bernoulli_cell_mask(8000, 64, generator(), rate=0.15)
+    mask = pretraining.bernoulli_cell_mask(8000, 64, generator(), rate=0.15)
     assert mask.dtype == torch.bool and abs(mask.float().mean() - 0.15) < 0.005
     assert abs(mask.sum(1).float().var() - 64 * 0.15 * 0.85) < 0.5
 
@@ -80,7 +80,7 @@ def sentences():
 @pytest.mark.parametrize("rate", [0.3, None])
 def test_labels_are_the_hidden_words_and_share_no_memory_with_the_input(sentences, rate):
     kept = sentences.clone()
-    inputs, labels = objectives.mask_words(sentences, TOKENIZER, generator(), rate)
+    inputs, labels = pretraining.mask_words(sentences, TOKENIZER, generator(), rate)
     assert torch.equal(sentences, kept)
     chosen = labels != IGNORED
     assert torch.equal(labels[chosen], kept[chosen]) and torch.equal(inputs[~chosen], kept[~chosen])
@@ -92,14 +92,14 @@ def test_labels_are_the_hidden_words_and_share_no_memory_with_the_input(sentence
 
 @pytest.mark.parametrize("rate", [1.0, None])
 def test_special_tokens_are_never_masked(sentences, rate):
-    _, labels = objectives.mask_words(sentences, TOKENIZER, generator(), rate)
+    _, labels = pretraining.mask_words(sentences, TOKENIZER, generator(), rate)
     chosen = labels != IGNORED
     assert not chosen[:, 0].any() and not chosen[:, 100:].any()
     assert chosen[:, 1:100].all() if rate else chosen[:, 1:100].any()
 
 
 def test_of_the_hidden_words_eight_in_ten_are_masked_one_random_one_kept(sentences):
-    inputs, labels = objectives.mask_words(sentences, TOKENIZER, generator(), 0.5)
+    inputs, labels = pretraining.mask_words(sentences, TOKENIZER, generator(), 0.5)
     chosen = labels != IGNORED
     assert abs(chosen[:, 1:100].float().mean() - 0.5) < 0.01
     got, want = inputs[chosen], labels[chosen]
@@ -111,7 +111,7 @@ def test_of_the_hidden_words_eight_in_ten_are_masked_one_random_one_kept(sentenc
 
 
 def test_without_a_rate_every_sentence_has_its_own_and_all_is_mask(sentences):
-    inputs, labels = objectives.mask_words(sentences, TOKENIZER, generator(), None)
+    inputs, labels = pretraining.mask_words(sentences, TOKENIZER, generator(), None)
     chosen = labels != IGNORED
     assert (inputs[chosen] == TOKENIZER.mask).all()
     rates = chosen[:, 1:100].float().mean(1)
@@ -175,9 +175,9 @@ def ids(words):
 def test_one_word_is_exchanged_for_one_of_its_kind_that_fits_its_neighbours():
     sentences = ["a cat stands", "a dog stands", "is cat big", "this quiet picture"]
     words, _ = TOKENIZER.encode(sentences, 12)
-    known = objectives.neighbours(words, TOKENIZER.size)
+    known = pretraining.neighbours(words, TOKENIZER.size)
     assert known[ids("cat"), ids("stands")] and not known[ids("fox"), ids("stands")]
-    changed = objectives.exchange_word(words, [ids("cat dog fox")], known, generator())
+    changed = pretraining.exchange_word(words, [ids("cat dog fox")], known, generator())
     assert [TOKENIZER.decode(row) for row in changed] == ["a dog stands", "a cat stands", *sentences[2:]]
 
 

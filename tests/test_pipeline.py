@@ -13,11 +13,11 @@ import xlxmert_core
 from xlxmert_core import sampling
 from xlxmert_core.config import GeneratorConfig, ModelConfig
 from xlxmert_core.features import GridEncoder
-from xlxmert_core.finetuning import adopt
 from xlxmert_core.generator import Generator
 from xlxmert_core.model import PairClassifier, XLxmert
 from xlxmert_core.skills import Skill
 from xlxmert_core.text import Tokenizer
+from xlxmert_core.train.finetuning import adopt
 
 TEXTS = ["a red house in the snow", "two blue boats at night"]
 SIZES = GeneratorConfig(feature_dim=10, bottleneck=8, channels=(8, 8, 8, 4, 4), spade_hidden=4, groups=2, grid=2)

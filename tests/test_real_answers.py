@@ -11,11 +11,12 @@ import torch
 from run_chapters import ROOT
 
 import xlxmert_core
-from xlxmert_core import benchmarks, finetuning, sampling, training
+from xlxmert_core import benchmarks, sampling, skills
 from xlxmert_core.data import nlvr2, vqa
 from xlxmert_core.data.coco import read_captions
 from xlxmert_core.data.images import find_pictures
-from xlxmert_core.skills import fine_tune_vqa
+from xlxmert_core.train import finetuning, loop, optimisers
+from xlxmert_core.train.finetuning import fine_tune_vqa
 
 DATA = ROOT.parent / "shared" / "data"
 pytestmark = [
@@ -97,7 +98,7 @@ def test_real_statements_about_pairs_are_learned_by_heart(painter, features, cou
     labels = [{q.answer: 1.0} for q in told]
     lessons = finetuning.Lessons.build([q.text for q in told], pairs, labels, tokenizer, nlvr2.ANSWERS, 32)
     batch_at = finetuning.batches(lessons, rows_of(features), 32)
-    training.fit(objective, {"all": training.muon(objective, 0.005, 1e-3)}, batch_at, steps(count))
+    loop.fit(objective, {"all": optimisers.muon(objective, 0.005, 1e-3)}, batch_at, steps(count))
     judged = finetuning.predict(objective, lessons, rows_of(features))
     said = {q.id: nlvr2.ANSWERS[i] for q, i in zip(told, judged.tolist(), strict=True)}
     assert benchmarks.nlvr2_scores(told, said)["all"] >= 0.95
@@ -111,9 +112,9 @@ def test_real_captions_are_learned_by_heart(painter, photographs, features, coun
     writer = finetuning.Writing(finetuning.adopt(painter.model, tokenizer, [], lengths), tokenizer)
     lessons = finetuning.Lessons.build(texts, [[i] for i in range(count)], [{}] * count, tokenizer, [], 32)
     batch_at = finetuning.batches(lessons, rows_of(features), 32)
-    training.fit(writer, {"all": training.muon(writer, 0.005, 1e-3)}, batch_at, 300 if count > 16 else 120)
+    loop.fit(writer, {"all": optimisers.muon(writer, 0.005, 1e-3)}, batch_at, 300 if count > 16 else 120)
     with torch.inference_mode():
-        guess = finetuning.length_logits(writer.model, tokenizer, features).argmax(1)
+        guess = skills.length_logits(writer.model, tokenizer, features).argmax(1)
     written, _ = sampling.write_caption(writer.model, tokenizer, features, guess[:, None])
     truth = [tokenizer.decode(row) for row in lessons.words]
     scores = benchmarks.caption_scores([[t] for t in truth], written)

@@ -9,13 +9,14 @@ import torch
 from PIL import Image
 from test_pipeline import TEXTS, painter  # noqa: F401 (a fixture)
 
-from xlxmert_core import skills, training
+from xlxmert_core import skills
 from xlxmert_core.data import vqa
 from xlxmert_core.data.files import DataError
 from xlxmert_core.data.store import FeatureStore
-from xlxmert_core.finetuning import adopt
 from xlxmert_core.model import PairClassifier
-from xlxmert_core.skills import Skill, fine_tune, fine_tune_vqa, with_pictures
+from xlxmert_core.skills import Skill
+from xlxmert_core.train import loop
+from xlxmert_core.train.finetuning import adopt, fine_tune, fine_tune_vqa, with_pictures
 
 COLOURS = {"red": (220, 30, 30), "blue": (30, 30, 220), "green": (30, 200, 30)}
 
@@ -76,12 +77,12 @@ def test_stopped_in_the_middle_it_goes_on_along_the_same_curve(painter, data, tm
     def tune(**options):
         return fine_tune_vqa(painter, *data, steps=9, batch=4, minimum=1, progress=None, **options)[1]
 
-    whole, path, fit, steps = tune(seed=3), tmp_path / "c.pt", training.fit, []
-    monkeypatch.setattr(training, "fit", partial(fit, checkpoint_seconds=0, on_step=stop))
+    whole, path, fit, steps = tune(seed=3), tmp_path / "c.pt", loop.fit, []
+    monkeypatch.setattr(loop, "fit", partial(fit, checkpoint_seconds=0, on_step=stop))
     with pytest.raises(StopError):
         tune(seed=3, checkpoint=path)
     assert torch.load(path, weights_only=True)["step"] == 5
-    monkeypatch.setattr(training, "fit", partial(fit, on_step=lambda step, values: steps.append(step)))
+    monkeypatch.setattr(loop, "fit", partial(fit, on_step=lambda step, values: steps.append(step)))
     assert tune(seed=3, checkpoint=path) == whole and steps == [5, 6, 7, 8]
     assert tune(seed=4) != whole
 

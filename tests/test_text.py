@@ -11,8 +11,8 @@ from run_chapters import ROOT
 from tokenizers import Tokenizer as Backend
 from tokenizers import models
 
-from xlxmert_core.objectives import IGNORED, mask_words
 from xlxmert_core.text import SPECIAL, Tokenizer, one_each, warn_of
+from xlxmert_core.train.pretraining import IGNORED, mask_words
 
 CORPUS = ["A red house, on grass.", "a red car on sand", "a blue house"]
 WORDS = ["a", "house", "on", "red", ",", ".", "blue", "car", "grass", "sand"]  # 3, 2, 2, 2, then once each

@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from xlxmert_core.training import adamw, constant, fit, muon, save_atomically, step_seed, warmup_linear
+from xlxmert_core.train.loop import fit, save_atomically, step_seed
+from xlxmert_core.train.optimisers import adamw, constant, muon, warmup_linear
 
 TRUTH = torch.tensor([[2.0], [-1.0], [0.5]])
 STEPS = 12

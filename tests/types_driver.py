@@ -9,16 +9,16 @@ from test_objectives import CELLS, EXAMPLES, TINY, TOKENIZER
 from tiny import tiny_painter
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from xlxmert_core import training
-from xlxmert_core.adversarial import GeneratorObjective, players
 from xlxmert_core.features import Backbone, GridEncoder, LabelObjective
-from xlxmert_core.finetuning import Answering, Judging, Writing, batches
 from xlxmert_core.generator import Discriminator
 from xlxmert_core.kmeans import Nearest
 from xlxmert_core.metrics import SceneReader
 from xlxmert_core.model import XLxmert
-from xlxmert_core.objectives import PairedText, Pretraining, PretrainingBatches
 from xlxmert_core.text import Tokenizer
+from xlxmert_core.train import loop, optimisers
+from xlxmert_core.train.finetuning import Answering, Judging, Writing, batches
+from xlxmert_core.train.generator_losses import GeneratorObjective, players
+from xlxmert_core.train.pretraining import PairedText, Pretraining, PretrainingBatches
 
 PRODUCTS = ("mm", "mv", "linear", "conv", "attention", "dot", "bilinear")
 
@@ -50,12 +50,12 @@ def pictures(step, generator) -> dict:
 
 def labels(encoder, optimiser) -> None:
     """One step of an eye or a reader."""
-    training.fit(LabelObjective(encoder), {"all": optimiser(encoder)}, pictures, 1)
+    loop.fit(LabelObjective(encoder), {"all": optimiser(encoder)}, pictures, 1)
 
 
 def eye() -> None:
     """Chapter 02's: EfficientNet-Lite0 with label heads."""
-    labels(GridEncoder(10, {"kind": 3}, imagenet=False), lambda part: training.adamw(part, 1e-3))
+    labels(GridEncoder(10, {"kind": 3}, imagenet=False), lambda part: optimisers.adamw(part, 1e-3))
 
 
 def reader() -> None:
@@ -70,7 +70,7 @@ def pretraining() -> None:
     """Chapter 05's: the three tasks in turn, with Muon."""
     data = PairedText.build(EXAMPLES, range(100, 106), torch.arange(24).view(6, CELLS), TOKENIZER, ["yes", "no"], 12)
     objective = Pretraining(XLxmert(TINY, torch.randn(24, 10)))
-    training.fit(objective, {"all": training.muon(objective)}, PretrainingBatches(data, TOKENIZER, 4), 3)
+    loop.fit(objective, {"all": optimisers.muon(objective)}, PretrainingBatches(data, TOKENIZER, 4), 3)
 
 
 def generator() -> None:
@@ -79,7 +79,7 @@ def generator() -> None:
     painter = tiny_painter()
     critic = Discriminator(10, 8, painter.image_size, painter.grid)
     objective = GeneratorObjective(painter.generator, critic, Backbone(), painter.model.centroids)
-    training.fit(
+    loop.fit(
         objective,
         players(objective),
         lambda *_: {
@@ -100,7 +100,7 @@ def skills() -> None:
     kinds = ((Answering(small(tokenizer)), one), (Judging(small(tokenizer)), two),
              (Writing(small(tokenizer, 12), tokenizer), one))  # fmt: skip
     for objective, lessons in kinds:
-        training.fit(objective, {"all": training.muon(objective)}, batches(lessons, lambda r: features[r], 2), 1)
+        loop.fit(objective, {"all": optimisers.muon(objective)}, batches(lessons, lambda r: features[r], 2), 1)
 
 
 def painting() -> None:

@@ -10,9 +10,10 @@ from importlib import import_module
 from xlxmert_core.pipeline import Painting, Pipeline, load
 
 __version__ = "0.1.0"
-__all__ = ["PAPER", "Painting", "Pipeline", "load"]
+__all__ = ["PAPER", "Painting", "Pipeline", "fine_tune_vqa", "load"]
 
-LAZY = {"PAPER": "foreign.authors"}  # a name of another room: its module, imported when first asked for
+# Names of other rooms: their modules, imported when first asked for.
+LAZY = {"PAPER": "foreign.authors", "fine_tune_vqa": "train.finetuning"}
 
 
 def __getattr__(name: str):

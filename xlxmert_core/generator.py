@@ -7,7 +7,7 @@ Axes: B batch, C/O channels in and out, F feature width, K codes, N cells, g gri
 """
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from itertools import pairwise
 
@@ -254,42 +254,3 @@ class Discriminator(nn.Module):
             maps.append(h)
         h = F.relu(h)
         return self.patch(h), maps, self.code(h)
-
-
-def hinge_d(real: Tensor, fake: Tensor) -> Tensor:
-    """Discriminator's hinge loss; a picture's score is its mean patch logit [B, 1, g, g]."""
-    real, fake = real.flatten(1).mean(1), fake.flatten(1).mean(1)  # [B]
-    return F.relu(1 - real).mean() + F.relu(1 + fake).mean()
-
-
-def hinge_g(fake: Tensor) -> Tensor:
-    """Generator's hinge loss: minus the mean patch logit of its pictures."""
-    return -fake.mean()
-
-
-def map_distance(ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> Tensor:
-    """Smooth-L1 between two lists of maps, summed over the list; no gradient into ``theirs``."""
-    pairs = zip(ours, theirs, strict=True)
-    return sum(F.smooth_l1_loss(a, b.detach()) for a, b in pairs)
-
-
-def feature_matching(fake_maps: Sequence[Tensor], real_maps: Sequence[Tensor]) -> Tensor:
-    """Distance of the discriminator's maps on fake and real pictures, all blocks but the last."""
-    return map_distance(fake_maps[:-1], real_maps[:-1])
-
-
-def perceptual(network: Callable[[Tensor], Sequence[Tensor]], fake: Tensor, real: Tensor) -> Tensor:
-    """Distance of the maps of a network, pictures -> list of maps (paper: ResNet-50 layers 1-4)."""
-    with torch.no_grad():
-        target = network(real)
-    return map_distance(network(fake), target)
-
-
-def code_loss(code_features: Tensor, codes: Tensor, centroids: Tensor) -> Tensor:
-    """Cross-entropy of the code at each cell, through the frozen classifier C^T.
-
-    code_features [B, F, g, g], codes int64 [B, N], centroids [K, F].
-    """
-    features = code_features.flatten(2).transpose(1, 2)  # [B, N, F]
-    logits = features @ centroids.detach().T  # [B, N, K]
-    return F.cross_entropy(logits.flatten(0, 1), codes.flatten())

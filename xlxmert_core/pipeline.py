@@ -14,7 +14,6 @@ from xlxmert_core import sampling
 from xlxmert_core.data.images import open_image, to_square
 from xlxmert_core.engine import Engine, EngineCache, alone
 from xlxmert_core.features import AT_ONCE, extract, to_uint8
-from xlxmert_core.finetuning import length_logits
 from xlxmert_core.folder import SHIPPED, open_folder, write_folder
 from xlxmert_core.foreign import authors
 from xlxmert_core.generator import Generator, fold_spectral_norm
@@ -22,7 +21,7 @@ from xlxmert_core.graphs import Picture
 from xlxmert_core.model import Output, XLxmert
 from xlxmert_core.polish import DOUBT, cell_log_likelihood
 from xlxmert_core.polish import polish as second_thoughts
-from xlxmert_core.skills import Skill
+from xlxmert_core.skills import Skill, length_logits
 from xlxmert_core.text import Tokenizer, one_each, warn_of
 from xlxmert_core.vocabulary import VisualVocabulary
 

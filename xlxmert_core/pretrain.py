@@ -13,17 +13,18 @@ from dataclasses import MISSING, asdict, dataclass, fields, replace
 from pathlib import Path
 
 import torch
-from torch.distributed.checkpoint.state_dict import get_model_state_dict
 
-from xlxmert_core import checkpoints, config, training
+from xlxmert_core import checkpoints, config
 from xlxmert_core.data import lxmert, vqa
 from xlxmert_core.data.files import DataError, read_json
 from xlxmert_core.data.store import FeatureStore
 from xlxmert_core.files import fingerprint, write_json
 from xlxmert_core.foreign import convert
 from xlxmert_core.model import XLxmert
-from xlxmert_core.objectives import TASKS, PairedText, Pretraining, PretrainingBatches
 from xlxmert_core.text import Tokenizer
+from xlxmert_core.train import loop, optimisers
+from xlxmert_core.train.distributed import whole_state
+from xlxmert_core.train.pretraining import TASKS, PairedText, Pretraining, PretrainingBatches
 from xlxmert_core.vocabulary import VisualVocabulary, sign
 
 SIZES = {"paper": config.paper, "storybook": config.storybook}
@@ -114,18 +115,18 @@ def pretrain(plan: Plan) -> list[dict]:
         warnings.warn("No sentence is a COCO caption (mscoco): the model will not learn to paint.", stacklevel=2)
     model = build_model(plan, tokenizer, answers)
     objective = Pretraining(model)
-    accelerator = training.accelerate()
+    accelerator = loop.accelerate()
     if accelerator.is_main_process:
         _same_plan(plan, out)
     accelerator.wait_for_everyone()
     steps = max(1, round(plan.epochs * len(data.words) / plan.batch))
-    history = training.fit(
-        objective, {"all": training.adamw(objective, plan.lr)},
+    history = loop.fit(
+        objective, {"all": optimisers.adamw(objective, plan.lr)},
         PretrainingBatches(data, tokenizer, plan.batch, tasks), steps, seed=plan.seed,
         checkpoint=out / "checkpoint.pt", checkpoint_seconds=600, log=out / "log", progress="pretraining",
         accumulate=plan.accumulate, accelerator=accelerator,
     )  # fmt: skip
-    state = get_model_state_dict(model, options=training.whole()) if training.is_spread(model) else model.state_dict()
+    state = whole_state(model)
     if accelerator.is_main_process:
         whole = XLxmert(model.config)
         whole.load_state_dict(state)

@@ -1,19 +1,30 @@
 """Fine-tuning: one pretrained transformer becomes an answerer, a judge of picture pairs, or a writer.
 
-Three objectives for the one loop of ``training.fit``, all on continuous grid features (paper, section 5.2);
+Three objectives for the one loop of ``loop.fit``, all on continuous grid features (paper, section 5.2);
 and :func:`adopt`, which carries a pretrained model over to other words and answers.
 """
 
+import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from xlxmert_core.data import vqa
+from xlxmert_core.data.coco import Report
+from xlxmert_core.data.files import DataError
+from xlxmert_core.data.images import ImageError, find_pictures
+from xlxmert_core.data.sources import picture_key
 from xlxmert_core.model import PairClassifier, XLxmert
-from xlxmert_core.objectives import IGNORED, mask_words
+from xlxmert_core.skills import Skill, length_logits
 from xlxmert_core.text import Tokenizer
+from xlxmert_core.train import loop
+from xlxmert_core.train.optimisers import muon
+from xlxmert_core.train.pretraining import IGNORED, mask_words
 
 FeaturesOf = Callable[[Tensor], Tensor]  # rows of pictures int64 [B, P] -> features float [B, P, N, F]
 
@@ -61,7 +72,7 @@ class Lessons:
 
 
 def batches(lessons: Lessons, features: FeaturesOf, size: int, weights: Tensor | None = None):
-    """``batch_at`` of :func:`xlxmert_core.training.fit`: ``size`` lessons drawn at random.
+    """``batch_at`` of :func:`xlxmert_core.train.loop.fit`: ``size`` lessons drawn at random.
 
     Args:
         weights: float [Q], how often each is drawn; None draws all alike.
@@ -153,12 +164,6 @@ class Writing(nn.Module):
         return loss + length_loss, {"words": loss.detach(), "lengths": length_loss.detach(), "score": right}
 
 
-def length_logits(model: XLxmert, tokenizer: Tokenizer, features: Tensor, hidden: Tensor | None = None) -> Tensor:
-    """How many words a caption will have: features [B, N, F], hidden bool [B, N] -> [B, lengths]."""
-    empty = torch.tensor([[tokenizer.cls, tokenizer.sep]], device=features.device).expand(len(features), -1)
-    return model.answer_logits(model(empty, None, features, hidden).pooled)
-
-
 @torch.inference_mode()
 def predict(objective: Answering | Judging, lessons: Lessons, features: FeaturesOf, size: int = 128) -> Tensor:
     """The likeliest row of the answer head for every lesson, in order: int64 [Q]."""
@@ -205,3 +210,126 @@ def inside(boxes: Tensor, grid: int = 8) -> Tensor:
         middle = ((low + high) / 2 * grid).long().clamp(0, grid - 1)  # [M, 1]
         marked |= ~marked.any(1, keepdim=True) & (torch.arange(grid) == middle)
     return (rows[:, :, None] & columns[:, None, :]).flatten(1)
+
+
+def with_pictures(questions: Sequence[vqa.Question], rows: Mapping,
+                  broken: Mapping | None = None) -> tuple[list[vqa.Question], Report]:  # fmt: skip
+    """The questions whose pictures are all in ``rows`` (key -> row of the features), and which had to be left out.
+
+    ``broken`` says why a picture that is there does not open. Raises DataError when no question is left.
+    """
+    kept, report = [], Report()
+    for question in questions:
+        lost = next((key for key in question.images if key not in rows), None)
+        if lost is None:
+            kept.append(question)
+        else:
+            report.skip(f"question {question.id}", (broken or {}).get(lost, f"its picture {lost} is missing"))
+    if not kept:
+        raise DataError(f"None of the {len(questions)} questions is about a picture that is there: {report}")
+    return kept, report
+
+
+def fine_tune_vqa(painter, questions: str | os.PathLike, annotations: str | os.PathLike, pictures, *,
+                  minimum: int = vqa.OFTEN, answers: Sequence[str] | None = None,
+                  **options) -> tuple[Skill, list[dict], Report]:  # fmt: skip
+    """Fine-tune on any data set in VQA v2's format: two JSON files and its pictures.
+
+    Args:
+        minimum: an answer becomes a class when it is given so often; ``answers`` names the classes instead.
+
+    The rest is :func:`fine_tune`'s. Raises DataError in one sentence.
+    """
+    asked = vqa.read(questions, annotations)
+    seen = _seen(painter, asked, pictures)
+    there, _ = with_pictures(asked, seen.row, seen.broken)
+    classes = list(answers) if answers is not None else vqa.answer_vocabulary(there, minimum)
+    return fine_tune(painter, asked, seen, classes, **options)
+
+
+def fine_tune(painter, asked: Sequence[vqa.Question], pictures, answers: Sequence[str], *, steps: int = 600,
+              batch: int = 64, seed: int = 0, lr: float = 0.005, checkpoint: str | os.PathLike | None = None,
+              progress: str | None = "fine-tuning") -> tuple[Skill, list[dict], Report]:  # fmt: skip
+    """Fine-tune on questions about pictures (``vqa.read``, ``gqa.read``) or statements about pairs (``nlvr2.read``).
+
+    Args:
+        painter: the :class:`xlxmert_core.pipeline.Pipeline` to start from; it stays as it was.
+        pictures: a folder with files named after the questions' pictures, such as COCO_val2014_000000000042.jpg for
+            42; or their features, a FeatureStore or HDF5Features, read from disk as they are needed.
+        answers: the classes; "False" and "True" for pairs.
+        checkpoint: file to resume from and to keep the progress in.
+
+    Returns the skill, the training history, and what had to be left out: questions whose picture is missing or does
+    not open, and questions none of whose answers is a class. Raises DataError in one sentence.
+    """
+    seen = pictures if isinstance(pictures, _Seen) else _seen(painter, asked, pictures)
+    asked, report = with_pictures(asked, seen.row, seen.broken)
+    labels, usable, known = [], [], set(answers)
+    for question in asked:
+        many = len(question.answers) > 1
+        soft = vqa.soft_scores(question.answers) if many else dict.fromkeys([question.answer], 1.0)
+        if known.isdisjoint(soft):
+            report.skip(f"question {question.id}", f"none of its answers, such as {next(iter(soft), '')!r}, is a class")
+            continue
+        labels.append(soft)
+        usable.append(question)
+    if not usable:
+        raise DataError(f"None of the {len(asked)} questions has an answer among the {len(known)} classes: {report}")
+    tokenizer = painter.tokenizer.extended(q.text for q in usable)
+    rows = [[seen.row[key] for key in q.images] for q in usable]
+    lessons = Lessons.build(
+        [q.text for q in usable], rows, labels, tokenizer, answers, painter.model.config.max_words
+    )  # fmt: skip
+    torch.manual_seed(seed)
+    kind = Judging if len(usable[0].images) == 2 else Answering
+    objective = kind(adopt(painter.model, tokenizer, painter.answers, answers))
+    history = loop.fit(
+        objective, {"all": muon(objective, lr, lr / 5)}, batches(lessons, seen.features, batch),
+        steps, seed=seed, checkpoint=checkpoint, progress=progress,
+    )  # fmt: skip
+    return Skill(objective.model, tokenizer, list(answers)), history, report
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """Pictures' rows by key, features [B, P, N, F] of rows [B, P], and why some pictures do not open."""
+
+    row: dict
+    features: Callable
+    broken: dict
+
+
+def _seen(painter, asked: Sequence[vqa.Question], pictures) -> _Seen:
+    if hasattr(pictures, "rows"):
+        return _stored(painter, asked, pictures)
+    files, found, broken = find_pictures(pictures), {}, {}
+    for key in dict.fromkeys(key for q in asked for key in q.images if key in files):
+        try:
+            found[key] = painter.features([str(files[key])])
+        except ImageError as error:
+            broken[key] = str(error)
+    features = torch.from_numpy(np.concatenate(list(found.values()))) if found else torch.empty(0)
+    return _Seen({key: i for i, key in enumerate(found)}, lambda rows: features[rows], broken)
+
+
+def _stored(painter, asked: Sequence[vqa.Question], store) -> _Seen:
+    """Features on disk; COCO's pictures are also found by their number."""
+    width = painter.model.config.feature_dim
+    if store.shape[-1] != width:
+        raise DataError(f"The features are {store.shape[-1]} wide but the model reads {width}: use its own encoder's.")
+    ids = store.ids
+    place = {picture_key(key): i for i, key in enumerate(ids)}
+    by_number = {m[1]: i for i, key in enumerate(ids) if (m := re.fullmatch(r"COCO_\w+_0*(\d+)", str(key)))}
+    row = {}
+    for key in dict.fromkeys(key for q in asked for key in q.images):
+        name = picture_key(key)
+        if name in place and name in by_number:
+            raise DataError(f"Picture {name} may be {ids[place[name]]!r} or {ids[by_number[name]]!r}: use one source.")
+        if (i := place.get(name, by_number.get(name))) is not None:
+            row[key] = i
+
+    def features(rows: torch.Tensor) -> torch.Tensor:
+        values = store.rows([ids[i] for i in rows.flatten().tolist()]).astype(np.float32, copy=False)
+        return torch.from_numpy(values).view(*rows.shape, *values.shape[1:])
+
+    return _Seen(row, features, {})

@@ -7,7 +7,7 @@ in another; averages that divide by the count of *all* processes come out as if 
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def processes() -> int:
@@ -46,3 +46,28 @@ def share(batch: dict, rank: int, world: int) -> dict:
         raise ValueError(f"A batch of {rows} does not divide into {world} equal shares: choose a multiple of {world}.")
     part = slice(rank * rows // world, (rank + 1) * rows // world)
     return {name: value[part] if isinstance(value, Tensor) else value for name, value in batch.items()}
+
+
+def is_spread(module: nn.Module) -> bool:
+    """Whether FSDP has spread a module's weights over the processes, so that no process holds them all."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return False  # without the import, which brings SymPy and takes half a second
+    from torch.distributed.tensor import DTensor
+
+    return any(isinstance(p, DTensor) for p in module.parameters())
+
+
+def whole():
+    """The options that make FSDP give and take its spread weights in one piece."""
+    from torch.distributed.checkpoint.state_dict import StateDictOptions
+
+    return StateDictOptions(full_state_dict=True, cpu_offload=True)
+
+
+def whole_state(module: nn.Module) -> dict[str, Tensor]:
+    """A module's state, also of one that FSDP has spread: the first process gets it, on the processor. All must ask."""
+    if not is_spread(module):
+        return module.state_dict()
+    from torch.distributed.checkpoint.state_dict import get_model_state_dict
+
+    return get_model_state_dict(module, options=whole())

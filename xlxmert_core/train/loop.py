@@ -13,13 +13,12 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import torch
-import torch.distributed as dist
 from torch import nn
 from tqdm.auto import tqdm
 
-from xlxmert_core.distributed import share
 from xlxmert_core.files import replacing
-from xlxmert_core.muon import Muon
+from xlxmert_core.train.distributed import is_spread, share, whole
+from xlxmert_core.train.optimisers import warmup_linear
 
 RANKS = 2**52  # above every step_seed: the processes' seeds lie this far apart
 BatchAt = Callable[[int, torch.Generator], dict]
@@ -29,48 +28,6 @@ Optimisers = torch.optim.Optimizer | Sequence[torch.optim.Optimizer]
 def step_seed(seed: int, step: int) -> int:
     """The random seed of one step; distinct for all (seed < 2**20, step < 2**31)."""
     return seed * 2**31 + step
-
-
-def adamw(module: nn.Module, lr: float, weight_decay: float = 0.01, betas=(0.9, 0.999), fused=True):
-    """AdamW with no decay on biases and LayerNorm, as in BERT and LXMERT (paper, section 4).
-
-    ``fused``: all of a step in one kernel (one pass over the memory) instead of one for each operation.
-    """
-    decay = [p for p in module.parameters() if p.requires_grad and p.dim() >= 2]
-    plain = [p for p in module.parameters() if p.requires_grad and p.dim() < 2]
-    groups = [{"params": decay, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0}]
-    return torch.optim.AdamW(groups, lr=lr, betas=betas, fused=fused)
-
-
-def muon(module: nn.Module, lr: float = 0.01, adam_lr: float = 1.5e-3) -> list[torch.optim.Optimizer]:
-    """Muon (Jordan et al. 2024) for the matrices inside the network, AdamW for embeddings, heads, biases, norms.
-
-    :class:`~xlxmert_core.muon.Muon` makes every direction of a matrix's momentum equally long, so rare patterns, such
-    as one word naming a few cells, move the weights as much as frequent ones. Inside means: named ``encoder`` or
-    ``transform``.
-    """
-    matrices, rest = [], []
-    for name, p in module.named_parameters():
-        if p.requires_grad:
-            inside = p.dim() == 2 and ("encoder." in name or "transform." in name)
-            (matrices if inside else rest).append(p)
-    return [
-        Muon(matrices, lr=lr),
-        torch.optim.AdamW(rest, lr=adam_lr, betas=(0.9, 0.98), weight_decay=0.0),
-    ]
-
-
-def warmup_linear(step: int, steps: int, warmup: float = 0.05) -> float:
-    """Learning-rate factor: linear warm-up over a share of the steps, then linear decay to zero."""
-    progress = (step + 1) / max(1, steps)
-    if progress < warmup:
-        return progress / warmup
-    return max(0.0, min(1.0, (1 - step / steps) / (1 - warmup)))
-
-
-def constant(step: int, steps: int) -> float:
-    """Learning-rate factor 1 throughout (the generator's schedule)."""
-    return 1.0
 
 
 def save_atomically(state: dict, path: Path) -> None:
@@ -273,22 +230,6 @@ def _resume(path, objective, optimisers) -> tuple[int, list[dict]]:
     except (RuntimeError, KeyError, ValueError) as error:
         raise ValueError(f"{path} holds the progress of another model: remove it to start anew.") from error
     return state["step"], state["history"]
-
-
-def is_spread(module: nn.Module) -> bool:
-    """Whether FSDP has spread a module's weights over the processes, so that no process holds them all."""
-    if not (dist.is_available() and dist.is_initialized()):
-        return False  # without the import, which brings SymPy and takes half a second
-    from torch.distributed.tensor import DTensor
-
-    return any(isinstance(p, DTensor) for p in module.parameters())
-
-
-def whole():
-    """The options that make FSDP give and take its spread weights in one piece."""
-    from torch.distributed.checkpoint.state_dict import StateDictOptions
-
-    return StateDictOptions(full_state_dict=True, cpu_offload=True)
 
 
 def _bare(optimisers) -> list[torch.optim.Optimizer]:

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from xlxmert_core.data.sources import picture_key
-from xlxmert_core.distributed import mean, total
+from xlxmert_core.train.distributed import mean, total
 
 IGNORED = -100  # the one label value that every cross-entropy here skips
 TASKS = ("visual", "words", "matched")
