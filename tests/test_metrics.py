@@ -16,8 +16,7 @@ from xlxmert_core.data.storybook import (
     render,
     sample_scene,
 )
-from xlxmert_core.features import LabelObjective
-from xlxmert_core.metrics import (
+from xlxmert_core.evaluate.scenes import (
     LABELS,
     CodeReader,
     SceneReader,
@@ -28,6 +27,7 @@ from xlxmert_core.metrics import (
     round_trip,
     scene_accuracy,
 )
+from xlxmert_core.features import LabelObjective
 
 SEEN = {
     "background": "snow",

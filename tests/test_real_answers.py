@@ -11,10 +11,11 @@ import torch
 from run_chapters import ROOT
 
 import xlxmert_core
-from xlxmert_core import benchmarks, sampling, skills
+from xlxmert_core import sampling, skills
 from xlxmert_core.data import nlvr2, vqa
 from xlxmert_core.data.coco import read_captions
 from xlxmert_core.data.images import find_pictures
+from xlxmert_core.evaluate.scores import caption_scores, nlvr2_scores, vqa_scores
 from xlxmert_core.train import finetuning, loop, optimisers
 from xlxmert_core.train.finetuning import fine_tune_vqa
 
@@ -85,7 +86,7 @@ def test_one_call_learns_real_questions_by_heart(tmp_path, painter, folder, name
     seen = torch.from_numpy(painter.features([str(pictures[q.images[0]]) for q in asked]))
     said = dict(zip([q.id for q in asked], skill.answer([q.text for q in asked], seen), strict=True))
     best = np.mean([max(vqa.soft_scores(q.answers).values()) for q in asked])  # what people agree on
-    assert benchmarks.vqa_scores(asked, said)["all"] >= 0.95 * best
+    assert vqa_scores(asked, said)["all"] >= 0.95 * best
 
 
 def test_real_statements_about_pairs_are_learned_by_heart(painter, features, count):
@@ -101,7 +102,7 @@ def test_real_statements_about_pairs_are_learned_by_heart(painter, features, cou
     loop.fit(objective, {"all": optimisers.muon(objective, 0.005, 1e-3)}, batch_at, steps(count))
     judged = finetuning.predict(objective, lessons, rows_of(features))
     said = {q.id: nlvr2.ANSWERS[i] for q, i in zip(told, judged.tolist(), strict=True)}
-    assert benchmarks.nlvr2_scores(told, said)["all"] >= 0.95
+    assert nlvr2_scores(told, said)["all"] >= 0.95
 
 
 def test_real_captions_are_learned_by_heart(painter, photographs, features, count):
@@ -117,5 +118,5 @@ def test_real_captions_are_learned_by_heart(painter, photographs, features, coun
         guess = skills.length_logits(writer.model, tokenizer, features).argmax(1)
     written, _ = sampling.write_caption(writer.model, tokenizer, features, guess[:, None])
     truth = [tokenizer.decode(row) for row in lessons.words]
-    scores = benchmarks.caption_scores([[t] for t in truth], written)
+    scores = caption_scores([[t] for t in truth], written)
     assert scores["BLEU-1"] >= 0.95 and scores["ROUGE-L"] >= 0.95, scores

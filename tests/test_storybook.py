@@ -6,12 +6,12 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from xlxmert_core.benchmarks import gqa_scores, most_frequent
 from xlxmert_core.data import storybook as sb
 from xlxmert_core.data import vqa
 from xlxmert_core.data.storybook import sprites
 from xlxmert_core.data.storybook.text import MOST_WORDS
 from xlxmert_core.data.storybook.vqa import KINDS_OF_QUESTION
+from xlxmert_core.evaluate.scores import gqa_scores, most_frequent
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,8 @@ import pytest
 
 from xlxmert_core import vocabulary as library
 from xlxmert_core.data.store import FeatureStore
-from xlxmert_core.vocabulary import VisualVocabulary, check_codes, code_probe, sample_rows, sample_to_file
+from xlxmert_core.evaluate.scenes import code_probe
+from xlxmert_core.vocabulary import VisualVocabulary, check_codes, sample_rows, sample_to_file
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import torch
 import xlxmert_core
 from xlxmert_core import sampling
 from xlxmert_core.data.storybook import captions, sample_scene
-from xlxmert_core.metrics import LABELS, _assemble, scene_accuracy
+from xlxmert_core.evaluate.scenes import LABELS, _assemble, scene_accuracy
 
 
 @pytest.fixture(scope="module")

@@ -9,10 +9,10 @@ from test_objectives import CELLS, EXAMPLES, TINY, TOKENIZER
 from tiny import tiny_painter
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from xlxmert_core.evaluate.scenes import SceneReader
 from xlxmert_core.features import Backbone, GridEncoder, LabelObjective
 from xlxmert_core.generator import Discriminator
 from xlxmert_core.kmeans import Nearest
-from xlxmert_core.metrics import SceneReader
 from xlxmert_core.model import XLxmert
 from xlxmert_core.text import Tokenizer
 from xlxmert_core.train import loop, optimisers

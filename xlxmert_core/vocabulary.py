@@ -315,23 +315,3 @@ def _require_space(folder: Path, size: int) -> None:
             f"The subsample takes {size / 1e9:.3g} GB, but {folder} has {free / 1e9:.3g} GB left: "
             "name a folder on a larger disk with scratch=."
         )
-
-
-def count_labels(codes: np.ndarray, labels: np.ndarray, size: int, classes: int) -> np.ndarray:
-    """How often each code came with each label: codes and labels int [M] -> int64 [size, classes]."""
-    votes = np.zeros((size, classes), dtype=np.int64)
-    np.add.at(votes, (codes, labels), 1)
-    return votes
-
-
-def code_probe(train_codes: np.ndarray, train_labels: np.ndarray, codes: np.ndarray, labels: np.ndarray) -> float:
-    """Accuracy of reading a label off a code by majority vote.
-
-    The vote is learned on the training pairs (codes [M], labels [M]); a code never seen there votes for the
-    most common label. Chance is the share of that label.
-    """
-    size = int(max(train_codes.max(), codes.max())) + 1
-    votes = count_labels(train_codes, train_labels, size, int(max(train_labels.max(), labels.max())) + 1)
-    best = votes.argmax(1)
-    best[votes.sum(1) == 0] = np.bincount(train_labels).argmax()
-    return float((best[codes] == labels).mean())

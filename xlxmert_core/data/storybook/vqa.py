@@ -1,7 +1,7 @@
 """What can be asked about a storybook scene, the program that answers, and how far guessing goes.
 
 The answer is chosen before the question, so that a question's words say little about its answer;
-:func:`xlxmert_core.benchmarks.most_frequent` measures how little.
+:func:`xlxmert_core.evaluate.scores.most_frequent` measures how little.
 """
 
 from collections.abc import Callable

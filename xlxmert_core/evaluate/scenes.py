@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from xlxmert_core.data.storybook import BACKGROUNDS, COLOURS, KINDS, SIZES, Scene, facts_hold, scene_facts, stated_facts
 from xlxmert_core.features import extract
-from xlxmert_core.vocabulary import count_labels
 
 LABELS = {"kind": len(KINDS) + 1, "colour": len(COLOURS) + 1, "size": len(SIZES) + 1, "background": len(BACKGROUNDS)}
 
@@ -197,3 +196,23 @@ def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
     cov_a, cov_b = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
     root = sqrtm(cov_a @ cov_b).real
     return float(mean + np.trace(cov_a + cov_b - 2 * root))
+
+
+def count_labels(codes: np.ndarray, labels: np.ndarray, size: int, classes: int) -> np.ndarray:
+    """How often each code came with each label: codes and labels int [M] -> int64 [size, classes]."""
+    votes = np.zeros((size, classes), dtype=np.int64)
+    np.add.at(votes, (codes, labels), 1)
+    return votes
+
+
+def code_probe(train_codes: np.ndarray, train_labels: np.ndarray, codes: np.ndarray, labels: np.ndarray) -> float:
+    """Accuracy of reading a label off a code by majority vote.
+
+    The vote is learned on the training pairs (codes [M], labels [M]); a code never seen there votes for the
+    most common label. Chance is the share of that label.
+    """
+    size = int(max(train_codes.max(), codes.max())) + 1
+    votes = count_labels(train_codes, train_labels, size, int(max(train_labels.max(), labels.max())) + 1)
+    best = votes.argmax(1)
+    best[votes.sum(1) == 0] = np.bincount(train_labels).argmax()
+    return float((best[codes] == labels).mean())
