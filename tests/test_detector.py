@@ -12,9 +12,9 @@ from torchvision.models.detection import fasterrcnn_resnet50_fpn
 from torchvision.ops import nms, roi_align
 
 from xlxmert_core import checkpoints
-from xlxmert_core import detector as module
 from xlxmert_core.data.images import ImageError, open_image
-from xlxmert_core.detector import Detector, resized
+from xlxmert_core.scale import detector as module
+from xlxmert_core.scale.detector import Detector, resized
 
 PHOTOGRAPHS = ROOT.parent / "shared" / "data" / "coco" / "val2017"
 

@@ -12,11 +12,11 @@ import torch
 from PIL import Image
 from run_chapters import ROOT
 
-from xlxmert_core import cluster
 from xlxmert_core.data.images import ImageError, open_image
 from xlxmert_core.data.store import FeatureStore, StoreError
-from xlxmert_core.detector import Detector, resized
-from xlxmert_core.extraction import batches, extract, extract_boxes, picture_size
+from xlxmert_core.scale.detector import Detector, resized
+from xlxmert_core.scale.extraction import batches, extract, extract_boxes, picture_size
+from xlxmert_core.scale.workers import ClusterError
 
 PHOTOGRAPHS = ROOT.parent / "shared" / "data" / "coco" / "val2017"
 SHAPES = ((64, 48), (48, 64), (64, 48), (50, 50), (64, 48))  # of the pictures, in turn
@@ -330,6 +330,6 @@ def test_a_class_is_made_once_where_it_is_used(pictures, tmp_path, whole):
 
 def test_a_cluster_needs_ray_and_a_start(monkeypatch, pictures, tmp_path):
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(cluster.ClusterError, match=r'pip install "ray\[data\]"'):
+    with pytest.raises(ClusterError, match=r'pip install "ray\[data\]"'):
         look(pictures, tmp_path, ray_workers=2)
     assert store_at(tmp_path).ids == []

@@ -13,9 +13,10 @@ import pytest
 from xlxmert_core import checkpoints
 from xlxmert_core.data.files import DataError
 from xlxmert_core.data.store import FeatureStore
-from xlxmert_core.pretrain import Plan, pretrain, read_data
+from xlxmert_core.scale.assign import sign
+from xlxmert_core.scale.pretrain import Plan, pretrain, read_data
 from xlxmert_core.text import Tokenizer
-from xlxmert_core.vocabulary import VisualVocabulary, sign
+from xlxmert_core.vocabulary import VisualVocabulary
 
 PICTURES = 12
 WORDS = "a red blue house tree left of in the snow what colour is".split()
@@ -61,7 +62,7 @@ def command(plan: Plan, *launcher: str) -> list[str]:
     options = []
     for name, value in asdict(plan).items():
         options += [f"--{name}", *(value if isinstance(value, tuple) else [str(value)])]
-    return [sys.executable, "-m", *launcher, "xlxmert_core.pretrain", *options]
+    return [sys.executable, "-m", *launcher, "xlxmert_core.scale.pretrain", *options]
 
 
 def launched(plan: Plan) -> list[dict]:

@@ -261,7 +261,8 @@ import resource, sys
 from pathlib import Path
 import numpy as np
 from xlxmert_core.data.store import FeatureStore
-from xlxmert_core.vocabulary import VisualVocabulary, assign
+from xlxmert_core.scale.assign import assign
+from xlxmert_core.vocabulary import VisualVocabulary
 
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -19,12 +19,12 @@ from PIL import ExifTags, Image
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from xlxmert_core import cluster
 from xlxmert_core.data.coco import Report
 from xlxmert_core.data.images import ImageError, open_image
 from xlxmert_core.data.sources import picture_key
 from xlxmert_core.data.store import FeatureStore
-from xlxmert_core.detector import resized
+from xlxmert_core.scale.detector import resized
+from xlxmert_core.scale.workers import ahead, mapped
 
 Key = str | int
 Size = Callable[[int, int], tuple[int, int]]
@@ -47,14 +47,14 @@ def extract(
     """Put the features of all pictures that the store misses into it (paper's setting; method, section 2).
 
     Args:
-        eye: a :class:`~xlxmert_core.detector.Detector`, or any function from resized pictures of one shape, uint8
+        eye: a :class:`~xlxmert_core.scale.detector.Detector`, or any function from resized pictures of one shape, uint8
             [B, H, W, 3], to features [B, *store.shape]; also a class of such objects, made once by each worker.
         pictures: key of each picture in the store -> its file.
         batch: pictures that are worked on at once; leave it unchanged when going on with a store.
         workers: threads that open and resize the next batches meanwhile.
         size: (width, height) -> the same after resizing; ``eye.size`` if there is one, else the paper's.
         progress: name of the progress bar, which tells pictures a second and the time left; None for no bar.
-        ray_workers: instead, as many workers of a Ray cluster, which see the same files (:func:`cluster.mapped`);
+        ray_workers: instead, as many workers of a Ray cluster, which see the same files (:func:`.workers.mapped`);
             ``resources`` are those of one, such as num_gpus=1. The store is written here.
 
     Returns what was skipped: pictures that are not stored and cannot be read, each with a sentence. Raises
@@ -129,7 +129,7 @@ def _run(look, pictures, stores, batch, size, progress, ray_workers, resources) 
     left = [(shape, stores[-1].missing(keys)) for shape, keys in plan]
     items = [(shape, {key: pictures[key] for key in keys}) for shape, keys in left if keys]
     todo = sum(len(paths) for _, paths in items)
-    results = cluster.mapped(look, items, ray_workers, **resources) if ray_workers else look.over(items)
+    results = mapped(look, items, ray_workers, **resources) if ray_workers else look.over(items)
     bar = {"desc": progress, "disable": progress is None, "unit": "picture"}
     with tqdm(total=len(sizes), initial=len(sizes) - todo, **bar) as shown:
         for keys, arrays, skipped in results:
@@ -190,7 +190,7 @@ class _Look:
 
     def over(self, items: Sequence) -> Iterator[tuple]:
         """All batches here; threads open the next pictures meanwhile."""
-        return map(self.look, cluster.ahead(self.load, items, self.workers))
+        return map(self.look, ahead(self.load, items, self.workers))
 
     def __call__(self, item: tuple) -> tuple:
         """One batch -> (keys, their arrays, what was skipped and why)."""

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from xlxmert_core.data.store import FeatureStore
-from xlxmert_core.vocabulary import VisualVocabulary, assign
+from xlxmert_core.scale.assign import assign
+from xlxmert_core.vocabulary import VisualVocabulary
 
 
 class Part:
@@ -66,10 +67,11 @@ def test_only_missing_pictures_are_assigned_and_a_block_is_all_that_is_read(stor
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from xlxmert_core import vocabulary
 from xlxmert_core.data.store import FeatureStore
+from xlxmert_core.scale import assign
+from xlxmert_core.vocabulary import VisualVocabulary
 
-class Killed(vocabulary.Nearest):
+class Killed(assign.Nearest):
     blocks = 0
     def search(self, rows):
         Killed.blocks += 1
@@ -77,10 +79,10 @@ class Killed(vocabulary.Nearest):
             os.kill(os.getpid(), signal.SIGKILL)
         return super().search(rows)
 
-folder, vocabulary.Nearest = Path(sys.argv[1]), Killed
+folder, assign.Nearest = Path(sys.argv[1]), Killed
 features = FeatureStore(folder / "features", (32, 32), "float16")
 codes = FeatureStore(folder / "codes", (32,), "int32")
-vocabulary.assign(vocabulary.VisualVocabulary.load(folder / "vocabulary.npy"), features, codes, block=8)
+assign.assign(VisualVocabulary.load(folder / "vocabulary.npy"), features, codes, block=8)
 """
 
 

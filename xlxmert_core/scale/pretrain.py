@@ -1,6 +1,6 @@
-"""Pretraining at any scale, from files: one process, or many with ``accelerate launch -m xlxmert_core.pretrain``.
+"""Pretraining at any scale, from files: one process, or many with ``accelerate launch -m xlxmert_core.scale.pretrain``.
 
-Needs the codes of the pictures and their centroids (``vocabulary.assign``), and sentences in LXMERT's aggregated
+Needs the codes of the pictures and their centroids (``scale/assign.py``), and sentences in LXMERT's aggregated
 layout. The same function runs in a notebook: ``accelerate.notebook_launcher(pretrain, (plan,), num_processes=8)``.
 """
 
@@ -21,11 +21,12 @@ from xlxmert_core.data.store import FeatureStore
 from xlxmert_core.files import fingerprint, write_json
 from xlxmert_core.foreign import convert
 from xlxmert_core.model import XLxmert
+from xlxmert_core.scale.assign import sign
 from xlxmert_core.text import Tokenizer
 from xlxmert_core.train import loop, optimisers
 from xlxmert_core.train.distributed import whole_state
 from xlxmert_core.train.pretraining import TASKS, PairedText, Pretraining, PretrainingBatches
-from xlxmert_core.vocabulary import VisualVocabulary, sign
+from xlxmert_core.vocabulary import VisualVocabulary
 
 SIZES = {"paper": config.paper, "storybook": config.storybook}
 
@@ -34,7 +35,7 @@ SIZES = {"paper": config.paper, "storybook": config.storybook}
 class Plan:
     """What to pretrain on, and how long; the defaults are the paper's (section 4.1 and its appendix)."""
 
-    codes: str  # folder that vocabulary.assign filled
+    codes: str  # folder that assign() filled
     vocabulary: str  # centroids, a .npy file
     sentences: tuple[str, ...]  # LXMERT's aggregated JSON files; those not there are named and passed over
     words: str  # BERT's vocab.txt, or a tokenizer.json
@@ -62,7 +63,7 @@ def read_data(plan: Plan) -> tuple[PairedText, Tokenizer, list[str]]:
         warnings.warn(f"Not there, and passed over: {', '.join(lost)}.", stacklevel=2)
     sizes, told = config.paper(), Counter()
     if not Path(plan.codes, "index.jsonl").is_file():
-        raise DataError(f"{plan.codes} holds no codes: vocabulary.assign fills it.")
+        raise DataError(f"{plan.codes} holds no codes: scale.assign.assign() fills it.")
     store = FeatureStore(plan.codes, (sizes.cells,), "int32")
     sign(store, VisualVocabulary.load(plan.vocabulary))
     codes = torch.from_numpy(store[:].copy())
@@ -152,7 +153,7 @@ def _same_plan(plan: Plan, out: Path) -> None:
 
 
 def main() -> int:
-    """``accelerate launch -m xlxmert_core.pretrain --codes ... --sentences a.json b.json --out ...``."""
+    """``accelerate launch -m xlxmert_core.scale.pretrain --codes ... --sentences a.json b.json --out ...``."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for field in fields(Plan):
         option = {"nargs": "+"} if field.name == "sentences" else {"type": field.type}

@@ -10,11 +10,12 @@ import torch
 from PIL import Image
 from torch import nn
 
-from xlxmert_core import cluster
 from xlxmert_core.data.images import open_image
 from xlxmert_core.data.store import FeatureStore
-from xlxmert_core.extraction import extract
-from xlxmert_core.vocabulary import VisualVocabulary, assign
+from xlxmert_core.scale import workers
+from xlxmert_core.scale.assign import assign
+from xlxmert_core.scale.extraction import extract
+from xlxmert_core.vocabulary import VisualVocabulary
 
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "OMP_NUM_THREADS": "1"}
 
@@ -97,11 +98,11 @@ def test_results_come_in_order_and_errors_come_back(ray):
     def sevenths(item):
         return np.full(3, 42 // (item - 7))
 
-    results = cluster.mapped(sevenths, iter([9, 8, 7, 6]), 2)
+    results = workers.mapped(sevenths, iter([9, 8, 7, 6]), 2)
     assert next(results).tolist() == [21, 21, 21] and next(results).tolist() == [42, 42, 42]
     with pytest.raises(ZeroDivisionError):
         next(results)
-    assert list(cluster.mapped(sevenths, [], 2)) == []
+    assert list(workers.mapped(sevenths, [], 2)) == []
 
 
 @pytest.mark.slow
@@ -113,8 +114,8 @@ def test_what_cannot_travel_is_said(ray):
     def fail(item):
         raise UnknownError("picture 3", "no eye")
 
-    with pytest.raises(cluster.ClusterError, match="UnknownError: picture 3: no eye"):
-        list(cluster.mapped(fail, [3], 1))
+    with pytest.raises(workers.ClusterError, match="UnknownError: picture 3: no eye"):
+        list(workers.mapped(fail, [3], 1))
 
 
 @pytest.mark.slow
@@ -135,7 +136,7 @@ def test_codes_are_assigned_as_here_and_in_the_same_order(ray, tmp_path):
 
 @pytest.mark.slow
 def test_an_item_that_kills_every_worker_is_given_up(ray, tmp_path, monkeypatch):
-    monkeypatch.setattr(cluster, "RETRIES", 1)  # quicker
+    monkeypatch.setattr(workers, "RETRIES", 1)  # quicker
 
     def die(item):
         with open(tmp_path / str(item), "a") as file:
@@ -144,8 +145,8 @@ def test_an_item_that_kills_every_worker_is_given_up(ray, tmp_path, monkeypatch)
             os.kill(os.getpid(), signal.SIGKILL)
         return item
 
-    with pytest.raises(cluster.ClusterError, match="died on one item 2 times"):
-        list(cluster.mapped(die, [0, 1, 2], 1))
+    with pytest.raises(workers.ClusterError, match="died on one item 2 times"):
+        list(workers.mapped(die, [0, 1, 2], 1))
     assert (tmp_path / "1").read_text() == "xx"
 
 
@@ -158,13 +159,13 @@ def test_threads_keep_the_order_and_do_not_run_away(threads):
         time.sleep(0.01 if item % 3 == 0 else 0)
         return item * item
 
-    for position, result in enumerate(cluster.ahead(slow, range(12), threads)):
+    for position, result in enumerate(workers.ahead(slow, range(12), threads)):
         assert result == position**2 and len(started) <= position + 1 + threads
     assert sorted(started) == list(range(12))
 
 
 def test_mapped_is_map_without_a_cluster():
-    assert list(cluster.mapped(abs, iter([-3, 1]))) == [3, 1]
+    assert list(workers.mapped(abs, iter([-3, 1]))) == [3, 1]
     made = []
 
     class Doubler:
@@ -174,11 +175,11 @@ def test_mapped_is_map_without_a_cluster():
         def __call__(self, item):
             return 2 * item
 
-    assert list(cluster.mapped(Doubler, [3, 1])) == [6, 2] and len(made) == 1
+    assert list(workers.mapped(Doubler, [3, 1])) == [6, 2] and len(made) == 1
 
 
 def test_without_a_cluster_a_sentence_says_what_to_call(monkeypatch):
     module = pytest.importorskip("ray", reason="Ray is not installed")
     monkeypatch.setattr(module, "is_initialized", lambda: False)
-    with pytest.raises(cluster.ClusterError, match=r"call ray.init\(\)"):
-        list(cluster.mapped(open_image, ["a"], 1))
+    with pytest.raises(workers.ClusterError, match=r"call ray.init\(\)"):
+        list(workers.mapped(open_image, ["a"], 1))

@@ -1,0 +1,105 @@
+"""The codes of all pictures of a large data set, block by block, here or on a cluster, into a store signed by its
+vocabulary.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from xlxmert_core.files import write_json
+from xlxmert_core.kmeans import Nearest, fingerprint
+from xlxmert_core.scale import workers
+from xlxmert_core.vocabulary import VisualVocabulary
+
+
+def assign(vocabulary: VisualVocabulary, features, store, block: int = 256, progress: str | None = None,
+           device: str | None = None, ray_workers: int = 0, **resources) -> int:  # fmt: skip
+    """Store the codes of all pictures that ``store`` misses, ``block`` pictures at a time; returns how many.
+
+    Interrupt it anywhere and call it again: finished blocks are in the store and are not made twice.
+
+    Args:
+        features: a FeatureStore of shape (N, F), or what reads like one (``ids``, ``shape``, slices).
+        store: a FeatureStore of shape (N,) and type int32; ``vocabulary.json`` in its folder says whose codes
+            they are.
+        progress: the title of a progress bar.
+        device: a torch device that looks for the nearest centroids; None is the processor.
+        ray_workers: instead of here, on as many workers of a Ray cluster, which read the features themselves and
+            each have these ``resources`` (see :func:`.workers.mapped`).
+
+    Raises ValueError for features of another width, NaN or infinite ones (naming the picture), and a store of
+    another shape, type or vocabulary.
+    """
+    vocabulary.check_width(features.shape[-1])
+    cells = tuple(features.shape[:-1])
+    if (tuple(store.shape), store.dtype) != (cells, np.int32):
+        raise ValueError(
+            f"{store.folder} is for {store.dtype} {list(store.shape)} a picture, these codes are int32 {list(cells)}: "
+            "open a store for them in another folder."
+        )
+    sign(store, vocabulary)
+    ids, before = list(features.ids), len(store)
+    coder = _Coder(features, Nearest(vocabulary.centroids, device))
+    with tqdm(desc=progress, disable=progress is None, initial=before, total=len(ids), unit="picture") as bar:
+        for places, codes in workers.mapped(coder, _missing(ids, store, block), ray_workers, **resources):
+            store.append([ids[place] for place in places], codes)
+            bar.update(len(places))
+    return len(store) - before
+
+
+def _missing(ids: list, store, block: int) -> Iterator[list[int]]:
+    """The places, in each block of the list, of the ids that the store misses."""
+    for start in range(0, len(ids), block):
+        lacking = set(store.missing(ids[start : start + block]))
+        places = [i for i in range(start, min(start + block, len(ids))) if ids[i] in lacking]
+        if places:
+            yield places
+
+
+@dataclass
+class _Coder:
+    """Places of pictures in one block -> (places, codes [b, N]); small to send to another process."""
+
+    features: object
+    nearest: Nearest
+
+    def __call__(self, places: list[int]) -> tuple[list[int], np.ndarray]:
+        first, last = places[0], places[-1]
+        part = np.asarray(self.features[first : last + 1], dtype=np.float32)  # [b, N, F], mapped where it can be
+        if len(places) <= last - first:
+            part = part[[place - first for place in places]]
+        distance, codes = self.nearest.search(np.ascontiguousarray(part).reshape(-1, part.shape[-1]))
+        if codes.min() < 0 or not np.isfinite(distance).all():  # cheaper than to look at every number first
+            for place, picture in zip(places, part, strict=True):
+                if not np.isfinite(picture).all():
+                    name = self.features.ids[place]
+                    raise ValueError(f"The features of picture {name} are NaN or infinite: extract it again.")
+        return places, codes.reshape(part.shape[:2])
+
+
+def sign(store, vocabulary: VisualVocabulary) -> None:
+    """Write into the folder of an empty store whose codes it will hold; refuse one that holds another's.
+
+    Raises ValueError in one sentence, also when nobody has signed the codes.
+    """
+    path = store.folder / "vocabulary.json"
+    asked = {"codes": len(vocabulary), "centroids": fingerprint(vocabulary.centroids)}
+    if not len(store):
+        write_json(path, asked)
+    elif (found := {"codes": "unknown"} | _claimed(path)) != asked:
+        raise ValueError(
+            f"{store.folder} holds codes of another vocabulary (K = {found['codes']}) than the one asked for "
+            f"(K = {len(vocabulary)}): remove the folder, or name another one."
+        )
+
+
+def _claimed(path: Path) -> dict:
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError):  # not there, or damaged: then nobody knows
+        return {}
+    return found if isinstance(found, dict) else {}
