@@ -7,7 +7,7 @@ import ipywidgets
 import numpy as np
 from PIL import Image
 
-from xlxmert_core.canvas import VIEW, Canvas, bundle, smaller
+from xlxmert_core.paintbox.canvas import VIEW, Canvas, bundle, smaller
 
 
 def test_several_traits_go_in_one_message(monkeypatch):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from tiny import CODES, GRID, tiny_painter
 
-from xlxmert_core.code_explorer import CodeExplorer, patch, scenes, sharing
+from xlxmert_core.paintbox.code_explorer import CodeExplorer, patch, scenes, sharing
 
 CODED = np.array([[1, 2, 2, 1], [1, 1, 3, 4], [1, 5, 5, 5], [9, 9, 9, 9]])
 

@@ -16,7 +16,7 @@ from paint_box_driver import LISTENER, READY, RECORDER, Driver
 from run_chapters import KERNEL, ROOT
 
 import xlxmert_core
-from xlxmert_core.recipe import read_png, replay
+from xlxmert_core.paintbox.recipe import read_png, replay
 
 pytestmark = pytest.mark.slow
 CHAPTER = "10_paint_box.ipynb"

@@ -11,8 +11,18 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from tiny import CODES, GRID, TEXTS, tiny_painter
 
-from xlxmert_core import recipe as recipes
-from xlxmert_core.recipe import Recipe, RecipeError, Settings, Stroke, model_hash, perform, read_png, replay, save_png
+from xlxmert_core.paintbox import recipe as recipes
+from xlxmert_core.paintbox.recipe import (
+    Recipe,
+    RecipeError,
+    Settings,
+    Stroke,
+    model_hash,
+    perform,
+    read_png,
+    replay,
+    save_png,
+)
 
 FAST = Settings(steps=3, candidates=2, temperature=2.0, seed=5)
 

@@ -7,10 +7,10 @@ import pytest
 import torch
 from tiny import GRID, TEXTS, tiny_painter
 
-from xlxmert_core import widgets
-from xlxmert_core.canvas import VIEW
-from xlxmert_core.recipe import Settings, read_png
-from xlxmert_core.widgets import PaintBox
+from xlxmert_core.paintbox import widgets
+from xlxmert_core.paintbox.canvas import VIEW
+from xlxmert_core.paintbox.recipe import Settings, read_png
+from xlxmert_core.paintbox.widgets import PaintBox
 
 FAST = Settings(steps=3, candidates=2, temperature=3.0)
 

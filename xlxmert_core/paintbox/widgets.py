@@ -1,6 +1,6 @@
 """The paint box: a canvas to type at, brush on, undo and ask about; and a look at what shares a code.
 
-Three layers: :class:`xlxmert_core.studio.Studio` works, ``paint_box.js`` draws, and this file passes messages
+Three layers: :class:`xlxmert_core.paintbox.studio.Studio` works, ``paint_box.js`` draws, and this file passes messages
 between them. Everything runs in the kernel's own thread, and a trait that is set while it works reaches the page at
 once: that is how each step shows as it is computed. Axes: S pixels, N cells, M pictures.
 """
@@ -14,11 +14,11 @@ from contextlib import contextmanager
 import ipywidgets
 import numpy as np
 
-from xlxmert_core.canvas import Canvas, bundle, column, smaller
-from xlxmert_core.code_explorer import explore_codes as explore_codes
+from xlxmert_core.paintbox.canvas import Canvas, bundle, column, smaller
+from xlxmert_core.paintbox.code_explorer import explore_codes as explore_codes
+from xlxmert_core.paintbox.recipe import LIMITS, ORDERS, SCHEDULES, Settings
+from xlxmert_core.paintbox.studio import Step, Studio
 from xlxmert_core.pipeline import Pipeline, load
-from xlxmert_core.recipe import LIMITS, ORDERS, SCHEDULES, Settings
-from xlxmert_core.studio import Step, Studio
 
 TEXT = "a large red house left of a small yellow tree in the snow"
 BUTTONS = {  # what each does, for the pointer that rests on it

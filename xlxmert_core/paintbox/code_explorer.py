@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import ipywidgets
 import numpy as np
 
-from xlxmert_core.canvas import Canvas, bundle
 from xlxmert_core.data import storybook
+from xlxmert_core.paintbox.canvas import Canvas, bundle
 from xlxmert_core.pipeline import Pipeline, load
 
 SCENES, PATCHES = 200, 40  # pictures that are drawn when none are given; patches that are shown

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from xlxmert_core.model import cross_attention
+from xlxmert_core.paintbox.recipe import Recipe, Settings, Stroke, check_codes, model_hash, perform, read_png, save_png
 from xlxmert_core.pipeline import Pipeline
-from xlxmert_core.recipe import Recipe, Settings, Stroke, check_codes, model_hash, perform, read_png, save_png
 
 REMEMBERED = 100  # pictures that undo can go back through
 DEFAULT = Settings()
@@ -202,7 +202,7 @@ class Studio:
         return [sentence[start:stop] for start, stop in places], looked[1:-1].numpy()
 
     def save(self, target: str | os.PathLike | io.BufferedIOBase) -> None:
-        """Write the picture as a PNG with its recipe (see :func:`xlxmert_core.recipe.save_png`)."""
+        """Write the picture as a PNG with its recipe (see :func:`xlxmert_core.paintbox.recipe.save_png`)."""
         picture = self._needed()
         save_png(target, picture.image, picture.recipe)
 

@@ -1,0 +1,1 @@
+"""The paint box: type, watch, brush, undo and ask, in Jupyter."""
