@@ -28,7 +28,7 @@ help:
 	@echo "make clean    remove the built pages and artifacts; .venv stays"
 
 book: $(STAMP)
-	@$(BIN)/python book/build_book.py --profile $(PROFILE) --dataset $(DATASET) $(ARGS)
+	@$(BIN)/python -m book.build --profile $(PROFILE) --dataset $(DATASET) $(ARGS)
 
 # A browser reads pages from disk too, but runs no module from there: the page that paints needs a server.
 read: $(STAMP)
@@ -36,7 +36,7 @@ read: $(STAMP)
 	@echo "Open http://127.0.0.1:$(PORT) (Ctrl-C ends)"
 	@$(BIN)/python -m http.server --bind 127.0.0.1 --directory _build/book/html $(PORT) > /dev/null
 
-# Threads that spin for long while they wait slow a shared machine tenfold (book/run_chapters.py says more). One
+# Threads that spin for long while they wait slow a shared machine tenfold (book/build/run_chapters.py says more). One
 # thread, because the chapters run beside the tests.
 test: export OMP_WAIT_POLICY = PASSIVE
 test: export GOMP_SPINCOUNT = 1000
@@ -47,13 +47,13 @@ test: $(STAMP)
 	@$(BIN)/python -m pytest $(ARGS)
 
 slowest: $(STAMP)
-	@$(BIN)/python book/slowest.py
+	@$(BIN)/python -m book.build.slowest
 
 nightly: $(STAMP)
-	@$(BIN)/python book/nightly.py $(ARGS)
+	@$(BIN)/python -m book.build.nightly $(ARGS)
 
 regress: $(STAMP)
-	@$(BIN)/python book/regress.py --profile $(PROFILE) --dataset $(DATASET) $(ARGS)
+	@$(BIN)/python -m book.regress --profile $(PROFILE) --dataset $(DATASET) $(ARGS)
 
 format: $(STAMP)
 	@$(BIN)/ruff check --fix .
@@ -61,17 +61,17 @@ format: $(STAMP)
 	@$(BIN)/nbstripout --extra-keys "$(EXTRA_KEYS)" notebooks/*.ipynb
 
 train: $(STAMP)
-	@$(BIN)/python book/train.py $(ARGS)
+	@$(BIN)/python -m book.train $(ARGS)
 
 bench: $(STAMP)
-	@$(BIN)/python book/bench.py $(ARGS)
+	@$(BIN)/python -m book.bench $(ARGS)
 
 # The stamp's name holds the pins' checksum: a changed pin installs again, an unchanged one costs nothing.
 $(STAMP):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "The book needs Python 3.11 or newer; name one with: make PYTHON=python3.12" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "This Python cannot make a virtual environment; on Debian and Ubuntu install python3-venv, then run make again." >&2; exit 1; }
 	@echo "Installing the pinned packages into $(VENV): about two minutes and 6 GB, once."
-	@$(PYTHON) book/install.py $@
+	@$(PYTHON) book/build/install.py $@
 
 # Only the hand-kept torch lines at the top of requirements.txt survive; uv must be on the path.
 lock:

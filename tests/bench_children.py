@@ -2,7 +2,7 @@
 
 import os
 
-from bench import added_megabytes
+from book.bench.measure import added_megabytes
 
 
 def twice(number: int) -> int:

@@ -9,9 +9,10 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from build_book import publish
-from lanes import declared, execute_all
-from run_chapters import ROOT, ChapterError, Result, Run, chapters
+
+from book.build.lanes import declared, execute_all
+from book.build.pages import publish
+from book.build.run_chapters import ROOT, ChapterError, Result, Run, chapters
 
 CHROMIUM = Path("/usr/bin/chromium")  # Debian's; .ci/run installs it
 FLAGS = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
@@ -30,10 +31,10 @@ class BookRun:
         self.outcomes: dict[str, Result | ChapterError] = {}
         shutil.rmtree(run.work, ignore_errors=True)
         names = [name for name, own in declared(chapters(), run.dataset).items() if not own.timed]
-        call = [sys.executable, str(ROOT / "book" / "build_book.py"), "--work", str(run.work), "--only", *names]
+        call = [sys.executable, "-m", "book.build", "--work", str(run.work), "--only", *names]
         run.work.mkdir(parents=True)
         with open(run.work / "chapters.log", "w") as log:
-            self.ahead = subprocess.Popen(call, stdout=log, stderr=log)
+            self.ahead = subprocess.Popen(call, stdout=log, stderr=log, cwd=ROOT)
 
     def result(self, chapter: str) -> Result:
         """The chapter's result; a chapter that failed raises the same error each time."""
@@ -67,9 +68,8 @@ def book_run(request) -> BookRun:
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory) -> Path:
     """What the page that paints fetches, exported once for all who look at it."""
-    from export_onnx import export  # brings PyTorch and ONNX, which most tests do not need
-
     import xlxmert_core
+    from book.build.export_onnx import export  # brings PyTorch and ONNX, which most tests do not need
 
     folder = tmp_path_factory.mktemp("exported")
     export(xlxmert_core.load("storybook"), folder)

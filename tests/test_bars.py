@@ -1,7 +1,8 @@
 """A bar holds only for a finite number on its right side."""
 
 import pytest
-from bars import compare, read_bars
+
+from book.build.bars import compare, read_bars
 
 
 @pytest.mark.parametrize(

@@ -4,13 +4,14 @@ import os
 import subprocess
 import sys
 
-import bench
-import bench_page
-import bench_painting
 import pytest
 import torch
-from bench import Family, Growth, Limit, Race, Times, child, interleaved
 
+from book.bench import page as bench_page
+from book.bench import painting as bench_painting
+from book.bench.measure import ALLOCATOR, Family, Growth, Limit, Race, Times, child, interleaved
+from book.bench.run import FAMILIES, machine, measure
+from book.build.run_chapters import ROOT
 from xlxmert_core import sampling
 
 
@@ -43,8 +44,8 @@ def test_a_child_starts_fresh_and_a_failing_one_is_named(monkeypatch):
     monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "7")
     assert child("tests.bench_children:twice", 21) == 42
     assert child("tests.bench_children:setting", "MALLOC_TRIM_THRESHOLD_") is None
-    kept = child("tests.bench_children:setting", "MALLOC_TRIM_THRESHOLD_", environment=bench.ALLOCATOR)
-    assert kept == bench.ALLOCATOR["MALLOC_TRIM_THRESHOLD_"]
+    kept = child("tests.bench_children:setting", "MALLOC_TRIM_THRESHOLD_", environment=ALLOCATOR)
+    assert kept == ALLOCATOR["MALLOC_TRIM_THRESHOLD_"]
     with pytest.raises(RuntimeError, match="fail failed in a child process: ValueError: no such luck"):
         child("tests.bench_children:fail")
 
@@ -94,19 +95,19 @@ def test_importing_the_book_brings_nothing_heavy():
 
 @pytest.mark.slow
 def test_a_quick_run_of_a_family_makes_its_section(tmp_path):
-    [family] = bench.measure(("bench_training",), quick=True)
+    [family] = measure(("training",), quick=True)
     assert {"ours", "Hugging Face"} == set(family.found[0].times) and family.found[0].ratio("ours") > 0
-    bench_page.write([family], bench.machine(), tmp_path / "benchmarks.md")
+    bench_page.write([family], machine(), tmp_path / "benchmarks.md")
     page = (tmp_path / "benchmarks.md").read_text()
     assert page.count("\n## ") == page.count(".svg)") == 1 and "nan" not in page
 
 
 @pytest.mark.nightly
-@pytest.mark.parametrize(("options", "families", "goals"), [((), len(bench.FAMILIES), True), (("--gpu",), 1, False)])
+@pytest.mark.parametrize(("options", "families", "goals"), [((), len(FAMILIES), True), (("--gpu",), 1, False)])
 def test_a_quick_run_of_every_family_writes_a_page(tmp_path, options, families, goals):
     out = tmp_path / "benchmarks.md"
-    call = [sys.executable, bench.__file__, "--quick", "--out", str(out), *options]
-    subprocess.run(call, check=True, capture_output=True)
+    call = [sys.executable, "-m", "book.bench", "--quick", "--out", str(out), *options]
+    subprocess.run(call, check=True, capture_output=True, cwd=ROOT)
     page = out.read_text()
     assert page.count("\n## ") == families and page.count(".svg)") == families
     assert ("holds" in page) is goals and "nan" not in page

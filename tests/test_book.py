@@ -5,7 +5,8 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
-from run_chapters import ROOT, chapters
+
+from book.build.run_chapters import ROOT, chapters
 
 pytestmark = pytest.mark.slow
 LOADS = {"script": "src", "img": "src", "link": "href", "iframe": "src", "source": "src"}

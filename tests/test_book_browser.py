@@ -4,8 +4,9 @@ import time
 
 import pytest
 import yaml
-from bars import BARS, read_bars
-from run_chapters import ROOT, chapters
+
+from book.build.bars import BARS, read_bars
+from book.build.run_chapters import ROOT, chapters
 
 pytestmark = pytest.mark.slow
 SECONDS = read_bars(BARS)["pages"]["seconds_to_show"]["max"]

@@ -2,7 +2,7 @@
 
 import re
 
-from run_chapters import ROOT
+from book.build.run_chapters import ROOT
 
 PAGE = (ROOT / "book" / "how_it_was_checked.md").read_text(encoding="utf-8")
 HELD = PAGE.split("## What was not checked")[0]

@@ -4,9 +4,10 @@ import shutil
 from functools import cache
 
 import pytest
-from bars import read_metrics
-from lanes import execute_all
-from run_chapters import ROOT, Run, chapters
+
+from book.build.bars import read_metrics
+from book.build.lanes import execute_all
+from book.build.run_chapters import ROOT, Run, chapters
 
 PHOTOGRAPHS = ROOT.parent / "shared" / "data" / "coco"
 pytestmark = [

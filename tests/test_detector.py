@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from run_chapters import ROOT
 from torchvision.models.detection import fasterrcnn_resnet50_fpn
 from torchvision.ops import nms, roi_align
 
+from book.build.run_chapters import ROOT
 from xlxmert_core import checkpoints
 from xlxmert_core.data.images import ImageError, open_image
 from xlxmert_core.scale import detector as module

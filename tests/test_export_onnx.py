@@ -7,11 +7,11 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from export_onnx import EXAMPLES, halved
 from onnx import TensorProto, helper, numpy_helper
-from run_chapters import ROOT
 
 import xlxmert_core
+from book.build.export_onnx import EXAMPLES, halved
+from book.build.run_chapters import ROOT
 from xlxmert_core import sampling
 from xlxmert_core.data import storybook
 

@@ -3,8 +3,9 @@
 import re
 
 import pytest
-from bars import read_bars
-from run_chapters import ROOT
+
+from book.build.bars import read_bars
+from book.build.run_chapters import ROOT
 
 PAGE = (ROOT / "book" / "extend.md").read_text(encoding="utf-8")
 pytestmark = pytest.mark.slow

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from run_chapters import ROOT
 
+from book.build.run_chapters import ROOT
 from xlxmert_core.data.images import ImageError, open_image
 from xlxmert_core.data.store import FeatureStore, StoreError
 from xlxmert_core.scale.detector import Detector, resized

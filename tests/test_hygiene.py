@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from run_chapters import PARAMETERS, ROOT, chapters, check_parameters
+
+from book.build.run_chapters import PARAMETERS, ROOT, chapters, check_parameters
 
 TOP_LEVEL = {"README.md", "environment.yml", "_config.yml", "pyproject.toml", "Makefile"}
 TOP_LEVEL |= {"book", "notebooks", "xlxmert_core", "tests"}

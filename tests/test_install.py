@@ -14,14 +14,17 @@ import time
 import zipfile
 from pathlib import Path
 
-import install
 import pytest
-from run_chapters import ROOT
+
+from book.build import install
+from book.build.run_chapters import ROOT
 
 pytestmark = pytest.mark.slow
 night = pytest.mark.nightly
 MANY = 3000  # files, so that there is time to be killed
-SCRIPT = "import sys; sys.path.insert(0, {!r}); import install; install.install(install.Path({!r}), {!r})"
+SCRIPT = (
+    "import sys; sys.path.insert(0, {!r}); from book.build import install; install.install(install.Path({!r}), {!r})"
+)
 
 
 def wheel(folder: Path, name: str, version: str, files: int = 3, size: int = 0) -> None:
@@ -73,7 +76,7 @@ def home(finished, tmp_path) -> Path:
 
 def start(stamp: Path, given: list[tuple[str, ...]], **options) -> subprocess.Popen:
     """The installation as a process of its own."""
-    code = SCRIPT.format(str(ROOT / "book"), str(stamp), given)
+    code = SCRIPT.format(str(ROOT), str(stamp), given)
     return subprocess.Popen([sys.executable, "-c", code], start_new_session=True, **options)
 
 

@@ -7,14 +7,13 @@ import sys
 import time
 from dataclasses import replace
 
-import build_book
-import kept
-import lanes
 import psutil
 import pytest
-from lanes import Declared, Progress, declared, execute_all, next_up, order
-from run_chapters import ROOT, ChapterError, Result, Run, chapters
 from test_run_chapters import DEFAULTS, write
+
+from book.build import kept, lanes, pages
+from book.build.lanes import Declared, Progress, declared, execute_all, next_up, order
+from book.build.run_chapters import ROOT, ChapterError, Result, Run, chapters
 
 MAKE = """\
 import os, time
@@ -173,10 +172,10 @@ def test_only_an_attempt_from_the_same_goes_on_from_its_checkpoint(run):
 
 
 INTERRUPT = """import sys
-sys.path[:0] = [{book!r}, {tests!r}]
-import lanes
+sys.path.insert(0, {root!r})
 from pathlib import Path
-from run_chapters import Run
+from book.build import lanes
+from book.build.run_chapters import Run
 lanes.TABLE = Path({folder!r}) / "table.toml"
 run = Run(*(Path({folder!r}) / name for name in ("notebooks", "work", "artifacts")))
 lanes.execute_all(run, ["02_b", "03_c", "04_d"])
@@ -188,7 +187,7 @@ lanes.execute_all(run, ["02_b", "03_c", "04_d"])
 def test_after_an_interruption_the_rest_is_run(run, how):
     place = run.notebooks.parent
     chapter(run, "03_c", "c.txt", read="b.txt", seconds=60)
-    code = INTERRUPT.format(book=str(ROOT / "book"), tests=str(ROOT / "tests"), folder=str(place))
+    code = INTERRUPT.format(root=str(ROOT), folder=str(place))
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     seen = [process.stdout.readline() for _ in range(5)]  # begins, begins, ended, begins, ended in some order
     assert sum("ok" in line for line in seen) == 2 and sum("begins" in line for line in seen) == 3
@@ -245,13 +244,13 @@ def test_pages_are_built_again_only_when_something_they_are_made_of_changed(run,
         built.append(tree)
         return html / "index.html"
 
-    monkeypatch.setattr(build_book, "make_tree", lambda *_: "tree")
-    monkeypatch.setattr(build_book, "build_html", build)
+    monkeypatch.setattr(pages, "make_tree", lambda *_: "tree")
+    monkeypatch.setattr(pages, "build_html", build)
     results = list(execute_all(run, ["02_b"]).values())
-    assert build_book.publish(run, results) == build_book.publish(run, results) == run.work / "html" / "index.html"
+    assert pages.publish(run, results) == pages.publish(run, results) == run.work / "html" / "index.html"
     assert len(built) == 1
     (run.work / "html" / "index.html").write_text("half a")
-    build_book.publish(run, results)
+    pages.publish(run, results)
     (run.executed / "02_b.ipynb").write_text("another notebook")
-    build_book.publish(run, results)
+    pages.publish(run, results)
     assert len(built) == 3

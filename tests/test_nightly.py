@@ -3,9 +3,9 @@
 import subprocess
 import sys
 
-import nightly
 import pytest
-import slowest
+
+from book.build import nightly, slowest
 
 
 @pytest.fixture

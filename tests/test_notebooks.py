@@ -4,9 +4,10 @@ import json
 from fnmatch import fnmatch
 
 import pytest
-from bars import BARS, compare, read_bars, read_metrics
-from lanes import declared
-from run_chapters import chapters
+
+from book.build.bars import BARS, compare, read_bars, read_metrics
+from book.build.lanes import declared
+from book.build.run_chapters import chapters
 
 pytestmark = pytest.mark.slow
 CHAPTERS, LIMITS = chapters(), read_bars(BARS)

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from paint_box_driver import LISTENER, READY, RECORDER, Driver
-from run_chapters import KERNEL, ROOT
 
 import xlxmert_core
+from book.build.run_chapters import KERNEL, ROOT
 from xlxmert_core.paintbox.recipe import read_png, replay
 
 pytestmark = pytest.mark.slow

@@ -8,10 +8,10 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from bars import BARS, read_bars
 from painter_driver import first_enough, functions, paint, part, start
 
 import xlxmert_core
+from book.build.bars import BARS, read_bars
 from xlxmert_core.sampling import Rows
 
 pytestmark = pytest.mark.slow

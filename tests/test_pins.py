@@ -11,7 +11,8 @@ from jsonschema import validate
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name as canonical
 from rattler import MatchSpec, Version
-from run_chapters import ROOT
+
+from book.build.run_chapters import ROOT
 
 SCHEMA = {
     "type": "object",

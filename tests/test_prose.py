@@ -9,9 +9,9 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from run_chapters import ROOT, chapters
 
 import xlxmert_core
+from book.build.run_chapters import ROOT, chapters
 from xlxmert_core import config
 from xlxmert_core.chapters import profiles
 

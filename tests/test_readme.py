@@ -3,7 +3,7 @@
 import re
 import subprocess
 
-from run_chapters import ROOT
+from book.build.run_chapters import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)

@@ -8,9 +8,9 @@ import json
 import numpy as np
 import pytest
 import torch
-from run_chapters import ROOT
 
 import xlxmert_core
+from book.build.run_chapters import ROOT
 from xlxmert_core import sampling, skills
 from xlxmert_core.data import nlvr2, vqa
 from xlxmert_core.data.coco import read_captions

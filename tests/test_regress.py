@@ -2,15 +2,15 @@
 
 import json
 
-import kept
 import nbformat
 import pytest
-import regress as module
 from nbformat.v4 import new_notebook
-from regress import Outcome, Places, regress
-from run_chapters import Result, Run
 from test_run_chapters import DEFAULTS, write
 
+from book.build import kept
+from book.build.run_chapters import Result, Run
+from book.regress import compare as module
+from book.regress.compare import Outcome, Places, regress
 from xlxmert_core.files import write_json
 
 RECORD = """\

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from PIL import Image
-from regress_report import Section, difference, figures, write_report
-from regress_verdicts import judge, summary
+
+from book.regress.report import Section, difference, figures, write_report
+from book.regress.verdicts import judge, summary
 
 
 def png(pixels: np.ndarray) -> bytes:

@@ -4,7 +4,8 @@ import math
 
 import numpy as np
 import pytest
-from regress_verdicts import Kind, allowance, floor, judge, number, summary
+
+from book.regress.verdicts import Kind, allowance, floor, judge, number, summary
 
 SEEDS = [{"probe": 0.90}, {"probe": 0.92}, {"probe": 0.91}]
 BARS = {"probe": {"min": 0.5, "chance": "0.1"}}

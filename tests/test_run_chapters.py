@@ -4,10 +4,11 @@ from dataclasses import replace
 
 import nbformat
 import pytest
-from lanes import execute_all
 from nbformat.v4 import new_code_cell, new_notebook
-from run_chapters import ChapterError, Result, Run, check_parameters
-from status_page import status_page
+
+from book.build.lanes import execute_all
+from book.build.run_chapters import ChapterError, Result, Run, check_parameters
+from book.build.status_page import status_page
 
 DEFAULTS = 'profile = "ci"\ndataset = "storybook"\nseed = 0\nartifacts = "../artifacts"'
 RECORD = """\

@@ -5,8 +5,8 @@ import shutil
 import numpy as np
 import pytest
 from PIL import Image
-from run_chapters import ROOT
 
+from book.build.run_chapters import ROOT
 from xlxmert_core.data.files import DataError
 from xlxmert_core.data.hdf5 import HDF5Features, write_hdf5
 from xlxmert_core.data.sources import SOURCES, available, picture_files, picture_key

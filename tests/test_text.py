@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from run_chapters import ROOT
 from tokenizers import Tokenizer as Backend
 from tokenizers import models
 
+from book.build.run_chapters import ROOT
 from xlxmert_core.text import SPECIAL, Tokenizer, one_each, warn_of
 from xlxmert_core.train.pretraining import IGNORED, mask_words
 

@@ -4,12 +4,12 @@ import json
 import subprocess
 
 import pytest
-import ship_weights
-import train as recipe
-from run_chapters import ROOT, Run
 from test_run_chapters import DEFAULTS, write
 
 import xlxmert_core
+from book.build.run_chapters import ROOT, Run
+from book.train import ship_weights
+from book.train import weights as recipe
 from xlxmert_core.skills import NAMES
 
 SAY = """\

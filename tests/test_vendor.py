@@ -8,8 +8,9 @@ import sys
 import tarfile
 
 import pytest
-import vendor
-from vendor import FILES, VendorError, main, runtime
+
+from book.build import vendor
+from book.build.vendor import FILES, VendorError, main, runtime
 
 
 def tarball(path):

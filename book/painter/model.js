@@ -1,5 +1,5 @@
 /**
- * The four graphs that book/export_onnx.py wrote, run by onnxruntime-web on the reader's processor.
+ * The four graphs that book/build/export_onnx.py wrote, run by onnxruntime-web on the reader's processor.
  *
  * One function a graph. Axes: L words, N cells, K codes, A answers, S pixels along a side.
  */

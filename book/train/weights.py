@@ -1,4 +1,4 @@
-"""Make the shipped weights from nothing: ``python book/train.py`` (or ``make train``).
+"""Make the shipped weights from nothing: ``python -m book.train`` (or ``make train``).
 
 Runs the chapters that train, as plain scripts in the ``train`` profile, so that their progress bars reach the
 terminal. Stop it anywhere, even with kill -9, and start it again: finished chapters are skipped, and a running
@@ -15,8 +15,9 @@ from pathlib import Path
 
 import nbformat
 from IPython.core.inputtransformer2 import TransformerManager
-from run_chapters import KERNEL, Run
-from ship_weights import ship, ship_record
+
+from book.build.run_chapters import KERNEL, Run
+from book.train.ship_weights import ship, ship_record
 
 CHAPTERS = ("02_feature_extraction", "03_visual_vocabulary", "05_pretraining", "06_image_generator", "07_painting",
             "08_captioning", "09_answering")  # fmt: skip
@@ -69,7 +70,3 @@ def main() -> int:
         shipped = ship(run, measured) if run.dataset == "storybook" else ship_record(run)
         print(f"Shipped in {os.path.relpath(shipped)}")
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

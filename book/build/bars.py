@@ -7,7 +7,7 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
-BARS = Path(__file__).resolve().parent.parent / "tests" / "bars.toml"
+BARS = Path(__file__).resolve().parent.parent.parent / "tests" / "bars.toml"
 TIME = re.compile(r"(^|_)(ms|seconds|minutes|per_second|flat_over_hdf5)(_|$)")  # a metric that depends on the machine
 
 

@@ -3,11 +3,11 @@
 from dataclasses import replace
 
 import torch
-from bench import Family, Growth, Limit, Race, added_megabytes, child, interleaved
-from run_chapters import ROOT
 from torch import Tensor
 
 import xlxmert_core
+from book.bench.measure import Family, Growth, Limit, Race, added_megabytes, child, interleaved
+from book.build.run_chapters import ROOT
 from xlxmert_core import graphs, sampling
 from xlxmert_core.checkpoints import load_state
 from xlxmert_core.config import ModelConfig, paper
@@ -157,7 +157,7 @@ def growths(quick: bool) -> list[Growth]:
     }
     found = []
     for name, sizes in asked.items():
-        got = {size: child("bench_painting:painted", quick, *given) for size, given in sizes.items()}
+        got = {size: child("book.bench.painting:painted", quick, *given) for size, given in sizes.items()}
         found.append(Growth("painting", name, *({size: pair[i] for size, pair in got.items()} for i in (0, 1))))
     return found
 

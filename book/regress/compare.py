@@ -1,4 +1,4 @@
-"""Run every chapter and compare its metrics with the accepted run: ``python book/regress.py`` (or ``make regress``).
+"""Run every chapter and compare its metrics with the accepted run: ``python -m book.regress`` (or ``make regress``).
 
 The accepted *numbers* are committed, in ``tests/accepted/{dataset}-{profile}.json``: for each chapter the seeds, and
 for each metric its mean and its spread over them. The accepted *figures* are large: ``--accept`` keeps the executed
@@ -15,13 +15,12 @@ import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bars import BARS, read_bars, read_metrics
-from kept import forget
-from lanes import execute_all
-from regress_report import Section, write_report
-from regress_verdicts import Judgement, Kind, judge, summary
-from run_chapters import ROOT, Result, Run, chapters
-
+from book.build.bars import BARS, read_bars, read_metrics
+from book.build.kept import forget
+from book.build.lanes import execute_all
+from book.build.run_chapters import ROOT, Result, Run, chapters
+from book.regress.report import Section, write_report
+from book.regress.verdicts import Judgement, Kind, judge, summary
 from xlxmert_core.files import replacing, write_json
 
 SEEDS = (0, 1, 2)  # what --accept runs when no seeds are named
@@ -231,7 +230,3 @@ def main() -> int:
         afresh=options.afresh,
         accepting=options.accept,
     )
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -4,9 +4,9 @@ import platform
 from importlib.metadata import version
 from pathlib import Path
 
-from bars import BARS, Verdict, compare, read_bars, read_metrics
-from lanes import cores, declared
-from run_chapters import Result, Run
+from book.build.bars import BARS, Verdict, compare, read_bars, read_metrics
+from book.build.lanes import cores, declared
+from book.build.run_chapters import Result, Run
 
 PACKAGES = ("torch", "torchvision", "numpy", "faiss-cpu", "tokenizers", "jupyter-book")
 

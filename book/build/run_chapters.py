@@ -8,9 +8,9 @@ from pathlib import Path
 
 import yaml
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parent.parent.parent
 PARAMETERS = ("profile", "dataset", "seed", "artifacts")
-WATCH = ROOT / "book" / "watch.py"
+WATCH = ROOT / "book" / "build" / "watch.py"
 CELL_SECONDS = 6 * 3600  # a cell that takes longer hangs
 KERNEL = {
     "MPLBACKEND": "module://matplotlib_inline.backend_inline",

@@ -3,9 +3,9 @@
 import numpy as np
 import torch
 import torch.nn.functional as F
-from bench import ALLOCATOR, Family, Race, Times, child, interleaved, operations
 from torch import Tensor, nn
 
+from book.bench.measure import ALLOCATOR, Family, Race, Times, child, interleaved, operations
 from xlxmert_core.config import GeneratorConfig, paper_generator
 from xlxmert_core.features import GridEncoder, extract, to_float
 from xlxmert_core.generator import Generator, fold_spectral_norm
@@ -79,8 +79,8 @@ def run(quick: bool) -> Family:
     """Eye and generator, with and without the allocator's settings."""
     count, size, found = 2 if quick else 32, 64 if quick else 256, []
     for name, environment in {"given back": {}, "kept": ALLOCATOR}.items():
-        seen = child("bench_pixels:eye", count, size, environment=environment)
+        seen = child("book.bench.pixels:eye", count, size, environment=environment)
         found.append(race(f"features of {count} pictures, buffers {name}", seen, 2.4))
-        drawn = child("bench_pixels:generator", quick, environment=environment)
+        drawn = child("book.bench.pixels:generator", quick, environment=environment)
         found.append(race(f"a generated picture, buffers {name}", drawn, 1.5))
     return Family("The eye and the image generator", TEXT, found)

@@ -17,7 +17,7 @@ from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
 
-from run_chapters import ROOT, Result, Run
+from book.build.run_chapters import ROOT, Result, Run
 
 SETTINGS = ("XLXMERT_", "ONEDNN_", "ATEN_", "MKL_")  # environment variables that change what a chapter computes
 

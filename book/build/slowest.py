@@ -1,10 +1,10 @@
-"""The slowest tests of the last ``make test``: ``python book/slowest.py`` (or ``make slowest``)."""
+"""The slowest tests of the last ``make test``: ``python -m book.build.slowest`` (or ``make slowest``)."""
 
 import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
-from run_chapters import ROOT
+from book.build.run_chapters import ROOT
 
 REPORT = ROOT / "_build" / "tests.xml"
 

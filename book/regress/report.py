@@ -11,8 +11,8 @@ from pathlib import Path
 import nbformat
 import numpy as np
 from PIL import Image
-from regress_verdicts import Judgement, Kind
 
+from book.regress.verdicts import Judgement, Kind
 from xlxmert_core.files import replacing
 
 SEEN = 8  # of 255: a pixel whose colour moved less looks the same

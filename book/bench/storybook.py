@@ -4,7 +4,7 @@ import subprocess
 import sys
 import time
 
-from bench import ALLOCATOR, Family, Limit, Race, Times, child, interleaved
+from book.bench.measure import ALLOCATOR, Family, Limit, Race, Times, child, interleaved
 
 TEXT = """What a reader waits for, with the shipped weights and `Pipeline.paint`. A cold process is a new Python that
 imports, loads and paints; the import is what `xlxmert_core` adds to torch's own. The C library gives large buffers
@@ -50,7 +50,7 @@ def run(quick: bool) -> Family:
     cold = interleaved({"": first_picture}, repetitions, warm=0, clock=time.perf_counter)[""].median
     found, alone = [Limit("import beyond torch", beyond, "s", 1.5), Limit("first picture, cold", cold, "s", 5)], {}
     for name, environment in {"given back": {}, "kept": ALLOCATOR}.items():
-        seen = {k: Times(*v) for k, v in child("bench_storybook:warm", pictures, environment=environment).items()}
+        seen = {k: Times(*v) for k, v in child("book.bench.storybook:warm", pictures, environment=environment).items()}
         each = Times(*(seconds / pictures for seconds in seen["batch"]))
         goals = {f"of {pictures}": 4.0}
         found.append(Race(f"a picture, buffers {name}", {"alone": seen["alone"], f"of {pictures}": each}, goals))

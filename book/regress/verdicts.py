@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from enum import Enum
 from statistics import fmean, stdev
 
-from bars import TIME, Verdict, compare
 from scipy.stats import t
+
+from book.build.bars import TIME, Verdict, compare
 
 SURE = 0.99  # of a hundred unchanged metrics with fresh seeds, about one is called changed
 

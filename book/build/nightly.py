@@ -1,4 +1,4 @@
-"""What is too long for ``make test``, part by part: ``python book/nightly.py`` (or ``make nightly``).
+"""What is too long for ``make test``, part by part: ``python -m book.build.nightly`` (or ``make nightly``).
 
 The parts are the test files that have tests marked ``nightly``, ``make regress``, and both commands of the README in
 a fresh clone with a fresh environment. Each part that passes leaves a stamp with the fingerprint of the tree; started
@@ -14,7 +14,7 @@ import sys
 import time
 from pathlib import Path
 
-from run_chapters import ROOT
+from book.build.run_chapters import ROOT
 
 HOME = ROOT / "_build" / "nightly"
 PYTEST = (sys.executable, "-m", "pytest", "-m", "nightly")
@@ -39,8 +39,8 @@ def parts() -> dict[str, list[str]]:
     """Name -> command, the quickest to fail first."""
     marked = [path for path in sorted((ROOT / "tests").glob("test_*.py")) if "mark.nightly" in path.read_text("utf-8")]
     found = {path.stem: [*PYTEST, str(path), f"--junit-xml={HOME / path.stem}.xml"] for path in marked}
-    found["regress"] = [sys.executable, "book/regress.py"]
-    found["fresh"] = [sys.executable, "book/nightly.py", "--fresh"]
+    found["regress"] = [sys.executable, "-m", "book.regress"]
+    found["fresh"] = [sys.executable, "-m", "book.build.nightly", "--fresh"]
     return found
 
 

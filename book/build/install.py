@@ -1,4 +1,4 @@
-"""Install the pinned packages into an environment of their own: ``python3 book/install.py .venv/.installed-1234``.
+"""Install the pinned packages into an environment: ``python3 book/build/install.py .venv/.installed-1234``.
 
 The file named last says that the installation is whole: make looks for it alone. While anything changes there is a mark
 in its place, which is renamed to it at the very end. So an installation that was killed, or that met a full disk, is
@@ -15,13 +15,13 @@ from collections.abc import Iterable
 from importlib.metadata import Distribution, distributions
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parent.parent.parent
 PIP = ("-m", "pip", "install", "--disable-pip-version-check")
 STEPS = (
     (*PIP, "-r", "requirements.txt"),
     (*PIP, "--no-deps", "--no-build-isolation", "-e", "."),
     ("-m", "pip", "check"),
-    ("book/vendor.py",),
+    ("-m", "book.build.vendor"),
 )
 EVERY = 10  # seconds between two lines where there is no terminal
 

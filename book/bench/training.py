@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
-from bench import Family, Limit, Race, added_megabytes, child, interleaved
-from bench_painting import pair
 
+from book.bench.measure import Family, Limit, Race, added_megabytes, child, interleaved
+from book.bench.painting import pair
 from xlxmert_core.config import ModelConfig, paper
 from xlxmert_core.train import optimisers
 from xlxmert_core.train.pretraining import IGNORED, Pretraining
@@ -81,7 +81,7 @@ def run(quick: bool) -> Family:
     first = {name: step() for name, step in both.items()}
     times = interleaved(both, 1 if quick else 7)
     said = "first loss: " + ", ".join(f"{name} {loss:.4f}" for name, loss in first.items())
-    added = {name: child("bench_training:memory", name, size) for name in both}
+    added = {name: child("book.bench.training:memory", name, size) for name in both}
     found = [Race(f"a step of {size}", times, {"ours": 1.4}, said)]
     found += [Limit(f"memory added, {name}", value, "MB") for name, value in added.items()]
     share = 100 * added["ours"] / max(added["Hugging Face"], 1e-9)

@@ -4,8 +4,8 @@ import tempfile
 
 import faiss
 import numpy as np
-from bench import Family, Growth, Limit, Race, added_megabytes, child, interleaved
 
+from book.bench.measure import Family, Growth, Limit, Race, added_megabytes, child, interleaved
 from xlxmert_core.kmeans import BLOCK, Nearest, blocks, lloyd
 from xlxmert_core.vocabulary import VisualVocabulary
 
@@ -97,9 +97,9 @@ def run(quick: bool) -> Family:
     found = fits(rows(count, width), codes, 20)
     found.append(searches(codes, count // 10, width))
     sizes = (16,) if quick else (256, 1024, 4096, 16384, 65536)
-    got = {size: child("bench_vocabulary:streamed", size, 2000 if quick else 8192, width) for size in sizes}
+    got = {size: child("book.bench.vocabulary:streamed", size, 2000 if quick else 8192, width) for size in sizes}
     found.append(Growth("assignment", "K", *({size: pair[i] for size, pair in got.items()} for i in (0, 1))))
     for times in (1, 4):
-        memory = child("bench_vocabulary:streamed", codes, times * (2000 if quick else 20_000), width)[1]
+        memory = child("book.bench.vocabulary:streamed", codes, times * (2000 if quick else 20_000), width)[1]
         found.append(Limit(f"memory added, {times * (2000 if quick else 20_000)} rows assigned", memory, "MB"))
     return Family("The visual vocabulary", TEXT, found)

@@ -5,11 +5,11 @@ import functools
 import time
 from collections.abc import Callable
 
-import bench_painting
-import bench_training
 import torch
-from bench import Family, Growth, Limit, Race, interleaved, operations
 
+from book.bench import painting as bench_painting
+from book.bench import training as bench_training
+from book.bench.measure import Family, Growth, Limit, Race, interleaved, operations
 from xlxmert_core import sampling
 from xlxmert_core.config import ModelConfig, paper
 from xlxmert_core.engine import Engine, for_gpu

@@ -14,10 +14,11 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from unittest.mock import patch
 
-import kept
 import psutil
-from bars import BARS, TIME, read_bars
-from run_chapters import KERNEL, ROOT, ChapterError, Result, Run, execute
+
+from book.build import kept
+from book.build.bars import BARS, TIME, read_bars
+from book.build.run_chapters import KERNEL, ROOT, ChapterError, Result, Run, execute
 
 TABLE = ROOT / "book" / "chapters.toml"
 Outcome = Result | ChapterError

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from bench import Family, Limit, Race, Times, child
-from bench_training import batch
-from run_chapters import KERNEL, ROOT
 
+from book.bench.measure import Family, Limit, Race, Times, child
+from book.bench.training import batch
+from book.build.run_chapters import KERNEL, ROOT
 from xlxmert_core.chapters.profiles import profile
 from xlxmert_core.features import Backbone, GridEncoder, LabelObjective
 from xlxmert_core.generator import Discriminator, Generator
@@ -136,9 +136,9 @@ def has_avx512() -> bool:
 def run(quick: bool) -> Family:
     """Both columns, and for every stage the quotient that should not pass 2.5."""
     repetitions = 1 if quick else 5
-    old = child("bench_processor:seconds", repetitions, environment=KERNEL | AVX2)
+    old = child("book.bench.processor:seconds", repetitions, environment=KERNEL | AVX2)
     if has_avx512():
-        new = child("bench_processor:seconds", repetitions, environment=KERNEL)
+        new = child("book.bench.processor:seconds", repetitions, environment=KERNEL)
         if not quick:
             RECORD.write_text(json.dumps(new, indent=1) + "\n")
     else:

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from bench import Family, Growth, Limit, Race, Times
+from book.bench.measure import Family, Growth, Limit, Race, Times
 
 HEAD = """\
 # {title}

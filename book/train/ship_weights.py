@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from run_chapters import Run
 
 import xlxmert_core
+from book.build.run_chapters import Run
 from xlxmert_core import graphs
 from xlxmert_core.chapters.artifacts import Artifacts
 from xlxmert_core.chapters.profiles import profile
@@ -45,7 +45,7 @@ CARD = """# Storybook weights
 What `xlxmert_core.load("storybook")` opens. One transformer, one generator, one grid encoder, one word list, and the
 transformer fine-tuned four times (folders `captions`, `vqa`, `gqa`, `nlvr2`, each with its own word list);
 safetensors in half precision, {size:.1f} MB in all. Everything was made from nothing but the ImageNet start of the
-encoder by `make train` (`book/train.py`), on two CPU cores.
+encoder by `make train` (`book/train/`), on two CPU cores.
 
 ## Data
 

@@ -1,4 +1,4 @@
-"""Run every chapter and build the pages: ``python book/build_book.py --profile ci``."""
+"""Run every chapter and build the pages: ``python -m book.build --profile ci``."""
 
 import argparse
 import json
@@ -10,11 +10,11 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-import kept
-from lanes import execute_all
-from run_chapters import ROOT, ChapterError, Result, Run, chapters
-from status_page import status_page
-from vendor import VendorError, runtime
+from book.build import kept
+from book.build.lanes import execute_all
+from book.build.run_chapters import ROOT, ChapterError, Result, Run, chapters
+from book.build.status_page import status_page
+from book.build.vendor import VendorError, runtime
 
 CARD = ROOT / "xlxmert_core" / "weights" / "storybook" / "README.md"
 
@@ -28,7 +28,7 @@ def make_tree(run: Run, results: list[Result], model: Path | None = None) -> Pat
     book = ROOT / "book"
     tree = run.work / "tree"
     shutil.rmtree(tree, ignore_errors=True)
-    shutil.copytree(book, tree / "book", ignore=shutil.ignore_patterns("*.py", "*.toml", "__pycache__"))
+    shutil.copytree(book, tree / "book", ignore=programs)
     (tree / "notebooks").mkdir()
     for result in results:
         shutil.copy(run.executed / f"{result.chapter}.ipynb", tree / "notebooks")
@@ -39,11 +39,16 @@ def make_tree(run: Run, results: list[Result], model: Path | None = None) -> Pat
     return tree
 
 
+def programs(folder: str, names: list[str]) -> set[str]:
+    """Of the names in a folder, those that no page is made of: Python, and tables for it."""
+    packages = {name for name in names if (Path(folder) / name / "__init__.py").exists()}
+    return packages | {name for name in names if name.endswith((".py", ".toml")) or name == "__pycache__"}
+
+
 def add_painter(book: Path, model: Path | None) -> None:
     """Put beside the page "Paint in this page" what it fetches: its modules, their runtime, the exported model."""
-    from export_onnx import export  # brings PyTorch, whose memory the chapters need
-
     import xlxmert_core
+    from book.build.export_onnx import export  # brings PyTorch, whose memory the chapters need
 
     target = book / "_static" / "painter"
     shutil.copytree(book / "painter", target, ignore=shutil.ignore_patterns("*.html"))
@@ -130,7 +135,3 @@ def main() -> int:
         return 130
     print(f"Built the pages in {time.perf_counter() - start:.0f} s. Open {os.path.relpath(page)}, or make read.")
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,10 +1,7 @@
-"""``make bench``: every claim of speed measured beside its baseline, in one run, and the page that shows it."""
+"""What the bench finds, and how: fair turns, memory, fresh processes."""
 
-import argparse
-import importlib
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -14,13 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from run_chapters import KERNEL, ROOT
+from book.build.run_chapters import KERNEL, ROOT
 
-FAMILIES = ("bench_painting", "bench_storybook", "bench_training", "bench_vocabulary", "bench_pixels",
-            "bench_processor")  # fmt: skip
-GPU = "bench_gpu"  # a page of its own, since it runs elsewhere: benchmarks_gpu.md
 ALLOCATOR = {name: value for name, value in KERNEL.items() if name.startswith("MALLOC_")}
-QUIET = {name: KERNEL[name] for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "TOKENIZERS_PARALLELISM")}
 
 
 class Times(NamedTuple):
@@ -102,9 +95,9 @@ def child(function: str, *given, environment: Mapping[str, str] | None = None):
 
     Raises RuntimeError with the process's last line when it fails.
     """
-    path = os.pathsep.join([str(ROOT / "book"), str(ROOT)])
-    call = [sys.executable, str(Path(__file__)), "--call", function, json.dumps(given)]
-    env = {k: v for k, v in os.environ.items() if k not in ALLOCATOR} | {"PYTHONPATH": path} | dict(environment or {})
+    call = [sys.executable, "-m", "book.bench", "--call", function, json.dumps(given)]
+    env = {k: v for k, v in os.environ.items() if k not in ALLOCATOR} | {"PYTHONPATH": str(ROOT)}
+    env |= environment or {}
     done = subprocess.run(call, env=env, capture_output=True, text=True, cwd=ROOT)
     if done.returncode:
         raise RuntimeError(f"{function} failed in a child process: {(done.stderr.strip() or '?').splitlines()[-1]}")
@@ -138,53 +131,3 @@ def operations(case: Callable[[], object]) -> int:
     with FlopCounterMode(display=False) as counter:
         case()
     return counter.get_total_flops()
-
-
-def machine() -> str:
-    """The processor, its cores and the versions, in one line."""
-    import torch
-
-    names = [x.split(":")[1].strip() for x in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in x]
-    name = names[0] if names else platform.processor()
-    return f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}, Python {platform.python_version()}"
-
-
-def measure(names: tuple[str, ...], quick: bool) -> list[Family]:
-    """Run the families one after another, with a line of progress each."""
-    families = []
-    for name in names:
-        start = time.perf_counter()
-        families.append(importlib.import_module(name).run(quick))
-        print(f"  {name:18} {time.perf_counter() - start:7.1f} s", flush=True)
-    return families
-
-
-def main() -> None:
-    """Measure, and write the page and its plots."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--quick", action="store_true", help="tiny sizes: a try-out whose numbers mean nothing")
-    parser.add_argument("--gpu", action="store_true", help="measure on a GPU instead, and write benchmarks_gpu.md")
-    parser.add_argument("--only", nargs="*", default=FAMILIES, choices=FAMILIES, help="families to run")
-    parser.add_argument("--out", type=Path, help="where the page goes; plots to _static/bench beside it")
-    parser.add_argument("--call", nargs=2, help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.call:
-        module, function = options.call[0].split(":")
-        return print(json.dumps(getattr(importlib.import_module(module), function)(*json.loads(options.call[1]))))
-    if not os.environ.get("GOMP_SPINCOUNT"):  # read once, when OpenMP starts
-        os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | QUIET)
-    from bench_page import write
-
-    families = measure((GPU,) if options.gpu else tuple(options.only), options.quick)
-    name, *head = (
-        ("benchmarks_gpu", "Benchmarks on a GPU", "make bench ARGS=--gpu")
-        if options.gpu
-        else ("benchmarks", "Benchmarks", "make bench")
-    )
-    write(families, machine(), options.out or ROOT / "book" / f"{name}.md", *head)
-    return None
-
-
-if __name__ == "__main__":
-    sys.modules["bench"] = sys.modules["__main__"]  # the families import this very module
-    main()

@@ -1,0 +1,1 @@
+"""Every claim of speed beside its baseline: one file a family of measurements."""

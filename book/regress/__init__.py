@@ -1,0 +1,1 @@
+"""Runs of the chapters compared with the accepted ones: numbers, figures, and what counts as a change."""

@@ -1,0 +1,1 @@
+"""The shipped weights from nothing, and how they get into the package."""
