@@ -1,0 +1,116 @@
+"""The rooms of the module and who may enter which, read off the syntax trees; a broken rule is a sentence."""
+
+import ast
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+import xlxmert_core
+from book.build.run_chapters import ROOT
+
+ROOMS = {  # a room, "core" being the flat files: the rooms that it imports from besides itself, and the sentence
+    "core": ({"data"}, "the flat core is the paper: of the rooms it knows data/ alone, and pipeline.py also foreign/"),
+    "data": ({"files"}, "data/ reads files and nothing else: of the core it imports files.py only"),
+    "foreign": ({"core"}, "foreign/ makes other people's weights ours: it knows the core alone"),
+    "train": ({"core", "data"}, "train/ stands on the core and data/"),
+    "evaluate": ({"core", "data"}, "evaluate/ stands on the core and data/, and judges what it did not train"),
+    "scale": ({"core", "data", "foreign", "train", "evaluate"}, "scale/ stands on all but paintbox/ and chapters/"),
+    "paintbox": ({"core", "data"}, "paintbox/ stands on the core and data/"),
+    "chapters": ({"core", "data", "train", "evaluate"}, "chapters/ stands on the core, data/, train/ and evaluate/"),
+}  # so nothing imports chapters/ or paintbox/: only notebooks, tests and book/ do
+EXTRA = {"xlxmert_core.pipeline": {"foreign"}}
+SENTENCE = "only the core and train/ know torch.distributed"
+
+
+def name_of(path: Path) -> str:
+    """The dotted name of a file of ours."""
+    return path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".").removesuffix(".__init__")
+
+
+FILES = {name_of(path): path for folder in ("xlxmert_core", "book") for path in (ROOT / folder).rglob("*.py")}
+KNOWN = {*FILES, "torch.distributed"}
+
+
+def imported(source: str) -> Iterator[tuple[int, str]]:
+    """(line, module) of every import, at the top of the file or inside a function."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, name.name) for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"line {node.lineno}: imports are absolute, so that a rule can be read off them."
+            inner = [f"{node.module}.{name.name}" for name in node.names]
+            yield from ((node.lineno, name if name in KNOWN else node.module) for name in inner)
+
+
+def room(module: str) -> str:
+    """The room of one of our modules; files.py, which every room may use, is named itself."""
+    part = module.split(".")[1] if "." in module else "core"
+    return part if part in ROOMS or part == "files" else "core"
+
+
+def broken(module: str, source: str) -> list[str]:
+    """What a module of the package does against the rules, a sentence each."""
+    own, place = room(module), module.replace(".", "/")
+    may, why = ROOMS["core" if own == "files" else own]
+    may = may | {own} | EXTRA.get(module, set()) | ({"files"} if own == "core" or "core" in may else set())
+    found = []
+    for line, name in imported(source):
+        if name.split(".")[0] == "xlxmert_core" and room(name) not in may:
+            found.append(f"{place}.py, line {line}, imports {name}: {why}.")
+        if name.startswith("torch.distributed") and own not in ("core", "train"):
+            found.append(f"{place}.py, line {line}, imports {name}: {SENTENCE}.")
+    return found
+
+
+def test_every_module_keeps_to_the_rules():
+    package = {name: path.read_text("utf-8") for name, path in FILES.items() if name.startswith("xlxmert_core.")}
+    assert {room(name) for name in package} == {*ROOMS, "files"}
+    assert [line for name, source in package.items() for line in broken(name, source)] == []
+
+
+def test_no_import_goes_round_in_a_circle():
+    graph = {
+        name: {module for _, module in imported(path.read_text("utf-8")) if module in FILES} - {name}
+        for name, path in FILES.items()
+    }
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(f"These import each other in a circle: {' <- '.join(error.args[1])}.")
+
+
+@pytest.mark.parametrize(("module", "source", "said"), [
+    ("xlxmert_core.data.coco", "import os\nfrom xlxmert_core.model import XLxmert",
+     "xlxmert_core/data/coco.py, line 2, imports xlxmert_core.model: data/ reads files and nothing else"),
+    ("xlxmert_core.skills", "def tune():\n    from xlxmert_core.train import loop",
+     "xlxmert_core/skills.py, line 2, imports xlxmert_core.train.loop: the flat core is the paper"),
+    ("xlxmert_core.model", "from xlxmert_core.foreign import names", "line 1, imports xlxmert_core.foreign.names:"),
+    ("xlxmert_core.train.loop", "from xlxmert_core.chapters import profiles", "train/ stands on the core and data/."),
+    ("xlxmert_core.paintbox.studio", "import xlxmert_core.scale.workers", "paintbox/ stands on the core and data/."),
+    ("xlxmert_core.scale.pretrain", "from torch.distributed.checkpoint import state_dict", f": {SENTENCE}."),
+    ("xlxmert_core.evaluate.scores", "from torch import distributed", f": {SENTENCE}."),
+])  # fmt: skip
+def test_a_broken_rule_is_a_sentence_that_names_the_line(module, source, said):
+    [line] = broken(module, source)
+    assert said in line
+
+
+@pytest.mark.parametrize(("module", "source"), [
+    ("xlxmert_core.pipeline", "from xlxmert_core.foreign import authors\nfrom xlxmert_core.data import images"),
+    ("xlxmert_core.data.flickr8k", "from xlxmert_core.files import write_json"),
+    ("xlxmert_core.train.loop", "import torch.distributed as dist\nfrom xlxmert_core.files import replacing"),
+])  # fmt: skip
+def test_what_the_rules_allow_passes(module, source):
+    assert broken(module, source) == []
+
+
+@pytest.mark.parametrize("name", xlxmert_core.LAZY)
+def test_names_of_other_rooms_are_there_when_asked_for(name):
+    assert getattr(xlxmert_core, name) is not None and name in xlxmert_core.__all__
+
+
+def test_a_name_that_is_not_there_is_refused_as_by_any_module():
+    with pytest.raises(AttributeError, match="no attribute 'paints'"):
+        _ = xlxmert_core.paints
