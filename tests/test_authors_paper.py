@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from test_checkpoints import authors_state, code_logits, hugging_face
-from test_checkpoints_generator import AuthorsGenerator
+from test_convert_generator import AuthorsGenerator
 from torch import Tensor
 
 import xlxmert_core

@@ -5,7 +5,7 @@ import sys
 
 import torch
 from test_finetuning import TEXTS, lessons_of, small
-from test_objectives import CELLS, EXAMPLES, TINY, TOKENIZER
+from test_pretraining import CELLS, EXAMPLES, TINY, TOKENIZER
 from tiny import tiny_painter
 from torch.utils._python_dispatch import TorchDispatchMode
 

@@ -111,7 +111,7 @@ def test_an_interrupted_run_resumes_to_the_same_bits(whole, tmp_path):
 def test_a_process_killed_in_the_middle_resumes_to_the_same_bits(whole, tmp_path):
     path, here = tmp_path / "killed.pt", Path(__file__).resolve().parent
     code = f"import sys; sys.path[:0] = [{str(here)!r}, {str(here.parent)!r}]\n"
-    code += "import test_training; test_training.run_slowly(sys.argv[1])"
+    code += "import test_loop; test_loop.run_slowly(sys.argv[1])"
     child = subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE, text=True)
     try:
         assert any(line.strip() == "6" for line in child.stdout)  # step 6 is done, perhaps not yet saved
