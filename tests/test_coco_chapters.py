@@ -16,7 +16,7 @@ pytestmark = [
 
 
 CHAPTERS = [name for name in chapters() if name != "01_the_idea"]
-DRAWN = {"04_transformer", "11_evaluation"}  # the same on photographs, but for where the scenes are drawn
+DRAWN = {"04_transformer", "08_captioning", "09_answering", "11_evaluation"}  # draw scenes first
 NAMES = {"smoke": [name for name in CHAPTERS if name not in DRAWN], "ci": CHAPTERS}
 CASES = [pytest.param(profile, name, marks=[pytest.mark.nightly] * (profile == "ci"))
          for profile, names in NAMES.items() for name in names]  # fmt: skip
