@@ -172,7 +172,8 @@ def test_only_an_attempt_from_the_same_goes_on_from_its_checkpoint(run):
     assert checkpoint.exists()
 
 
-INTERRUPT = """import sys
+INTERRUPT = """import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
 sys.path[:0] = [{book!r}, {tests!r}]
 import lanes
 from pathlib import Path
@@ -195,7 +196,7 @@ def test_after_an_interruption_the_rest_is_run(run, how):
     while not run.opened("03_c").exists():  # its kernel sleeps
         time.sleep(0.1)
     process.send_signal(how)
-    process.wait(20)
+    process.wait(60)
     assert not list(run.executed.glob("03_c*"))
     time.sleep(2)  # a kernel looks once a second whether its parent lives
     open_kernels = [p for p in psutil.process_iter(["cmdline"]) if str(place) in " ".join(p.info["cmdline"] or [])]
