@@ -141,7 +141,7 @@ def stop(running: dict[Future, str]) -> None:
     """End the kernels of chapters that run, those that are just starting too."""
     while wait(running, timeout=0.5).not_done:
         for process in psutil.Process().children():
-            with suppress(psutil.Error):  # one that has ended meanwhile
+            with suppress(psutil.Error):  # it ended just now
                 if "ipykernel_launcher" in process.cmdline():
                     process.kill()
 

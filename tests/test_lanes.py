@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 
 import build_book
 import kept
@@ -190,7 +191,8 @@ def test_after_an_interruption_the_rest_is_run(run, how):
     place = run.notebooks.parent
     chapter(run, "03_c", "c.txt", read="b.txt", seconds=60)
     code = INTERRUPT.format(book=str(ROOT / "book"), tests=str(ROOT / "tests"), folder=str(place))
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    listen = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # what runs in the background of a shell does not
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, preexec_fn=listen)
     seen = [process.stdout.readline() for _ in range(5)]  # begins, begins, ended, begins, ended in some order
     assert sum("ok" in line for line in seen) == 2 and sum("begins" in line for line in seen) == 3
     while not run.opened("03_c").exists():  # its kernel sleeps
