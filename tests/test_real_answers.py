@@ -111,7 +111,7 @@ def test_real_captions_are_learned_by_heart(painter, photographs, features, coun
     writer = finetuning.Writing(finetuning.adopt(painter.model, tokenizer, [], lengths), tokenizer)
     lessons = finetuning.Lessons.build(texts, [[i] for i in range(count)], [{}] * count, tokenizer, [], 32)
     batch_at = finetuning.batches(lessons, rows_of(features), min(count, 32))
-    training.fit(writer, {"all": training.muon(writer, 0.005, 1e-3)}, batch_at, 300 if count > 16 else 90)
+    training.fit(writer, {"all": training.muon(writer, 0.005, 1e-3)}, batch_at, 300 if count > 16 else 140)
     with torch.inference_mode():
         guess = finetuning.length_logits(writer.model, tokenizer, features).argmax(1)
     written, _ = sampling.write_caption(writer.model, tokenizer, features, guess[:, None])
