@@ -173,8 +173,7 @@ def test_only_an_attempt_from_the_same_goes_on_from_its_checkpoint(run):
     assert checkpoint.exists()
 
 
-INTERRUPT = """import signal, sys
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
+INTERRUPT = """import sys
 sys.path[:0] = [{book!r}, {tests!r}]
 import lanes
 from pathlib import Path

@@ -48,7 +48,7 @@ def features(painter, photographs):
 
 def steps(count: int) -> int:
     """Enough to learn so many questions or statements by heart."""
-    return 24 + 3 * count // 2
+    return 60 + count
 
 
 def rows_of(features):
@@ -96,7 +96,7 @@ def test_real_statements_about_pairs_are_learned_by_heart(painter, features, cou
     objective = finetuning.Judging(finetuning.adopt(painter.model, tokenizer, [], ["x"]))
     labels = [{q.answer: 1.0} for q in told]
     lessons = finetuning.Lessons.build([q.text for q in told], pairs, labels, tokenizer, nlvr2.ANSWERS, 32)
-    batch_at = finetuning.batches(lessons, rows_of(features), min(count, 32))
+    batch_at = finetuning.batches(lessons, rows_of(features), 32)
     training.fit(objective, {"all": training.muon(objective, 0.005, 1e-3)}, batch_at, steps(count))
     judged = finetuning.predict(objective, lessons, rows_of(features))
     said = {q.id: nlvr2.ANSWERS[i] for q, i in zip(told, judged.tolist(), strict=True)}
@@ -110,8 +110,8 @@ def test_real_captions_are_learned_by_heart(painter, photographs, features, coun
     torch.manual_seed(0)
     writer = finetuning.Writing(finetuning.adopt(painter.model, tokenizer, [], lengths), tokenizer)
     lessons = finetuning.Lessons.build(texts, [[i] for i in range(count)], [{}] * count, tokenizer, [], 32)
-    batch_at = finetuning.batches(lessons, rows_of(features), min(count, 32))
-    training.fit(writer, {"all": training.muon(writer, 0.005, 1e-3)}, batch_at, 300 if count > 16 else 140)
+    batch_at = finetuning.batches(lessons, rows_of(features), 32)
+    training.fit(writer, {"all": training.muon(writer, 0.005, 1e-3)}, batch_at, 300 if count > 16 else 120)
     with torch.inference_mode():
         guess = finetuning.length_logits(writer.model, tokenizer, features).argmax(1)
     written, _ = sampling.write_caption(writer.model, tokenizer, features, guess[:, None])
