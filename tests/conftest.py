@@ -1,19 +1,19 @@
 """One run of all chapters, one built book and one browser for the whole session; quick tests come first."""
 
-import shutil
-import subprocess
-import sys
 import threading
+from collections.abc import Callable
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from ahead import BEGUN, ahead
 
 from book.build.lanes import declared, execute_all
 from book.build.pages import publish
 from book.build.run_chapters import ROOT, ChapterError, Result, Run, chapters
 
+LAST = "test_coco_chapters"  # its chapters run while the browser looks at the book
 CHROMIUM = Path("/usr/bin/chromium")  # Debian's; .ci/run installs it
 FLAGS = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
 FLAGS += " --disable-component-update --disable-sync"
@@ -23,24 +23,20 @@ class BookRun:
     """Executes the chapters once, from empty artifacts.
 
     A process of its own begins when the tests are known, so that both cores are busy; it leaves those that measure
-    time. The first test that asks waits for it and runs these, and what failed.
+    time. The first test that asks waits for it and runs these, and what failed; then ``following`` is called.
     """
 
-    def __init__(self, run: Run):
-        self.run = run
+    def __init__(self, run: Run, following: Callable[[], object]):
+        self.run, self.following = run, following
         self.outcomes: dict[str, Result | ChapterError] = {}
-        shutil.rmtree(run.work, ignore_errors=True)
-        names = [name for name, own in declared(chapters(), run.dataset).items() if not own.timed]
-        call = [sys.executable, "-m", "book.build", "--work", str(run.work), "--only", *names]
-        run.work.mkdir(parents=True)
-        with open(run.work / "chapters.log", "w") as log:
-            self.ahead = subprocess.Popen(call, stdout=log, stderr=log, cwd=ROOT)
+        self.ahead = ahead(run, [name for name, own in declared(chapters(), run.dataset).items() if not own.timed])
 
     def result(self, chapter: str) -> Result:
         """The chapter's result; a chapter that failed raises the same error each time."""
         if not self.outcomes:
             self.ahead.wait()
             self.outcomes = execute_all(self.run, chapters(), keep_going=True)
+            self.following()
         if isinstance(self.outcomes[chapter], ChapterError):
             raise self.outcomes[chapter]
         return self.outcomes[chapter]
@@ -50,13 +46,14 @@ def pytest_collection_finish(session):
     """Begin with the chapters when a test needs them."""
     if any("book_run" in item.fixturenames for item in session.items) and not session.config.option.collectonly:
         work = ROOT / "_build" / "test"
-        session.book_run = BookRun(Run(work=work, artifacts=work / "artifacts"))
+        begin = next((item.module.begin for item in session.items if item.path.stem == LAST), lambda: None)
+        session.book_run = BookRun(Run(work=work, artifacts=work / "artifacts"), begin)
 
 
-def pytest_sessionfinish(session):
+def pytest_sessionfinish():
     """Leave no chapter running when the tests end early."""
-    if hasattr(session, "book_run"):
-        session.book_run.ahead.terminate()
+    for process in BEGUN:
+        process.terminate()
 
 
 @pytest.fixture(scope="session")
@@ -129,9 +126,13 @@ def fresh(chromium, book_site):
 
 
 def pytest_collection_modifyitems(config, items):
-    """Quick tests first, then those that need no chapter, then the chapters and what is made of them."""
+    """Quick tests, those that need no chapter, the chapters and what is made of them, photographs; nightly if named."""
     if "nightly" not in config.option.markexpr:
         config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("nightly")])
         items[:] = [item for item in items if not item.get_closest_marker("nightly")]
-    slow = {item: item.get_closest_marker("slow") is not None for item in items}
-    items.sort(key=lambda item: (slow[item], "book_run" in item.fixturenames, item.path.stem != "test_notebooks"))
+
+    def place(item) -> tuple:
+        slow, book = item.get_closest_marker("slow") is not None, "book_run" in item.fixturenames
+        return slow, item.path.stem == LAST, book, item.path.stem != "test_notebooks"
+
+    items.sort(key=place)

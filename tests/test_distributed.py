@@ -74,7 +74,7 @@ def test_the_first_version_of_fsdp_is_refused(monkeypatch):
         loop.accelerate()
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_model_spread_by_fsdp_trains_stops_and_goes_on_as_if_whole(tmp_path):
     path, script = tmp_path / "checkpoint.pt", Path(spread_out.__file__)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", script, path]

@@ -16,7 +16,6 @@ from xlxmert_core import sampling
 from xlxmert_core.data import storybook
 
 slow = pytest.mark.slow
-TEXTS = 100
 
 
 @pytest.fixture(scope="module")
@@ -33,10 +32,10 @@ def graphs(exported):
     return {name: lambda run=session.run, **inputs: run(None, inputs) for name, session in sessions.items()}
 
 
-@pytest.fixture(scope="module")
-def scenes():
+@pytest.fixture(scope="module", params=[25, pytest.param(100, marks=pytest.mark.nightly)])
+def scenes(request):
     """Scenes that no training has seen, each with a sentence and a question about it."""
-    held_out = storybook.sample_splits({"train": 0, "val": 0, "test": TEXTS, "composition": 0}, 0)["test"]
+    held_out = storybook.sample_splits({"train": 0, "val": 0, "test": request.param, "composition": 0}, 0)["test"]
     found = []
     for number, scene in held_out.items():
         rng = np.random.default_rng(number)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 
 import psutil
 import pytest
@@ -188,13 +189,14 @@ def test_after_an_interruption_the_rest_is_run(run, how):
     place = run.notebooks.parent
     chapter(run, "03_c", "c.txt", read="b.txt", seconds=60)
     code = INTERRUPT.format(root=str(ROOT), folder=str(place))
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    listen = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # what runs in the background of a shell does not
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, preexec_fn=listen)
     seen = [process.stdout.readline() for _ in range(5)]  # begins, begins, ended, begins, ended in some order
     assert sum("ok" in line for line in seen) == 2 and sum("begins" in line for line in seen) == 3
     while not run.opened("03_c").exists():  # its kernel sleeps
         time.sleep(0.1)
     process.send_signal(how)
-    process.wait(20)
+    process.wait(60)
     assert not list(run.executed.glob("03_c*"))
     time.sleep(2)  # a kernel looks once a second whether its parent lives
     open_kernels = [p for p in psutil.process_iter(["cmdline"]) if str(place) in " ".join(p.info["cmdline"] or [])]

@@ -81,7 +81,7 @@ def look(eye, pictures, folder, **options):
     return content(folder)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_killed_worker_changes_nothing(ray, pictures, tmp_path):
     """Each worker makes the network from its class; the first two batches were there before."""
     here = look(make_eye(), pictures, tmp_path / "here")
@@ -105,7 +105,7 @@ def test_results_come_in_order_and_errors_come_back(ray):
     assert list(workers.mapped(sevenths, [], 2)) == []
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_what_cannot_travel_is_said(ray):
     class UnknownError(Exception):
         def __init__(self, place, reason):
@@ -118,7 +118,7 @@ def test_what_cannot_travel_is_said(ray):
         list(workers.mapped(fail, [3], 1))
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_codes_are_assigned_as_here_and_in_the_same_order(ray, tmp_path):
     rng = np.random.default_rng(0)
     features = FeatureStore(tmp_path / "features", (32, 32), "float16")
@@ -134,7 +134,7 @@ def test_codes_are_assigned_as_here_and_in_the_same_order(ray, tmp_path):
         assign(vocabulary, features, other, block=40, ray_workers=1)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_an_item_that_kills_every_worker_is_given_up(ray, tmp_path, monkeypatch):
     monkeypatch.setattr(workers, "RETRIES", 1)  # quicker
 

@@ -10,6 +10,7 @@ import sys
 import time
 import tomllib
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import chain
 from unittest.mock import patch
@@ -141,8 +142,9 @@ def stop(running: dict[Future, str]) -> None:
     """End the kernels of chapters that run, those that are just starting too."""
     while wait(running, timeout=0.5).not_done:
         for process in psutil.Process().children():
-            if "ipykernel_launcher" in process.cmdline():
-                process.kill()
+            with suppress(psutil.Error):  # it ended just now
+                if "ipykernel_launcher" in process.cmdline():
+                    process.kill()
 
 
 class Progress:
