@@ -140,8 +140,9 @@ def matches(painter, texts, codes) -> torch.Tensor:
 @pytest.mark.slow
 def test_int8_paints_nearly_the_same_codes(painter, texts, tmp_path):
     graphs.export(painter.model, folder=tmp_path, int8=True)
-    rounded = greedy(painter, onnx(painter.model, folder=tmp_path, int8=True), texts)
-    share = (rounded == greedy(painter, painter.engine, texts)).float().mean()
+    some = texts[:25]
+    rounded = greedy(painter, onnx(painter.model, folder=tmp_path, int8=True), some)
+    share = (rounded == greedy(painter, painter.engine, some)).float().mean()
     assert 0.95 <= share < 1
 
 

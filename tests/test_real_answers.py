@@ -1,4 +1,4 @@
-"""The same code fine-tunes on real questions, statements and captions: 16 of each are learned by heart, nightly 64.
+"""The same code fine-tunes on real ones: 16 questions are learned by heart, nightly 64, statements and captions too.
 
 That proves nothing about unseen ones; it proves that words, pictures and answers are wired together.
 """
@@ -24,6 +24,11 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not DATA.is_dir(), reason="no real photographs beside the clone (shared/data)"),
 ]
+
+
+def nightly(test):
+    """64 examples, and not in ``make test``."""
+    return pytest.mark.nightly(pytest.mark.parametrize("count", [64], indirect=True)(test))
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +77,7 @@ def subset(folder, source, count) -> tuple:
 @pytest.mark.parametrize(
     ("folder", "name", "images"),
     [("vqa_v2/with_photos", "mscoco_val2014", "vqa_v2/with_photos/images"),
-     ("daquar/converted", "daquar_train", "daquar/images")],
+     pytest.param("daquar/converted", "daquar_train", "daquar/images", marks=pytest.mark.nightly)],
     ids=["vqa-v2", "daquar"],
 )  # fmt: skip
 def test_one_call_learns_real_questions_by_heart(tmp_path, painter, folder, name, images, count):
@@ -89,6 +94,7 @@ def test_one_call_learns_real_questions_by_heart(tmp_path, painter, folder, name
     assert vqa_scores(asked, said)["all"] >= 0.95 * best
 
 
+@nightly
 def test_real_statements_about_pairs_are_learned_by_heart(painter, features, count):
     """The sample has NLVR2's sentences and labels but no pictures: photographs of COCO stand in for them."""
     told = nlvr2.read(DATA / "nlvr2" / "dev.json")[:count]
@@ -105,6 +111,7 @@ def test_real_statements_about_pairs_are_learned_by_heart(painter, features, cou
     assert nlvr2_scores(told, said)["all"] >= 0.95
 
 
+@nightly
 def test_real_captions_are_learned_by_heart(painter, photographs, features, count):
     texts = [record.captions[0] for record in photographs]
     tokenizer = painter.tokenizer.extended(texts)
@@ -113,7 +120,7 @@ def test_real_captions_are_learned_by_heart(painter, photographs, features, coun
     writer = finetuning.Writing(finetuning.adopt(painter.model, tokenizer, [], lengths), tokenizer)
     lessons = finetuning.Lessons.build(texts, [[i] for i in range(count)], [{}] * count, tokenizer, [], 32)
     batch_at = finetuning.batches(lessons, rows_of(features), 32)
-    loop.fit(writer, {"all": optimisers.muon(writer, 0.005, 1e-3)}, batch_at, 300 if count > 16 else 120)
+    loop.fit(writer, {"all": optimisers.muon(writer, 0.005, 1e-3)}, batch_at, 300)
     with torch.inference_mode():
         guess = skills.length_logits(writer.model, tokenizer, features).argmax(1)
     written, _ = sampling.write_caption(writer.model, tokenizer, features, guess[:, None])
