@@ -1,6 +1,7 @@
 """What CONTRIBUTING names is there, and every kind of change has a file to open and a test that watches it."""
 
 import re
+from datetime import datetime
 
 import pytest
 
@@ -8,6 +9,7 @@ from book.build.nightly import files
 from book.build.run_chapters import ROOT
 
 PAGE = (ROOT / ".github" / "CONTRIBUTING.md").read_text(encoding="utf-8")
+LOG = (ROOT / ".github" / "EXPERIMENTS.md").read_text(encoding="utf-8")
 TABLE = PAGE.split("## Where a change goes")[1].split("\n## ")[0]
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 DISK = {path.relative_to(ROOT).as_posix() for path in files()}
@@ -55,3 +57,27 @@ def test_every_command_is_one_that_make_knows():
 def test_a_change_that_nothing_watches_is_found(row):
     head = "| change | first | then | tests |\n|:--|:--|:--|:--|\n"
     assert unwatched(head + row) == ["a loss"]
+
+
+def entries(log: str) -> list[str]:
+    """What was tried, each entry in one line."""
+    return [" ".join(entry.split()) for entry in re.findall(r"(?m)^- (.+(?:\n  .+)*)", log)]
+
+
+def unrecorded(log: str) -> list[str]:
+    """Entries that do not end with their record in brackets: a commit, an issue or a chapter."""
+    record = re.compile(r"(`[0-9a-f]{7}`|issue \d+|notebooks/).*\)$")
+    return [entry for entry in entries(log) if not record.search(entry.rpartition(" (")[2])]
+
+
+def test_every_experiment_names_its_record():
+    assert len(entries(LOG)) > 40
+    assert unrecorded(LOG) == []
+    log = "- **Strips.** Slower\n  by 3 %. (`2878ab9`)\n- **Strips.** Slower (by 3 %).\n"
+    assert unrecorded(log) == ["**Strips.** Slower (by 3 %)."]
+
+
+def test_the_newest_experiments_come_first():
+    days = [datetime.strptime(day, "%d %B %Y") for day in re.findall(r"(?m)^## (.+)$", LOG)]
+    assert days == sorted(set(days), reverse=True)
+    assert "EXPERIMENTS.md" in PAGE
