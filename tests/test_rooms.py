@@ -64,10 +64,32 @@ def broken(module: str, source: str) -> list[str]:
     return found
 
 
+def private(module: str, source: str) -> list[str]:
+    """Names that a module takes from another although they are private there, or passes on as its own."""
+    found, tree = [], ast.parse(source)
+    for node in ast.walk(tree):
+        ours = isinstance(node, ast.ImportFrom) and node.module.split(".")[0] in ("xlxmert_core", "book")
+        for name in node.names if ours else ():
+            if name.name.startswith("_"):
+                found.append(f"{module}, line {node.lineno}, imports {name.name}, which is private to {node.module}.")
+            elif name.name == name.asname:
+                found.append(f"{module}, line {node.lineno}, passes on {name.name}: import it from {node.module}.")
+    return found
+
+
 def test_every_module_keeps_to_the_rules():
     package = {name: path.read_text("utf-8") for name, path in FILES.items() if name.startswith("xlxmert_core.")}
     assert {room(name) for name in package} == {*ROOMS, "files"}
     assert [line for name, source in package.items() for line in broken(name, source)] == []
+
+
+def test_private_names_stay_at_home():
+    assert [line for name, path in FILES.items() for line in private(name, path.read_text("utf-8"))] == []
+    said = private("book.x", "import torch as torch\nfrom xlxmert_core.text import _a, b as b, c as d")
+    assert said == [
+        "book.x, line 2, imports _a, which is private to xlxmert_core.text.",
+        "book.x, line 2, passes on b: import it from xlxmert_core.text.",
+    ]
 
 
 def test_no_import_goes_round_in_a_circle():

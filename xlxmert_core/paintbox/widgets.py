@@ -1,4 +1,4 @@
-"""The paint box: a canvas to type at, brush on, undo and ask about; and a look at what shares a code.
+"""The paint box: a canvas to type at, brush on, undo and ask about.
 
 Three layers: :class:`xlxmert_core.paintbox.studio.Studio` works, ``paint_box.js`` draws, and this file passes messages
 between them. Everything runs in the kernel's own thread, and a trait that is set while it works reaches the page at
@@ -15,7 +15,6 @@ import ipywidgets
 import numpy as np
 
 from xlxmert_core.paintbox.canvas import Canvas, bundle, column, smaller
-from xlxmert_core.paintbox.code_explorer import explore_codes as explore_codes
 from xlxmert_core.paintbox.recipe import LIMITS, ORDERS, SCHEDULES, Settings
 from xlxmert_core.paintbox.studio import Step, Studio
 from xlxmert_core.pipeline import Pipeline, load
