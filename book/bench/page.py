@@ -2,8 +2,12 @@
 
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from book.bench.measure import Family, Growth, Limit, Race, Times
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 HEAD = """\
 # {title}
@@ -117,7 +121,7 @@ def draw(family: Family, path: Path) -> None:
         plt.close(figure)
 
 
-def bars(axis, races: list[Race]) -> None:
+def bars(axis: "Axes", races: list[Race]) -> None:
     """How many times as fast as the baseline each case is; a stroke marks its goal."""
     cases = [(race, case) for race in races for case in list(race.times)[1:]]
     names = [f"{race.work}: {case}" for race, case in cases]
@@ -131,7 +135,7 @@ def bars(axis, races: list[Race]) -> None:
     axis.set_xlabel("times as fast as the baseline" + " (red: the goal)" * some)
 
 
-def lines(axis, growths: list[Growth]) -> None:
+def lines(axis: "Axes", growths: list[Growth]) -> None:
     """Seconds against size, both logarithmic."""
     for growth in growths:
         axis.plot(list(growth.seconds), list(growth.seconds.values()), "o-", label=f"{growth.work} by {growth.size}")

@@ -14,6 +14,7 @@ from xlxmert_core.config import ModelConfig, paper
 from xlxmert_core.engine import Engine, onnx
 from xlxmert_core.foreign.convert import from_lxmert
 from xlxmert_core.model import XLxmert
+from xlxmert_core.sampling import Order, Schedule
 
 GRAPHS = ROOT / "_build" / "graphs"
 OURS = ("word_transform", "word_bias", "match_head", "code_", "answer_head", "mask_feature", "centroids")
@@ -62,7 +63,7 @@ def pair(config: ModelConfig, spread: float = 1.5) -> tuple[torch.nn.Module, XLx
 
 
 @torch.inference_mode()
-def original(theirs, ours: XLxmert, words: Tensor, mask: Tensor, steps: int) -> Tensor:
+def original(theirs: torch.nn.Module, ours: XLxmert, words: Tensor, mask: Tensor, steps: int) -> Tensor:
     """The original's Mask-Predict: the whole model and the whole head for every cell at every step; codes [B, N]."""
     batch, cells = len(words), ours.config.cells
     codes = torch.zeros(batch, cells, dtype=torch.long, device=words.device)
@@ -79,7 +80,7 @@ def original(theirs, ours: XLxmert, words: Tensor, mask: Tensor, steps: int) -> 
 
 
 @torch.inference_mode()
-def original_one_by_one(theirs, ours: XLxmert, words: Tensor, mask: Tensor) -> Tensor:
+def original_one_by_one(theirs: torch.nn.Module, ours: XLxmert, words: Tensor, mask: Tensor) -> Tensor:
     """The original's slow sampler: one cell a step, row by row, with all the work of a whole step; codes [B, N]."""
     codes = torch.zeros(len(words), ours.config.cells, dtype=torch.long)
     masked, boxes = torch.ones_like(codes, dtype=torch.bool), ours.boxes().expand(len(words), -1, -1)
@@ -103,7 +104,7 @@ def share_equal(a: Tensor, b: Tensor) -> float:
     return (a == b).float().mean().item()
 
 
-def int8_share(steps: int, order=sampling.halton, schedule=sampling.cosine) -> float:
+def int8_share(steps: int, order: Order = sampling.halton, schedule: Schedule = sampling.cosine) -> float:
     """Share of codes that the shipped model paints the same in 8-bit integers."""
     painter = xlxmert_core.load("storybook")
     words, mask = painter.tokenizer.encode(TEXTS, painter.model.config.max_words)

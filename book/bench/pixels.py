@@ -35,7 +35,7 @@ def eye(count: int, size: int) -> dict:
     return {"times": {k: list(t) for k, t in times.items()}, "said": f"largest difference {apart:.1e} of deviation 1"}
 
 
-def plain_spade(spade, x: Tensor, y: Tensor) -> Tensor:
+def plain_spade(spade: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     """SPADE with the style map made large first."""
     hidden = F.relu(spade.shared(F.interpolate(y, size=x.shape[2:], mode="bilinear", align_corners=False)))
     return F.instance_norm(x) * (1 + spade.gamma(hidden)) + spade.beta(hidden)

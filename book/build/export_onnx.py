@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from xlxmert_core import graphs
 from xlxmert_core.pipeline import Pipeline
 from xlxmert_core.polish import DOUBT
+from xlxmert_core.text import Tokenizer
 
 SMALLEST = 64  # numbers an initializer must have to be worth storing in half precision
 EXAMPLES = (
@@ -121,7 +122,7 @@ def describe(painter: Pipeline) -> dict:
     }
 
 
-def vocabulary(tokenizer) -> list[str]:
+def vocabulary(tokenizer: Tokenizer) -> list[str]:
     """The tokens, each at the place of its id."""
     table = tokenizer.backend.get_vocab()
     return sorted(table, key=table.get)

@@ -6,6 +6,7 @@ never believed: the next one finds the mark, removes the environment and begins 
 Needs nothing but Python itself.
 """
 
+import os
 import shutil
 import subprocess
 import sys
@@ -101,7 +102,7 @@ def whole(package: Distribution) -> bool:
     return bool(files) and all(size(package.locate_file(file)) == file.size for file in files)
 
 
-def size(path) -> int | None:
+def size(path: str | os.PathLike) -> int | None:
     """A file's size; None without the file."""
     try:
         return Path(path).stat().st_size

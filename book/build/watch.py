@@ -15,7 +15,7 @@ from IPython import get_ipython
 opened = {"read": set(), "wrote": set()}
 
 
-def artifact(path) -> str | None:
+def artifact(path: object) -> str | None:
     """The name of the artifact that a file belongs to, at most two parts deep; None for any other file."""
     if not isinstance(path, str | os.PathLike):
         return None  # a number, for instance

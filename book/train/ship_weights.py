@@ -12,10 +12,11 @@ import xlxmert_core
 from book.build.run_chapters import Run
 from xlxmert_core import graphs
 from xlxmert_core.chapters.artifacts import Artifacts
-from xlxmert_core.chapters.profiles import profile
+from xlxmert_core.chapters.profiles import Profile, profile
 from xlxmert_core.data.coco import read_captions
 from xlxmert_core.files import write_json
 from xlxmert_core.folder import SHIPPED
+from xlxmert_core.pipeline import Pipeline
 from xlxmert_core.skills import NAMES, Skill
 
 LIMIT = 30 * 2**20  # bytes of all shipped files together
@@ -122,7 +123,8 @@ def ship(run: Run, measured: dict[str, dict]) -> Path:
     return final
 
 
-def card(run, budgets, measured, painter, size, same, checked) -> str:
+def card(run: Run, budgets: Profile, measured: dict[str, dict], painter: Pipeline, size: int, same: float,
+         checked: int) -> str:  # fmt: skip
     """The model card, every number from the run's records."""
     rows = [f"| {n} | >= {goal:.0%} | {measured[c][m]:.1%} |" for n, c, m, goal in GOALS]
     painting, answering = measured["07_painting"], measured["09_answering"]
@@ -152,7 +154,7 @@ def histories(files: Artifacts) -> dict:
     return result
 
 
-def equal_codes(full, half, data: Path, count: int = 100) -> tuple[float, int]:
+def equal_codes(full: Pipeline, half: Pipeline, data: Path, count: int = 100) -> tuple[float, int]:
     """Share of equal codes of ``count`` greedy paintings with the full and the halved weights."""
     texts = [record.captions[0] for record in read_captions(data, "test", count)[0]]
     a, b = (p.paint(texts, steps=8, temperature=0.0, candidates=1).codes for p in (full, half))

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from xlxmert_core.model import cross_attention
@@ -84,7 +85,9 @@ class Studio:
         """Paint a text on an empty canvas; ``on_step`` is given each step of the first candidate, as it is computed."""
         return self._stroke(Stroke(text, settings), on_step)
 
-    def repaint(self, text: str, mask, settings: Settings = DEFAULT, on_step: OnStep | None = None) -> Picture:
+    def repaint(
+        self, text: str, mask: ArrayLike, settings: Settings = DEFAULT, on_step: OnStep | None = None
+    ) -> Picture:
         """Paint another text over the brushed cells: mask bool [grid, grid]; all others keep their codes."""
         mask = np.asarray(mask, dtype=bool)
         if mask.shape != (self.painter.grid,) * 2:
@@ -93,7 +96,7 @@ class Studio:
             raise ValueError("Nothing is brushed: brush over the cells to repaint first.")
         return self._stroke(Stroke(text, settings, tuple(np.flatnonzero(mask).tolist())), on_step)
 
-    def _stroke(self, stroke: Stroke, on_step) -> Picture:
+    def _stroke(self, stroke: Stroke, on_step: OnStep | None) -> Picture:
         below = None if self.picture is None else self.picture.codes
         if not stroke.text.strip():
             raise ValueError("There is no text: say what to paint.")

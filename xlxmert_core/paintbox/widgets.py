@@ -6,6 +6,7 @@ once: that is how each step shows as it is computed. Axes: S pixels, N cells, M 
 """
 
 import io
+import os
 import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -138,11 +139,11 @@ class PaintBox:
             question = self.question.value.strip()
             self._tell("Question", question, "vqa", answer=self.studio.answer(question))
 
-    def save(self, path) -> None:
+    def save(self, path: str | os.PathLike | io.BufferedIOBase) -> None:
         """Write the picture with its recipe to a PNG; raises ValueError or OSError in one sentence."""
         self.studio.save(path)
 
-    def open(self, source) -> None:
+    def open(self, source: str | os.PathLike | bytes) -> None:
         """Show a saved PNG, from a path or its bytes."""
         with self._working("Opening …"):
             picture = self.studio.open(source)

@@ -10,14 +10,17 @@ from pathlib import Path
 import numpy as np
 from tqdm.auto import tqdm
 
+from xlxmert_core.data.hdf5 import HDF5Features
+from xlxmert_core.data.store import FeatureStore
 from xlxmert_core.files import write_json
 from xlxmert_core.kmeans import Nearest, fingerprint
 from xlxmert_core.scale import workers
 from xlxmert_core.vocabulary import VisualVocabulary
 
 
-def assign(vocabulary: VisualVocabulary, features, store, block: int = 256, progress: str | None = None,
-           device: str | None = None, ray_workers: int = 0, **resources) -> int:  # fmt: skip
+def assign(vocabulary: VisualVocabulary, features: FeatureStore | HDF5Features, store: FeatureStore, block: int = 256,
+           progress: str | None = None, device: str | None = None, ray_workers: int = 0,
+           **resources) -> int:  # fmt: skip
     """Store the codes of all pictures that ``store`` misses, ``block`` pictures at a time; returns how many.
 
     Interrupt it anywhere and call it again: finished blocks are in the store and are not made twice.
@@ -51,7 +54,7 @@ def assign(vocabulary: VisualVocabulary, features, store, block: int = 256, prog
     return len(store) - before
 
 
-def _missing(ids: list, store, block: int) -> Iterator[list[int]]:
+def _missing(ids: list, store: FeatureStore, block: int) -> Iterator[list[int]]:
     """The places, in each block of the list, of the ids that the store misses."""
     for start in range(0, len(ids), block):
         lacking = set(store.missing(ids[start : start + block]))
@@ -64,7 +67,7 @@ def _missing(ids: list, store, block: int) -> Iterator[list[int]]:
 class _Coder:
     """Places of pictures in one block -> (places, codes [b, N]); small to send to another process."""
 
-    features: object
+    features: FeatureStore | HDF5Features
     nearest: Nearest
 
     def __call__(self, places: list[int]) -> tuple[list[int], np.ndarray]:
@@ -81,7 +84,7 @@ class _Coder:
         return places, codes.reshape(part.shape[:2])
 
 
-def sign(store, vocabulary: VisualVocabulary) -> None:
+def sign(store: FeatureStore, vocabulary: VisualVocabulary) -> None:
     """Write into the folder of an empty store whose codes it will hold; refuse one that holds another's.
 
     Raises ValueError in one sentence, also when nobody has signed the codes.

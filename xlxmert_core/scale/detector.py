@@ -11,6 +11,7 @@ from functools import partial
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from PIL import Image
 from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN, FasterRCNN_ResNet50_FPN_Weights
@@ -19,7 +20,7 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import FrozenBatchNorm2d, batched_nms
 
 from xlxmert_core import checkpoints
-from xlxmert_core.data.images import open_image
+from xlxmert_core.data.images import ImageLike, open_image
 from xlxmert_core.model import grid_boxes
 
 STRIDE = 32  # of the coarsest map: both sides of a picture are multiples of it
@@ -87,7 +88,7 @@ class Detector(nn.Module):
         scale = self.cells.new_tensor([width, height, width, height])
         return torch.stack(self._regions(maps, [b * scale for b in boxes], (height, width)))
 
-    def features(self, images, boxes=None) -> np.ndarray:
+    def features(self, images: ImageLike | Sequence[ImageLike], boxes: ArrayLike | None = None) -> np.ndarray:
         """The features of one picture or of a list of them (paths, PIL images or arrays): float32 [B, N, F].
 
         Args:
@@ -101,7 +102,7 @@ class Detector(nn.Module):
         pictures = (self.pixels(open_image(image))[None] for image in images)  # [1, H, W, 3], each of its own shape
         return np.concatenate([self(p, b).cpu().numpy() for p, b in zip(pictures, boxes, strict=True)])
 
-    def detect(self, image, count: int = 36) -> tuple[np.ndarray, np.ndarray]:
+    def detect(self, image: ImageLike, count: int = 36) -> tuple[np.ndarray, np.ndarray]:
         """The ``count`` most certain boxes of one picture, and their features: float32 [count, 4] and [count, F].
 
         See :meth:`strongest`.
@@ -160,7 +161,7 @@ def _torchvision() -> dict[str, Tensor]:
         ) from error
 
 
-def _boxes(boxes, count: int) -> np.ndarray:
+def _boxes(boxes: ArrayLike, count: int) -> np.ndarray:
     """Boxes for all pictures or for each -> float32 [B, N, 4]."""
     try:
         array = np.asarray(boxes, dtype=np.float32)
