@@ -1,6 +1,7 @@
 """One loop paints what the paper's four samplers paint, each written out plainly here."""
 
 import math
+from functools import partial, wraps
 from itertools import pairwise
 
 import pytest
@@ -168,6 +169,54 @@ def test_known_logits_decode_to_the_known_answer():
         assert torch.equal(filled, truth)
     with pytest.raises(ValueError, match="steps=0"):
         sampling.fill(predict, truth, everything, 0, sampling.raster, sampling.linear)
+
+
+def trusting(share, confidence, masked, step, rows):
+    """A reader's own rescoring order: Mask-Predict with a parameter before the others."""
+    return confidence**share
+
+
+trusting.rescores = True
+
+
+@wraps(trusting)
+def logged(*given):
+    return trusting(1.0, *given)
+
+
+class Trusting:
+    rescores = True
+
+    def __call__(self, confidence, masked, step, rows):
+        return confidence
+
+
+@pytest.mark.parametrize(
+    "order",
+    [partial(sampling.mask_predict), partial(partial(trusting, 0.5)), logged, Trusting()],
+    ids=["partial", "partial of a partial", "wrapped", "object"],
+)
+def test_an_order_says_itself_that_it_scores_all_cells_afresh(model, words, order):
+    assert torch.equal(
+        sampling.paint(model, *words, steps=8, order=order),
+        sampling.paint(model, *words, steps=8, order=sampling.mask_predict),
+    )
+
+
+def test_an_order_that_does_not_say_so_sees_what_a_cell_was_written_with(model, words):
+    seen = []
+
+    def quiet(confidence, masked, step, rows):
+        seen.append(confidence)
+        return confidence.masked_fill(~masked, math.inf)
+
+    steps = []
+    sampling.paint(model, *words, steps=4, order=quiet, callback=steps.append)
+    for step, after in zip(steps, seen[1:], strict=False):
+        assert torch.equal(after[~step["masked"]], step["confidence"][~step["masked"]])
+    own = partial(quiet)
+    own.rescores = True
+    assert not sampling.rescores(quiet) and sampling.rescores(own)
 
 
 def test_halton_visits_every_cell_once_and_wants_a_square():

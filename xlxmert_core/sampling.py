@@ -7,7 +7,7 @@ a row of words. Axes: B batch, N cells (or word slots), K codes, L words, F feat
 
 import math
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 import torch
@@ -58,7 +58,7 @@ def fill(
     confidence = torch.ones(values.shape, device=values.device)
     for index in range(steps):
         step = Step(index, steps)
-        scored = torch.ones_like(masked) if order is mask_predict else masked
+        scored = torch.ones_like(masked) if rescores(order) else masked
         logits = predict(values, masked, scored, step)  # [M, K]
         choice, probability = choose(logits, masked[scored], masked.sum(1), temperature, rows)
         confidence = confidence.masked_scatter(scored, probability)
@@ -143,12 +143,26 @@ def arccos(step: int, steps: int) -> float:
 # --- Orders: the higher a cell's score, the sooner it is kept. --------------------------------------
 
 
+def rescores(order: Order) -> bool:
+    """Whether an order is given the confidence of *all* cells afresh: then a cell once written may be masked again.
+
+    It says so by an attribute, ``order.rescores = True``; a ``functools.partial`` says what its function says. For
+    all other orders a written cell keeps the confidence that it was written with.
+    """
+    while isinstance(order, partial) and not hasattr(order, "rescores"):
+        order = order.func
+    return bool(getattr(order, "rescores", False))
+
+
 def mask_predict(confidence: Tensor, masked: Tensor, step: Step, rows: Rows) -> Tensor:
     """Trust the most confident of *all* cells, scored afresh; any other may be masked again.
 
     Mask-Predict-T (Ghazvininejad et al. 2019): the paper's four-step sampler.
     """
     return confidence
+
+
+mask_predict.rescores = True  # type: ignore[attr-defined]
 
 
 def easy_first(confidence: Tensor, masked: Tensor, step: Step, rows: Rows) -> Tensor:
