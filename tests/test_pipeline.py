@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 import xlxmert_core
-from xlxmert_core import sampling
+from xlxmert_core import captioning, sampling
 from xlxmert_core.config import GeneratorConfig, ModelConfig
 from xlxmert_core.features import GridEncoder
 from xlxmert_core.generator import Generator
@@ -188,8 +188,8 @@ def skilled(painter):
 
 def test_the_skill_writes_the_four_likeliest_lengths_and_keeps_the_best_sentence(skilled, picture, monkeypatch):
     skill, features = skilled.skills["captions"], torch.from_numpy(skilled.features([picture, 255 - picture]))
-    given, write = [], sampling.write_caption
-    monkeypatch.setattr(sampling, "write_caption", lambda *a, **k: given.append((a, k)) or write(*a, **k))
+    given, write = [], captioning.write_caption
+    monkeypatch.setattr(captioning, "write_caption", lambda *a, **k: given.append((a, k)) or write(*a, **k))
     said = skilled.caption([picture, 255 - picture])
     (model, tokenizer, shown), options = given[0]
     assert model is skill.model and tokenizer is skill.tokenizer and torch.equal(shown, features)
@@ -204,8 +204,8 @@ def test_the_skill_writes_the_four_likeliest_lengths_and_keeps_the_best_sentence
 
 def test_a_region_hides_all_other_cells(skilled, painter, picture, monkeypatch):
     hidden = []
-    write = sampling.write_caption
-    monkeypatch.setattr(sampling, "write_caption", lambda *a, **k: hidden.append(k["hidden"]) or write(*a, **k))
+    write = captioning.write_caption
+    monkeypatch.setattr(captioning, "write_caption", lambda *a, **k: hidden.append(k["hidden"]) or write(*a, **k))
     left = np.array([[True, False], [True, False]])
     for pipeline in (skilled, painter):
         pipeline.caption([picture] * 2, left, lengths=[3])

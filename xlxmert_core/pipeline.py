@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from xlxmert_core import sampling
+from xlxmert_core import captioning, polish
 from xlxmert_core.data.images import open_image, to_square
 from xlxmert_core.engine import Engine, EngineCache, alone
 from xlxmert_core.features import AT_ONCE, extract, to_uint8
@@ -19,8 +19,7 @@ from xlxmert_core.foreign import authors
 from xlxmert_core.generator import Generator, fold_spectral_norm
 from xlxmert_core.graphs import Picture
 from xlxmert_core.model import Output, XLxmert
-from xlxmert_core.polish import DOUBT, cell_log_likelihood
-from xlxmert_core.polish import polish as second_thoughts
+from xlxmert_core.sampling import Sampling
 from xlxmert_core.skills import Skill, length_logits
 from xlxmert_core.text import Tokenizer, one_each, warn_of
 from xlxmert_core.vocabulary import VisualVocabulary
@@ -85,71 +84,42 @@ class Pipeline:
         """Pixels along one side of a picture; without a generator, of what the book's eye reads."""
         return CELL * self.grid if self.generator is None else self.generator.config.image_size
 
-    def paint(self, texts: str | Sequence[str], steps: int = 16, seed: int = 0, order: Callable = sampling.halton,
-              schedule: Callable = sampling.cosine, temperature: float = 0.7, guidance: float = 0.0,
-              candidates: int = 4, polish: int = 1, callback: Callable | None = None) -> Painting:  # fmt: skip
+    def paint(self, texts: str | Sequence[str], seed: int = 0, callback: Callable[[dict], None] | None = None,
+              **settings) -> Painting:  # fmt: skip
         """Paint each text on an empty canvas.
 
         Args:
-            steps: forward passes; the paper's demo is 4 with ``mask_predict``, ``linear`` and temperature 0
-                (``**xlxmert_core.PAPER``), its slow mode ``grid**2`` with a one-cell order. The defaults
-                are the best of chapter 07's table.
-            guidance: of a model that was trained with empty captions too; the authors' was not.
             seed: of everything drawn at random (nothing is at temperature 0 with a confidence order).
-            order, schedule: functions of :mod:`xlxmert_core.sampling`.
-            candidates: paint each text so many times and keep the one with the best :meth:`score`.
-            polish: how often doubtful cells are painted anew at the end (see :mod:`xlxmert_core.polish`).
             callback: called after every step with the step's dict (of all candidates).
+            settings: steps, order, schedule, temperature, guidance, candidates and polish, those of
+                :class:`~xlxmert_core.sampling.Sampling`; the paper's demo is ``**xlxmert_core.PAPER``.
         """
         texts = [texts] if isinstance(texts, str) else list(texts)
-        return self._fill(texts, None, None, steps, seed, order, schedule, temperature, guidance, candidates,
-                          polish, callback)  # fmt: skip
+        return self._paint(texts, None, None, seed, callback, Sampling(**settings))
 
-    def repaint(self, image_or_codes, mask, text: str | Sequence[str], steps: int = 16, seed: int = 0,
-                order: Callable = sampling.halton, schedule: Callable = sampling.cosine,
-                temperature: float = 0.7, guidance: float = 0.0, candidates: int = 4,
-                polish: int = 1, callback: Callable | None = None) -> Painting:  # fmt: skip
+    def repaint(self, image_or_codes, mask, text: str | Sequence[str], seed: int = 0,
+                callback: Callable[[dict], None] | None = None, **settings) -> Painting:  # fmt: skip
         """Paint the masked cells anew, for another text; every other cell keeps its code bit for bit.
 
         Args:
             image_or_codes: picture(s) or codes as in :meth:`encode`.
             mask: bool [grid, grid] or [B, grid, grid]; True where to paint.
+
+        The other arguments are those of :meth:`paint`.
         """
-        codes = self.encode(image_or_codes)
+        how, codes = Sampling(**settings), self.encode(image_or_codes)
         texts = one_each(text, len(codes), "texts")
-        editable = self._cells(mask, "mask", len(codes))
-        return self._fill(texts, codes, editable, steps, seed, order, schedule, temperature, guidance, candidates,
-                          polish, callback)  # fmt: skip
+        return self._paint(texts, codes, self._cells(mask, "mask", len(codes)), seed, callback, how)
 
     @torch.inference_mode()
-    def _fill(self, texts, codes, editable, steps, seed, order, schedule, temperature, guidance, candidates, polish,
-              callback):  # fmt: skip
+    def _paint(self, texts, codes, editable, seed, callback, how: Sampling) -> Painting:
         self._needs("vocabulary", "generator")
-        history: list[dict] = []
-
-        def remember(step: dict) -> None:
-            history.append({k: v.clone() if isinstance(v, Tensor) else v for k, v in step.items()})
-            if callback is not None:
-                callback(step)
-
         if not all(text.strip() for text in texts):
             warnings.warn("An empty text asks for nothing: the picture will be whatever comes.", stacklevel=4)
-        given = (*self._words(texts), codes, editable)
-        words, word_mask, codes, editable = (
-            t if t is None else t.repeat_interleave(candidates, 0) for t in given
-        )  # [B * candidates, ...]
+        generator, uncond = torch.Generator().manual_seed(seed), self._words([""]) if how.guidance else None
+        given = (*self._words(texts), how, generator, codes, editable, uncond, callback)
         with alone(painter := self.engine):
-            codes = sampling.paint(
-                painter, words, word_mask, steps=steps, order=order, schedule=schedule, temperature=temperature,
-                guidance=guidance, generator=torch.Generator().manual_seed(seed), codes=codes, editable=editable,
-                uncond=self._words([""]) if guidance else None, callback=remember,
-            )  # fmt: skip
-            codes, settled = second_thoughts(painter, words, word_mask, codes, editable, polish, callback=remember)
-            if candidates > 1:
-                best = self._score(painter, words, word_mask, codes, settled).view(-1, candidates).argmax(1)
-                rows = torch.arange(len(texts)) * candidates + best  # [B]
-                codes = codes[rows]
-                history = [{k: v[rows] if isinstance(v, Tensor) else v for k, v in step.items()} for step in history]
+            codes, history = polish.paint_best(painter, *given)
         return Painting(self.render(codes), codes, history)
 
     @property
@@ -157,29 +127,17 @@ class Pipeline:
         """What paints: the model's :class:`~xlxmert_core.engine.Engine`, or the plain model where it has none."""
         return self._engine.of(self.model, self.generator)
 
-    def _match(self, words: Tensor, word_mask: Tensor, codes: Tensor) -> Tensor:
-        self._needs("vocabulary")
-        model = self.engine
-        return model.match_logits(model(words, word_mask, model.embed_codes(codes)).pooled).softmax(-1)[:, 1]
-
-    def _score(self, model, words: Tensor, word_mask: Tensor, codes: Tensor, settled: Tensor) -> Tensor:
-        """settled bool [B]: rows that are known to have no doubtful cell."""
-        odd, left = torch.zeros(len(codes)), ~settled
-        if left.any():
-            odd[left] = (cell_log_likelihood(model, words[left], word_mask[left], codes[left]) < DOUBT).sum(1).float()
-        return self._match(words, word_mask, codes).log() - odd
-
     @torch.inference_mode()
     def score(self, texts: str | Sequence[str], codes: Tensor) -> Tensor:
         """What candidates are chosen by: log-probability of the match, minus one for each doubtful cell; [B]."""
         self._needs("vocabulary")
-        given = (*self._words(one_each(texts, len(codes), "texts")), codes, torch.zeros(len(codes), dtype=torch.bool))
-        return self._score(self.engine, *given)
+        return polish.score(self.engine, *self._words(one_each(texts, len(codes), "texts")), codes)
 
     @torch.inference_mode()
     def match(self, texts: str | Sequence[str], codes: Tensor) -> Tensor:
         """How likely each text belongs to its picture: codes int64 [B, N] -> probabilities [B]."""
-        return self._match(*self._words(one_each(texts, len(codes), "texts")), codes)
+        self._needs("vocabulary")
+        return polish.match(self.engine, *self._words(one_each(texts, len(codes), "texts")), codes)
 
     def _words(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         warn_of(self.tokenizer, texts, self.model.config.max_words, stacklevel=6)
@@ -249,7 +207,7 @@ class Pipeline:
 
     @torch.inference_mode()
     def caption(self, images, region=None, **options) -> list[str]:
-        """Write one sentence about each picture (see :func:`xlxmert_core.sampling.write_caption`).
+        """Write one sentence about each picture (see :func:`xlxmert_core.captioning.write_caption`).
 
         Args:
             region: bool [grid, grid] or [B, grid, grid]; True on the cells to describe, the others are hidden.
@@ -259,12 +217,12 @@ class Pipeline:
         if region is not None:
             options["hidden"] = ~self._cells(region, "region", len(features))
         if skill is None:
-            return sampling.write_caption(self.model, self.tokenizer, features, **options)[0]
+            return captioning.write_caption(self.model, self.tokenizer, features, **options)[0]
         if "lengths" not in options:
             guess = length_logits(skill.model, skill.tokenizer, features, options.get("hidden"))[:, 1:]  # not 0 words
             prior, lengths = guess.log_softmax(1).topk(min(LENGTHS, guess.shape[1]))
             options |= {"prior": prior, "lengths": lengths + 1}
-        return sampling.write_caption(skill.model, skill.tokenizer, features, **options)[0]
+        return captioning.write_caption(skill.model, skill.tokenizer, features, **options)[0]
 
     def _cells(self, mask, what: str, pictures: int) -> Tensor:
         """bool [grid, grid] or [B, grid, grid] -> bool [B, N]."""

@@ -1,4 +1,4 @@
-"""Second thoughts: which cells of a finished painting does the model itself doubt, and painting those anew.
+"""Second thoughts: which cells of a finished painting the model itself doubts, painting those anew, choosing the best.
 
 Cells that are drawn one after another may end in a corner: a house with no room for its last quarter. Seen from
 all its neighbours such a cell is very unlikely, and that is easily asked: hide every fourth cell, read off how
@@ -7,12 +7,14 @@ check on drawn cells close to Token-Critic, Lezama et al. 2022). Axes: B batch, 
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from xlxmert_core import sampling
+from xlxmert_core.sampling import Sampling
 
 DOUBT = -3.0  # log-probability under which a cell counts as doubtful: one in twenty
 
@@ -81,3 +83,55 @@ def _of_all(callback: Callable[[dict], None], codes: Tensor, rows: Tensor) -> Ca
         callback(step | whole)
 
     return watch
+
+
+@torch.no_grad()
+def match(model, words: Tensor, word_mask: Tensor, codes: Tensor) -> Tensor:
+    """How likely each text belongs to its picture: codes int64 [B, N] -> probabilities [B]."""
+    return model.match_logits(model(words, word_mask, model.embed_codes(codes)).pooled).softmax(-1)[:, 1]
+
+
+@torch.no_grad()
+def score(model, words: Tensor, word_mask: Tensor, codes: Tensor, settled: Tensor | None = None) -> Tensor:
+    """What candidates are chosen by, [B]: log-probability of the match, minus one for each doubtful cell.
+
+    Args:
+        settled: bool [B], rows that are known to have no doubtful cell, as :func:`polish` returns them.
+    """
+    left = torch.ones(len(codes), dtype=torch.bool, device=codes.device) if settled is None else ~settled
+    odd = torch.zeros(len(codes), device=codes.device)
+    if left.any():
+        odd[left] = (cell_log_likelihood(model, words[left], word_mask[left], codes[left]) < DOUBT).sum(1).float()
+    return match(model, words, word_mask, codes).log() - odd
+
+
+def paint_best(model, words: Tensor, word_mask: Tensor, how: Sampling, generator: torch.Generator | None = None,
+               codes: Tensor | None = None, editable: Tensor | None = None, uncond: tuple[Tensor, Tensor] | None = None,
+               callback: Callable[[dict], None] | None = None) -> tuple[Tensor, list[dict]]:  # fmt: skip
+    """All that settings say: paint each text ``candidates`` times, polish, and keep the best of each.
+
+    The arguments are those of :func:`xlxmert_core.sampling.paint`; ``callback`` is given the steps of all candidates.
+    Returns the codes int64 [B, N], and the steps of those that were kept, polishing too.
+    """
+    many = [None if t is None else t.repeat_interleave(how.candidates, 0) for t in (words, word_mask, codes, editable)]
+    words, word_mask, codes, editable = many  # [B * candidates, ...]
+    history: list[dict] = []
+
+    def remember(step: dict) -> None:
+        history.append({k: v.clone() if isinstance(v, Tensor) else v for k, v in step.items()})
+        if callback is not None:
+            callback(step)
+
+    once = replace(how, candidates=1, polish=0)
+    codes = sampling.paint(model, words, word_mask, generator, codes, editable, uncond, remember, **once)
+    codes, settled = polish(model, words, word_mask, codes, editable, how.polish, callback=remember)
+    if how.candidates > 1:
+        best = score(model, words, word_mask, codes, settled).view(-1, how.candidates).argmax(1)
+        rows = torch.arange(len(best), device=best.device) * how.candidates + best  # [B]
+        codes, history = codes[rows], [of_rows(step, rows) for step in history]
+    return codes, history
+
+
+def of_rows(step: dict, rows: Tensor) -> dict:
+    """A step's dict, of some rows alone."""
+    return {name: value[rows] if isinstance(value, Tensor) else value for name, value in step.items()}
