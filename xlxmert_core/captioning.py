@@ -69,7 +69,7 @@ def write_caption(model: XLxmert, tokenizer: Tokenizer, features: Tensor,
     words = fill(predict, words, blanks, *options).unflatten(0, (-1, count))  # [B, C, L]
     scores = log_probability.sum(1).view_as(lengths)  # [B, C]
     score, best = (scores / lengths if prior is None else scores + prior).max(1)  # [B]
-    return [tokenizer.decode(row) for row in words[torch.arange(len(best)), best].tolist()], score
+    return [tokenizer.decode(row) for row in words[torch.arange(len(best), device=best.device), best].tolist()], score
 
 
 def blank_sentences(tokenizer: Tokenizer, lengths: Tensor) -> Tensor:
@@ -78,5 +78,5 @@ def blank_sentences(tokenizer: Tokenizer, lengths: Tensor) -> Tensor:
     words = torch.full((len(lengths), len(place)), tokenizer.mask, device=lengths.device)
     words[:, 0] = tokenizer.cls
     words[place > lengths[:, None]] = tokenizer.pad
-    words[torch.arange(len(lengths)), lengths + 1] = tokenizer.sep
+    words[torch.arange(len(lengths), device=lengths.device), lengths + 1] = tokenizer.sep
     return words

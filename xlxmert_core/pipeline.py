@@ -67,12 +67,24 @@ class Pipeline:
         self.generator = None if generator is None else fold_spectral_norm(generator).eval()
         self.encoder = None if encoder is None else encoder.eval()
         self.answers, self._engine = list(answers), EngineCache()
-        self.vocabulary = VisualVocabulary(model.centroids.cpu().numpy()) if model.config.codes else None
+        self.vocabulary = VisualVocabulary(model.centroids.float().cpu().numpy()) if model.config.codes else None
 
     def _needs(self, *parts: str) -> None:
         for part in parts:
             if getattr(self, part) is None:
                 raise ValueError(LACKS[part].format(self.model.config.cells, self.model.config.feature_dim))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is. What is given may lie anywhere; tensors that come back lie there."""
+        return self.model.centroids.device
+
+    def to(self, device: str | torch.device) -> "Pipeline":
+        """Move all parts to a device, and return the pipeline itself."""
+        for part in (self.model, self.generator, self.encoder, *(skill.model for skill in self.skills.values())):
+            if part is not None:
+                part.to(device)
+        return self
 
     @property
     def grid(self) -> int:
@@ -131,17 +143,18 @@ class Pipeline:
     def score(self, texts: str | Sequence[str], codes: Tensor) -> Tensor:
         """What candidates are chosen by: log-probability of the match, minus one for each doubtful cell; [B]."""
         self._needs("vocabulary")
-        return polish.score(self.engine, *self._words(one_each(texts, len(codes), "texts")), codes)
+        return polish.score(self.engine, *self._words(one_each(texts, len(codes), "texts")), codes.to(self.device))
 
     @torch.inference_mode()
     def match(self, texts: str | Sequence[str], codes: Tensor) -> Tensor:
         """How likely each text belongs to its picture: codes int64 [B, N] -> probabilities [B]."""
         self._needs("vocabulary")
-        return polish.match(self.engine, *self._words(one_each(texts, len(codes), "texts")), codes)
+        return polish.match(self.engine, *self._words(one_each(texts, len(codes), "texts")), codes.to(self.device))
 
     def _words(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         warn_of(self.tokenizer, texts, self.model.config.max_words, stacklevel=6)
-        return self.tokenizer.encode(texts, self.model.config.max_words)
+        words, mask = self.tokenizer.encode(texts, self.model.config.max_words)
+        return words.to(self.device), mask.to(self.device)
 
     @torch.inference_mode()
     def render(self, codes: Tensor) -> np.ndarray:
@@ -149,7 +162,7 @@ class Pipeline:
         self._needs("vocabulary", "generator")
         engine, few = self.engine, max(1, AT_ONCE // self.image_size**2)  # few at a time stay in the caches
         picture = engine.picture if isinstance(engine, Engine) else Picture(self.generator, self.model.centroids)
-        return to_uint8(torch.cat([picture(part) for part in codes.split(few)]))
+        return to_uint8(torch.cat([picture(part) for part in codes.to(self.device).split(few)]))
 
     def encode(self, images) -> Tensor:
         """Pictures -> codes int64 [B, N].
@@ -160,13 +173,13 @@ class Pipeline:
         self._needs("vocabulary")
         if isinstance(images, Tensor) and not images.is_floating_point():
             return self._given(images)
-        return torch.from_numpy(self.vocabulary.encode(self.features(images)))
+        return torch.from_numpy(self.vocabulary.encode(self.features(images))).to(self.device)
 
     def features(self, images) -> np.ndarray:
         """Pictures (as in :meth:`encode`) -> continuous grid features float32 [B, N, F]; codes -> their centroids."""
         if isinstance(images, Tensor):
             given = self._given(images)
-            return (given if images.is_floating_point() else self.model.embed_codes(given)).cpu().numpy()
+            return (given if images.is_floating_point() else self.model.embed_codes(given)).float().cpu().numpy()
         self._needs("encoder")
         if isinstance(images, str | os.PathLike) or not isinstance(images, list | tuple | np.ndarray):
             images = [images]
@@ -187,12 +200,16 @@ class Pipeline:
             raise ValueError(f"A tensor in place of pictures must be {wanted}, got {tensor.dtype} {found}.")
         if not features and tensor.numel() and not 0 <= int(tensor.min()) <= int(tensor.max()) < codes:
             raise ValueError(f"Codes go from 0 to {codes - 1}, got {int(tensor.min())} to {int(tensor.max())}.")
-        return tensor.reshape(-1, *shape).to(torch.float32 if features else torch.int64)
+        return tensor.reshape(-1, *shape).to(self.device, torch.float32 if features else torch.int64)
+
+    def _features(self, images) -> Tensor:
+        """What :meth:`features` finds, [B, N, F], as the model reads it."""
+        return torch.from_numpy(self.features(images)).to(self.model.centroids)
 
     def _seen(self, images) -> Tensor:
         """What the pretrained model reads, [B, N, F]: the centroids of the codes, or features when it has no codes."""
         if self.vocabulary is None:
-            return torch.from_numpy(self.features(images))
+            return self._features(images)
         return self.model.embed_codes(self.encode(images))
 
     @torch.inference_mode()
@@ -203,7 +220,9 @@ class Pipeline:
             features: float [B, N, F] of the grid's cells, or of any regions with their boxes.
             boxes: [N, 4] or [B, N, 4] as (x0, y0, x1, y1) between 0 and 1; LXMERT's own are 36 of a detector.
         """
-        return self.model(*self._words(one_each(texts, len(features), "texts")), features, boxes=boxes)
+        boxes = None if boxes is None else boxes.to(self.model.centroids)
+        words = self._words(one_each(texts, len(features), "texts"))
+        return self.model(*words, features.to(self.model.centroids), boxes=boxes)
 
     @torch.inference_mode()
     def caption(self, images, region=None, **options) -> list[str]:
@@ -213,7 +232,7 @@ class Pipeline:
             region: bool [grid, grid] or [B, grid, grid]; True on the cells to describe, the others are hidden.
         """
         skill = self.skills.get("captions")
-        features = torch.from_numpy(self.features(images)) if skill else self._seen(images)
+        features = self._features(images) if skill else self._seen(images)
         if region is not None:
             options["hidden"] = ~self._cells(region, "region", len(features))
         if skill is None:
@@ -226,7 +245,7 @@ class Pipeline:
 
     def _cells(self, mask, what: str, pictures: int) -> Tensor:
         """bool [grid, grid] or [B, grid, grid] -> bool [B, N]."""
-        cells = torch.as_tensor(np.asarray(mask), dtype=torch.bool)
+        cells = torch.as_tensor(np.asarray(mask), dtype=torch.bool).to(self.device)
         if cells.shape[-2:] != (self.grid, self.grid):
             raise ValueError(f"The {what} must be bool [{self.grid}, {self.grid}], got {list(cells.shape)}.")
         cells = cells.reshape(-1, self.grid**2)
@@ -243,7 +262,7 @@ class Pipeline:
         if skill not in ("vqa", "gqa"):
             raise ValueError(f"There is no skill {skill!r} that answers questions: choose 'vqa' or 'gqa'.")
         if skill in self.skills:
-            features = torch.from_numpy(self.features(images))
+            features = self._features(images)
             return self._answer(skill, one_each(questions, len(features), "questions"), features)
         if not self.answers:
             raise ValueError("This model has no answer vocabulary: it was pretrained without questions.")
@@ -260,7 +279,7 @@ class Pipeline:
         """
         if "nlvr2" not in self.skills:
             raise ValueError("This pipeline cannot judge pairs of pictures: it has no skill 'nlvr2' (chapter 09).")
-        both = [torch.from_numpy(self.features(side)) for side in (left, right)]
+        both = [self._features(side) for side in (left, right)]
         if len(both[0]) != len(both[1]):
             raise ValueError(f"{len(both[0])} pictures on the left but {len(both[1])} on the right: make pairs.")
         statements = one_each(statements, len(both[0]), "statements")

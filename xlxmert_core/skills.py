@@ -70,13 +70,12 @@ class Skill:
     @torch.inference_mode()
     def answer(self, questions: Sequence[str], features: torch.Tensor) -> list[str]:
         """The likeliest answers: features float [B, N, F], or [B, 2, N, F] for pairs."""
-        model = self.model
+        model, encoded = self.model, self.tokenizer.encode(questions, self.model.config.max_words)
+        words, word_mask = (part.to(features.device) for part in encoded)
         if isinstance(model, PairClassifier):
-            limit = model.model.config.max_words
-            logits = model(*self.tokenizer.encode(questions, limit), *features.unbind(1))
+            logits = model(words, word_mask, *features.unbind(1))
         else:
-            out = model(*self.tokenizer.encode(questions, model.config.max_words), features)
-            logits = model.answer_logits(out.pooled)
+            logits = model.answer_logits(model(words, word_mask, features).pooled)
         return [self.answers[i] for i in logits.argmax(1).tolist()]
 
 
