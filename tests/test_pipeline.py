@@ -153,6 +153,30 @@ def test_a_text_that_is_empty_or_too_long_is_said_to_be(painter):
         painter.paint(" ".join(f"w{i}" for i in range(40)), steps=1)
 
 
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda p, image, codes: p.paint("a purple house"), "never learned"),
+        (lambda p, image, codes: p.paint("house " * 20, guidance=1.0), "has 20 words"),
+        (lambda p, image, codes: p.paint(""), "asks for nothing"),
+        (lambda p, image, codes: p.repaint(codes, np.eye(2, dtype=bool), "a purple house"), "never learned"),
+        (lambda p, image, codes: p.repaint(codes, np.eye(2, dtype=bool), " "), "asks for nothing"),
+        (lambda p, image, codes: p.score("a purple house", codes), "never learned"),
+        (lambda p, image, codes: p.match(["a purple house"], codes), "never learned"),
+        (lambda p, image, codes: p.read("a purple house", torch.ones(1, 4, 10)), "never learned"),
+        (lambda p, image, codes: p.answer(image, "a purple house", skill="gqa"), "never learned"),
+        (lambda p, image, codes: p.answer(image, "a pruple house"), "never learned"),
+        (lambda p, image, codes: p.judge(image, image, "a pruple house"), "never learned"),
+    ],
+    ids="paint paint-guided paint-nothing repaint repaint-nothing score match read answer skill judge".split(),
+)
+def test_a_warning_points_at_the_line_that_called(skilled, picture, call, said):
+    with pytest.warns(UserWarning, match=said) as seen:
+        call(skilled, picture, torch.tensor([[1, 2, 3, 4]]))
+    lines = {(warning.filename, warning.lineno) for warning in seen}
+    assert lines == {(__file__, call.__code__.co_firstlineno)}
+
+
 def test_unknown_words_are_named_with_the_nearest_known(painter):
     with pytest.warns(UserWarning, match="'housse' .near: house"):
         painter.paint("a red housse")

@@ -297,12 +297,12 @@ def test_lines_end_only_where_lines_end(tmp_path):
 
 def test_what_the_model_will_not_understand_is_said(words):
     with pytest.warns(UserWarning, match="Words the model never learned: 'hause' .near: house"):
-        warn_of(words, ["a hause"], 8, stacklevel=2)
+        warn_of(words, ["a hause"], 8)
     with pytest.warns(UserWarning, match="The text has 7 words; the model reads the first 6"):
-        warn_of(words, ["red " * 7], 8, stacklevel=2)
+        warn_of(words, ["red " * 7], 8)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        warn_of(words, ["a red house", "red " * 6], 8, stacklevel=2)
+        warn_of(words, ["a red house", "red " * 6], 8)
 
 
 def test_one_sentence_is_for_all_pictures():

@@ -21,7 +21,7 @@ from xlxmert_core.graphs import Picture
 from xlxmert_core.model import Output, XLxmert
 from xlxmert_core.sampling import Sampling
 from xlxmert_core.skills import Skill, length_logits
-from xlxmert_core.text import Tokenizer, one_each, warn_of
+from xlxmert_core.text import Tokenizer, one_each, outside, warn_of
 from xlxmert_core.vocabulary import VisualVocabulary
 
 CELL = 16  # pixels along one side of a cell that GridEncoder sees
@@ -127,7 +127,7 @@ class Pipeline:
     def _paint(self, texts, codes, editable, seed, callback, how: Sampling) -> Painting:
         self._needs("vocabulary", "generator")
         if not all(text.strip() for text in texts):
-            warnings.warn("An empty text asks for nothing: the picture will be whatever comes.", stacklevel=4)
+            warnings.warn("An empty text asks for nothing: the picture will be whatever comes.", stacklevel=outside())
         generator, uncond = torch.Generator().manual_seed(seed), self._words([""]) if how.guidance else None
         given = (*self._words(texts), how, generator, codes, editable, uncond, callback)
         with alone(painter := self.engine):
@@ -152,7 +152,7 @@ class Pipeline:
         return polish.match(self.engine, *self._words(one_each(texts, len(codes), "texts")), codes.to(self.device))
 
     def _words(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        warn_of(self.tokenizer, texts, self.model.config.max_words, stacklevel=6)
+        warn_of(self.tokenizer, texts, self.model.config.max_words)
         words, mask = self.tokenizer.encode(texts, self.model.config.max_words)
         return words.to(self.device), mask.to(self.device)
 
@@ -287,7 +287,7 @@ class Pipeline:
 
     def _answer(self, skill: str, questions: Sequence[str], features: Tensor) -> list[str]:
         able = self.skills[skill]
-        warn_of(able.tokenizer, questions, self.model.config.max_words, stacklevel=5)
+        warn_of(able.tokenizer, questions, self.model.config.max_words)
         return able.answer(questions, features)
 
     def save(self, folder: str | os.PathLike, half: bool = False) -> None:
