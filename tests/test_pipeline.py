@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 import xlxmert_core
-from xlxmert_core import captioning, sampling
+from xlxmert_core import captioning, model, sampling
 from xlxmert_core.config import GeneratorConfig, ModelConfig
 from xlxmert_core.features import GridEncoder
 from xlxmert_core.generator import Generator
@@ -66,6 +66,35 @@ def test_repaint_keeps_unmasked_cells_bit_for_bit(painter):
         painter.repaint(codes, mask, ["boats"] * 3)
     with pytest.raises(ValueError, match="3 masks for 2 pictures"):
         painter.repaint(codes, np.stack([mask] * 3), "boats")
+
+
+def test_many_are_painted_read_and_asked_in_batches_with_the_same_result(skilled, painter, monkeypatch):
+    pictures = np.random.default_rng(1).integers(0, 256, (7, 32, 32, 3), dtype=np.uint8)
+    texts = [*TEXTS, "a red house", "two boats in the snow", "night", TEXTS[0], "blue snow"]
+    regions = np.random.default_rng(2).random((7, 2, 2)) < 0.5
+    options = {"temperature": 5.0, "seed": 4, "candidates": 2, "polish": 3, "guidance": 1.0}
+    seen = []
+
+    def all_of_it() -> list:
+        paintings = [
+            painter.paint(
+                texts, order=sampling.maskgit, callback=lambda step: seen.append(len(step["codes"])), **options
+            ),
+            painter.repaint(pictures, regions, texts, **options),
+        ]
+        history = [{name: value for name, value in step.items()} for p in paintings for step in p.history]
+        lines = [p.caption(pictures, regions) for p in (painter, skilled)]
+        lines += [painter.caption(pictures, lengths=torch.arange(14).view(7, 2) % 5 + 1, prior=torch.zeros(7, 2))]
+        answers = [p.answer(pictures, texts) for p in (painter, skilled)]
+        whole = [p.codes for p in paintings] + [p.images for p in paintings] + [painter.encode(pictures)]
+        return [*whole, *history, lines, answers, skilled.judge(pictures, pictures[::-1], texts)]
+
+    together = all_of_it()
+    assert set(seen) == {14}
+    seen.clear()
+    monkeypatch.setattr(model, "AT_ONCE", 6)  # three texts, or a few sentences, at a time
+    np.testing.assert_equal(all_of_it(), together)
+    assert set(seen) == {6, 2}
 
 
 def test_pictures_of_all_kinds_give_the_same_codes(painter, picture, tmp_path):

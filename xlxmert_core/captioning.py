@@ -10,9 +10,12 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from xlxmert_core.model import XLxmert
+from xlxmert_core.model import XLxmert, batches
 from xlxmert_core.sampling import Order, Schedule, fill, left_to_right, linear
+from xlxmert_core.skills import length_logits
 from xlxmert_core.text import Tokenizer
+
+LENGTHS = 4  # lengths of a caption that are written out when the model says which are likely
 
 
 @torch.no_grad()
@@ -39,8 +42,18 @@ def write_caption(model: XLxmert, tokenizer: Tokenizer, features: Tensor,
     if not lengths.numel() or lengths.min() < 1 or lengths.max() + 2 > model.config.positions:
         limit = model.config.positions - 2
         raise ValueError(f"write_caption() got lengths {lengths.tolist()}: give some from 1 to {limit}.")
-    lengths = lengths.expand(len(features), -1)  # [B, C]
-    count = lengths.shape[1]
+    lengths, options = lengths.expand(len(features), -1), (order, schedule, temperature, generator, callback)  # [B, C]
+    texts, scores = [], [features.new_zeros(0)]
+    for part in batches(len(features), lengths.shape[1]):
+        given = (None if t is None else t[part] for t in (features, lengths, hidden, prior))
+        lines, found = _write(model, tokenizer, *given, steps, *options)
+        texts, scores = texts + lines, [*scores, found]
+    return texts, torch.cat(scores)
+
+
+def _write(model, tokenizer, features, lengths, hidden, prior, steps, *options) -> tuple[list[str], Tensor]:
+    """One batch of :func:`write_caption`."""
+    (*options, callback), count = options, lengths.shape[1]
     words = blank_sentences(tokenizer, lengths.flatten())  # [B * C, L]
     word_mask, blanks = words != tokenizer.pad, words == tokenizer.mask
     seen = features.repeat_interleave(count, 0)  # [B * C, N, F]
@@ -65,8 +78,8 @@ def write_caption(model: XLxmert, tokenizer: Tokenizer, features: Tensor,
         if callback is not None:
             callback(state)
 
-    options = (steps or int(lengths.max()), order, schedule, temperature, generator, remember)
-    words = fill(predict, words, blanks, *options).unflatten(0, (-1, count))  # [B, C, L]
+    words = fill(predict, words, blanks, steps or int(lengths.max()), *options, remember)  # [B * C, L]
+    words = words.unflatten(0, (-1, count))
     scores = log_probability.sum(1).view_as(lengths)  # [B, C]
     score, best = (scores / lengths if prior is None else scores + prior).max(1)  # [B]
     return [tokenizer.decode(row) for row in words[torch.arange(len(best), device=best.device), best].tolist()], score
@@ -80,3 +93,16 @@ def blank_sentences(tokenizer: Tokenizer, lengths: Tensor) -> Tensor:
     words[place > lengths[:, None]] = tokenizer.pad
     words[torch.arange(len(lengths), device=lengths.device), lengths + 1] = tokenizer.sep
     return words
+
+
+def likely_lengths(model: XLxmert, tokenizer: Tokenizer, features: Tensor,
+                   hidden: Tensor | None = None) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """The ``lengths`` of :func:`write_caption` that a skill finds likeliest, int64 [B, LENGTHS], and their ``prior``.
+
+    Features [B, N, F] and hidden bool [B, N] are those of :func:`write_caption`.
+    """
+    parts = batches(len(features), LENGTHS)
+    guesses = [length_logits(model, tokenizer, features[p], None if hidden is None else hidden[p]) for p in parts]
+    guess = torch.cat(guesses)[:, 1:]  # no word, the first of all, is no sentence
+    prior, lengths = guess.log_softmax(1).topk(min(LENGTHS, guess.shape[1]))
+    return lengths + 1, prior

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from xlxmert_core import captioning, polish
+from xlxmert_core import captioning, polish, sampling
 from xlxmert_core.data.images import open_image, to_square
 from xlxmert_core.engine import Engine, EngineCache, alone
 from xlxmert_core.features import AT_ONCE, extract, to_uint8
@@ -18,14 +18,12 @@ from xlxmert_core.folder import SHIPPED, open_folder, write_folder
 from xlxmert_core.foreign import authors
 from xlxmert_core.generator import Generator, fold_spectral_norm
 from xlxmert_core.graphs import Picture
-from xlxmert_core.model import Output, XLxmert
-from xlxmert_core.sampling import Sampling
-from xlxmert_core.skills import Skill, length_logits
+from xlxmert_core.model import Output, XLxmert, batches
+from xlxmert_core.skills import Skill
 from xlxmert_core.text import Tokenizer, one_each, outside, warn_of
 from xlxmert_core.vocabulary import VisualVocabulary
 
 CELL = 16  # pixels along one side of a cell that GridEncoder sees
-LENGTHS = 4  # likeliest lengths of a caption that are written out
 LACKS = {  # a part that a pipeline may lack: what it then says
     "generator": "This model has no generator, so it makes no pictures: load it with generator='G_60.pth' or its like.",
     "vocabulary": "This model has no codes (no visual vocabulary): it reads continuous features, but cannot paint.",
@@ -102,12 +100,13 @@ class Pipeline:
 
         Args:
             seed: of everything drawn at random (nothing is at temperature 0 with a confidence order).
-            callback: called after every step with the step's dict (of all candidates).
+            callback: called after every step with the step's dict (of all candidates); of more texts than are painted
+                together (``model.AT_ONCE``), for one batch after another.
             settings: steps, order, schedule, temperature, guidance, candidates and polish, those of
                 :class:`~xlxmert_core.sampling.Sampling`; the paper's demo is ``**xlxmert_core.PAPER``.
         """
         texts = [texts] if isinstance(texts, str) else list(texts)
-        return self._paint(texts, None, None, seed, callback, Sampling(**settings))
+        return self._paint(texts, None, None, seed, callback, sampling.Sampling(**settings))
 
     def repaint(self, image_or_codes, mask, text: str | Sequence[str], seed: int = 0,
                 callback: Callable[[dict], None] | None = None, **settings) -> Painting:  # fmt: skip
@@ -119,20 +118,25 @@ class Pipeline:
 
         The other arguments are those of :meth:`paint`.
         """
-        how, codes = Sampling(**settings), self.encode(image_or_codes)
+        how, codes = sampling.Sampling(**settings), self.encode(image_or_codes)
         texts = one_each(text, len(codes), "texts")
         return self._paint(texts, codes, self._cells(mask, "mask", len(codes)), seed, callback, how)
 
     @torch.inference_mode()
-    def _paint(self, texts, codes, editable, seed, callback, how: Sampling) -> Painting:
+    def _paint(self, texts, codes, editable, seed, callback, how: sampling.Sampling) -> Painting:
         self._needs("vocabulary", "generator")
         if not all(text.strip() for text in texts):
             warnings.warn("An empty text asks for nothing: the picture will be whatever comes.", stacklevel=outside())
         generator, uncond = torch.Generator().manual_seed(seed), self._words([""]) if how.guidance else None
-        given = (*self._words(texts), how, generator, codes, editable, uncond, callback)
+        found, histories = [], []
         with alone(painter := self.engine):
-            codes, history = polish.paint_best(painter, *given)
-        return Painting(self.render(codes), codes, history)
+            for part in batches(len(texts), how.candidates):
+                below = (given if given is None else given[part] for given in (codes, editable))
+                given = (*self._words(texts[part]), how, generator, *below, uncond, callback)
+                made, history = polish.paint_best(painter, *given)
+                found, histories = [*found, made], [*histories, history]
+        codes = torch.cat(found)
+        return Painting(self.render(codes), codes, polish.joined(histories))
 
     @property
     def engine(self) -> Engine | XLxmert:
@@ -185,6 +189,9 @@ class Pipeline:
             images = [images]
         elif isinstance(images, np.ndarray) and images.ndim == 3:
             images = images[None]
+        return np.concatenate([self._look(images[part]) for part in batches(len(images))])
+
+    def _look(self, images: Sequence) -> np.ndarray:
         if hasattr(self.encoder, "features"):
             return self.encoder.features(list(images))
         return extract(self.encoder, np.stack([to_square(open_image(i), self.image_size) for i in images]))
@@ -238,9 +245,8 @@ class Pipeline:
         if skill is None:
             return captioning.write_caption(self.model, self.tokenizer, features, **options)[0]
         if "lengths" not in options:
-            guess = length_logits(skill.model, skill.tokenizer, features, options.get("hidden"))[:, 1:]  # not 0 words
-            prior, lengths = guess.log_softmax(1).topk(min(LENGTHS, guess.shape[1]))
-            options |= {"prior": prior, "lengths": lengths + 1}
+            found = captioning.likely_lengths(skill.model, skill.tokenizer, features, options.get("hidden"))
+            options |= dict(zip(("lengths", "prior"), found, strict=True))
         return captioning.write_caption(skill.model, skill.tokenizer, features, **options)[0]
 
     def _cells(self, mask, what: str, pictures: int) -> Tensor:
@@ -261,15 +267,11 @@ class Pipeline:
         """
         if skill not in ("vqa", "gqa"):
             raise ValueError(f"There is no skill {skill!r} that answers questions: choose 'vqa' or 'gqa'.")
-        if skill in self.skills:
-            features = self._features(images)
-            return self._answer(skill, one_each(questions, len(features), "questions"), features)
-        if not self.answers:
+        if not (able := self.skills.get(skill)) and not self.answers:
             raise ValueError("This model has no answer vocabulary: it was pretrained without questions.")
-        seen = self._seen(images)
-        out = self.model(*self._words(one_each(questions, len(seen), "questions")), seen)
-        best = self.model.answer_logits(out.pooled)[:, : len(self.answers)].argmax(1)
-        return [self.answers[i] for i in best.tolist()]
+        features = self._features(images) if able else self._seen(images)
+        able = able or Skill(self.model, self.tokenizer, self.answers)
+        return self._answer(able, one_each(questions, len(features), "questions"), features)
 
     @torch.inference_mode()
     def judge(self, left, right, statements: str | Sequence[str]) -> list[bool]:
@@ -283,10 +285,9 @@ class Pipeline:
         if len(both[0]) != len(both[1]):
             raise ValueError(f"{len(both[0])} pictures on the left but {len(both[1])} on the right: make pairs.")
         statements = one_each(statements, len(both[0]), "statements")
-        return [answer == "True" for answer in self._answer("nlvr2", statements, torch.stack(both, 1))]
+        return [answer == "True" for answer in self._answer(self.skills["nlvr2"], statements, torch.stack(both, 1))]
 
-    def _answer(self, skill: str, questions: Sequence[str], features: Tensor) -> list[str]:
-        able = self.skills[skill]
+    def _answer(self, able: Skill, questions: Sequence[str], features: Tensor) -> list[str]:
         warn_of(able.tokenizer, questions, self.model.config.max_words)
         return able.answer(questions, features)
 

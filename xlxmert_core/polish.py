@@ -6,7 +6,7 @@ likely its code is given the other three quarters, and do so four times (pseudo-
 check on drawn cells close to Token-Critic, Lezama et al. 2022). Axes: B batch, N cells, L words, H hidden.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
@@ -70,16 +70,9 @@ def polish(model, words: Tensor, word_mask: Tensor, codes: Tensor, editable: Ten
 
 def _of_all(callback: Callable[[dict], None], codes: Tensor, rows: Tensor) -> Callable[[dict], None]:
     """Hand a step that concerned some rows on as one of all rows."""
-    still = torch.zeros_like(codes, dtype=torch.bool)
-    rest = {
-        "codes": codes,
-        "masked": still,
-        "written": still,
-        "confidence": torch.ones(codes.shape, device=codes.device),
-    }
 
     def watch(step: dict) -> None:
-        whole = {name: value.index_copy(0, rows, step[name].to(value)) for name, value in rest.items()}
+        whole = {name: value.index_copy(0, rows, step[name].to(value)) for name, value in still(codes).items()}
         callback(step | whole)
 
     return watch
@@ -130,6 +123,27 @@ def paint_best(model, words: Tensor, word_mask: Tensor, how: Sampling, generator
         rows = torch.arange(len(best), device=best.device) * how.candidates + best  # [B]
         codes, history = codes[rows], [of_rows(step, rows) for step in history]
     return codes, history
+
+
+def joined(histories: Sequence[list[dict]]) -> list[dict]:
+    """The steps of batches that were painted one after another as those of one batch.
+
+    A batch that had less to polish stays as it is in the others' last steps.
+    """
+    if len(histories) == 1:
+        return histories[0]
+    longest = max(histories, key=len)
+    whole = []
+    for i, step in enumerate(longest):
+        parts = [history[i] if i < len(history) else still(history[-1]["codes"]) for history in histories]
+        whole.append(step | {name: torch.cat([part[name] for part in parts]) for name in still(step["codes"])})
+    return whole
+
+
+def still(codes: Tensor) -> dict[str, Tensor]:
+    """What a step says of rows in which nothing happens."""
+    none = torch.zeros_like(codes, dtype=torch.bool)
+    return {"codes": codes, "masked": none, "written": none, "confidence": torch.ones(codes.shape, device=codes.device)}
 
 
 def of_rows(step: dict, rows: Tensor) -> dict:
