@@ -143,6 +143,15 @@ class Pipeline:
         """What paints: the model's :class:`~xlxmert_core.engine.Engine`, or the plain model where it has none."""
         return self._engine.of(self.model, self.generator)
 
+    def freeze(self) -> "Pipeline":
+        """Paint with the weights as they are now, at full pace; returns the pipeline itself.
+
+        The first painting does so too, and so does the next one after a change that torch counts. Call it after
+        training, which ends with gradients (they go), and after a change through ``weight.data``, which nothing counts.
+        """
+        self._engine.freeze(self.model, self.generator)
+        return self
+
     @torch.inference_mode()
     def score(self, texts: str | Sequence[str], codes: Tensor) -> Tensor:
         """What candidates are chosen by: log-probability of the match, minus one for each doubtful cell; [B]."""
