@@ -305,6 +305,27 @@ def test_what_the_model_will_not_understand_is_said(words):
         warn_of(words, ["a red house", "red " * 6], 8)
 
 
+def test_the_vocabulary_is_listed_once_and_only_for_a_word_that_is_lost(words):
+    listed, fresh = [], Tokenizer(words.backend)
+    fresh.backend = Listed(words.backend, listed)
+    assert fresh.unknown("a red house") == [] and listed == []
+    assert fresh.unknown("a hause hause") == fresh.unknown("a hause") and listed == [1]
+
+
+class Listed:
+    """A backend that counts how often its vocabulary is listed."""
+
+    def __init__(self, backend, listed):
+        self._backend, self._listed = backend, listed
+
+    def get_vocab(self):
+        self._listed.append(1)
+        return self._backend.get_vocab()
+
+    def __getattr__(self, name):
+        return getattr(self._backend, name)
+
+
 def test_one_sentence_is_for_all_pictures():
     assert one_each("red", 3, "texts") == ["red"] * 3
     assert one_each(["red", "blue"], 2, "texts") == ["red", "blue"]

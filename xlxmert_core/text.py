@@ -6,6 +6,7 @@ import sys
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -116,12 +117,13 @@ class Tokenizer:
 
     def unknown(self, text: str) -> list[tuple[str, list[str]]]:
         """Words that become [UNK], each with up to three known words spelled like it."""
-        known = [word for word in self.backend.get_vocab() if word not in SPECIAL]
-        lost = []
-        for word in _words(self.backend, text):
-            if self.unk in self.backend.encode(word, add_special_tokens=False).ids and word not in dict(lost):
-                lost.append((word, difflib.get_close_matches(word, known, n=3)))
-        return lost
+        words = dict.fromkeys(_words(self.backend, text))  # each once, in their order
+        lost = [word for word in words if self.unk in self.backend.encode(word, add_special_tokens=False).ids]
+        return [(word, difflib.get_close_matches(word, self._known, n=3)) for word in lost]
+
+    @cached_property
+    def _known(self) -> list[str]:
+        return [word for word in self.backend.get_vocab() if word not in SPECIAL]
 
 
 def _word_level(tokens: Sequence[str]) -> Backend:

@@ -138,10 +138,12 @@ def check_codes(painter: Pipeline, recipe: Recipe) -> None:
     """Raise RecipeError unless the painter knows the recipe's codes."""
     config = painter.model.config
     for codes in (recipe.codes, recipe.codes if recipe.start is None else recipe.start):
-        if len(codes) != config.cells or not all(0 <= code < config.codes for code in codes):
+        try:
+            painter.encode(torch.tensor(codes, dtype=torch.int64))
+        except (ValueError, RuntimeError, OverflowError) as error:
             raise RecipeError(
                 f"Another model painted this picture: its codes are not {config.cells} numbers below {config.codes}."
-            )
+            ) from error
 
 
 def perform(painter: Pipeline, stroke: Stroke, codes: Tensor | None = None,
