@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -54,6 +55,9 @@ class Engine:
     def picture(self, codes: Tensor) -> Tensor:
         """Codes int64 [B, N] -> pictures in [-1, 1] [B, 3, S, S]."""
         return self._forms["picture"](codes)
+
+
+Painter = Engine | XLxmert
 
 
 class Graph:
@@ -115,7 +119,7 @@ def onnx(model: XLxmert, generator: Generator | None = None, folder: Path | None
     return Engine(model, found)
 
 
-def for_gpu(model: XLxmert, **options) -> Engine:
+def for_gpu(model: XLxmert, **options: Any) -> Engine:
     """The engine on a GPU: in bfloat16, its layers compiled and replayed as CUDA graphs.
 
     The first paintings compile, for about a minute, and again for another number of texts. ``options`` are those of
@@ -129,7 +133,7 @@ def for_gpu(model: XLxmert, **options) -> Engine:
 
 
 @contextmanager
-def alone(painter: Engine | XLxmert) -> Iterator[None]:
+def alone(painter: Painter) -> Iterator[None]:
     """Lets torch rest on one thread while an engine paints: its threads and ONNX Runtime's, in turns, would wait."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1 if isinstance(painter, Engine) else threads)
@@ -149,23 +153,24 @@ class EngineCache:
 
     def __init__(self):
         self._seen: list[tuple] | None = None
-        self._engine: Engine | XLxmert | None = None
+        self._engine: Painter | None = None
 
-    def of(self, model: XLxmert, generator: Generator | None) -> Engine | XLxmert:
+    def of(self, model: XLxmert, generator: Generator | None) -> Painter:
         """The engine, or the model itself where there is none."""
         weights = _weights(model, generator)
         if any(weight.grad is not None for weight in weights):
             return model
         if self._engine is None or self._seen != _counted(weights):
-            self.freeze(model, generator)
+            return self.freeze(model, generator)
         return self._engine
 
-    def freeze(self, model: XLxmert, generator: Generator | None) -> None:
-        """Make the engine of the weights as they are now; their gradients go."""
+    def freeze(self, model: XLxmert, generator: Generator | None) -> Painter:
+        """Make the engine of the weights as they are now, and return it; their gradients go."""
         weights = _weights(model, generator)
         for weight in (w for w in weights if w.grad is not None):
             weight.grad = None
         self._seen, self._engine = _counted(weights), onnx(model, generator) or model
+        return self._engine
 
     def __reduce__(self):
         return EngineCache, ()

@@ -5,23 +5,23 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from xlxmert_core import captioning, polish, sampling
+from xlxmert_core import captioning, graphs, polish, sampling
 from xlxmert_core.data.images import open_image, to_square
-from xlxmert_core.engine import Engine, EngineCache, alone
-from xlxmert_core.features import AT_ONCE, extract, to_uint8
+from xlxmert_core.engine import Engine, EngineCache, Painter, alone
+from xlxmert_core.features import AT_ONCE, Mask, Pictures, cells_of, extract, in_place_of_pictures, listed, to_uint8
 from xlxmert_core.folder import SHIPPED, open_folder, write_folder
 from xlxmert_core.foreign import authors
 from xlxmert_core.generator import Generator, fold_spectral_norm
-from xlxmert_core.graphs import Picture
 from xlxmert_core.model import Output, XLxmert, batches
 from xlxmert_core.skills import Skill
 from xlxmert_core.text import Tokenizer, one_each, outside, warn_of
-from xlxmert_core.vocabulary import VisualVocabulary, check_codes
+from xlxmert_core.vocabulary import VisualVocabulary
 
 CELL = 16  # pixels along one side of a cell that GridEncoder sees
 LACKS = {  # a part that a pipeline may lack: what it then says
@@ -95,7 +95,7 @@ class Pipeline:
         return CELL * self.grid if self.generator is None else self.generator.config.image_size
 
     def paint(self, texts: str | Sequence[str], seed: int = 0, callback: Callable[[dict], None] | None = None,
-              **settings) -> Painting:  # fmt: skip
+              **settings: Any) -> Painting:  # fmt: skip
         """Paint each text on an empty canvas.
 
         Args:
@@ -108,8 +108,8 @@ class Pipeline:
         texts = [texts] if isinstance(texts, str) else list(texts)
         return self._paint(texts, None, None, seed, callback, sampling.Sampling(**settings))
 
-    def repaint(self, image_or_codes, mask, text: str | Sequence[str], seed: int = 0,
-                callback: Callable[[dict], None] | None = None, **settings) -> Painting:  # fmt: skip
+    def repaint(self, image_or_codes: Pictures, mask: Mask, text: str | Sequence[str], seed: int = 0,
+                callback: Callable[[dict], None] | None = None, **settings: Any) -> Painting:  # fmt: skip
         """Paint the masked cells anew, for another text; every other cell keeps its code bit for bit.
 
         Args:
@@ -120,7 +120,9 @@ class Pipeline:
         """
         how, codes = sampling.Sampling(**settings), self.encode(image_or_codes)
         texts = one_each(text, len(codes), "texts")
-        return self._paint(texts, codes, self._cells(mask, "mask", len(codes)), seed, callback, how)
+        return self._paint(
+            texts, codes, cells_of(mask, "mask", self.grid, len(codes)).to(self.device), seed, callback, how
+        )
 
     @torch.inference_mode()
     def _paint(self, texts, codes, editable, seed, callback, how: sampling.Sampling) -> Painting:
@@ -139,7 +141,7 @@ class Pipeline:
         return Painting(self.render(codes), codes, polish.joined(histories))
 
     @property
-    def engine(self) -> Engine | XLxmert:
+    def engine(self) -> Painter:
         """What paints: the model's :class:`~xlxmert_core.engine.Engine`, or the plain model where it has none."""
         return self._engine.of(self.model, self.generator)
 
@@ -174,10 +176,10 @@ class Pipeline:
         """Codes int64 [B, N] -> pictures uint8 [B, S, S, 3], through the generator."""
         self._needs("vocabulary", "generator")
         engine, few = self.engine, max(1, AT_ONCE // self.image_size**2)  # few at a time stay in the caches
-        picture = engine.picture if isinstance(engine, Engine) else Picture(self.generator, self.model.centroids)
+        picture = engine.picture if isinstance(engine, Engine) else graphs.Picture(self.generator, self.model.centroids)
         return to_uint8(torch.cat([picture(part) for part in codes.to(self.device).split(few)]))
 
-    def encode(self, images) -> Tensor:
+    def encode(self, images: Pictures) -> Tensor:
         """Pictures -> codes int64 [B, N].
 
         ``images`` is one picture or a list: PIL image, numpy array [H, W, 3] (or [B, H, W, 3]) or a path. A torch
@@ -188,17 +190,14 @@ class Pipeline:
             return self._given(images)
         return torch.from_numpy(self.vocabulary.encode(self.features(images))).to(self.device)
 
-    def features(self, images) -> np.ndarray:
+    def features(self, images: Pictures) -> np.ndarray:
         """Pictures (as in :meth:`encode`) -> continuous grid features float32 [B, N, F]; codes -> their centroids."""
         if isinstance(images, Tensor):
             given = self._given(images)
             return (given if images.is_floating_point() else self.model.embed_codes(given)).float().cpu().numpy()
         self._needs("encoder")
-        if isinstance(images, str | os.PathLike) or not isinstance(images, list | tuple | np.ndarray):
-            images = [images]
-        elif isinstance(images, np.ndarray) and images.ndim == 3:
-            images = images[None]
-        return np.concatenate([self._look(images[part]) for part in batches(len(images))])
+        several = listed(images)
+        return np.concatenate([self._look(several[part]) for part in batches(len(several))])
 
     def _look(self, images: Sequence) -> np.ndarray:
         if hasattr(self.encoder, "features"):
@@ -206,23 +205,15 @@ class Pipeline:
         return extract(self.encoder, np.stack([to_square(open_image(i), self.image_size) for i in images]))
 
     def _given(self, tensor: Tensor) -> Tensor:
-        """Codes int [B, N] or [N], or features float [B, N, F] or [N, F], checked and with the axis B."""
-        if not (features := tensor.is_floating_point()):
+        if not tensor.is_floating_point():
             self._needs("vocabulary")
-        cells, width = self.model.config.cells, self.model.config.feature_dim
-        shape = (cells, width) if features else (cells,)
-        if tensor.shape[-len(shape) :] != shape or tensor.ndim > len(shape) + 1:
-            found, wanted = list(tensor.shape), f"codes int [B, {cells}] or features float [B, {cells}, {width}]"
-            raise ValueError(f"A tensor in place of pictures must be {wanted}, got {tensor.dtype} {found}.")
-        if not features:
-            check_codes(tensor.cpu().numpy(), self.model.config.codes)
-        return tensor.reshape(-1, *shape).to(self.device, torch.float32 if features else torch.int64)
+        return in_place_of_pictures(tensor, self.model.config).to(self.device)
 
-    def _features(self, images) -> Tensor:
+    def _features(self, images: Pictures) -> Tensor:
         """What :meth:`features` finds, [B, N, F], as the model reads it."""
         return torch.from_numpy(self.features(images)).to(self.model.centroids)
 
-    def _seen(self, images) -> Tensor:
+    def _seen(self, images: Pictures) -> Tensor:
         """What the pretrained model reads, [B, N, F]: the centroids of the codes, or features when it has no codes."""
         if self.vocabulary is None:
             return self._features(images)
@@ -241,7 +232,7 @@ class Pipeline:
         return self.model(*words, features.to(self.model.centroids), boxes=boxes)
 
     @torch.inference_mode()
-    def caption(self, images, region=None, **options) -> list[str]:
+    def caption(self, images: Pictures, region: Mask | None = None, **options: Any) -> list[str]:
         """Write one sentence about each picture (see :func:`xlxmert_core.captioning.write_caption`).
 
         Args:
@@ -250,7 +241,7 @@ class Pipeline:
         skill = self.skills.get("captions")
         features = self._features(images) if skill else self._seen(images)
         if region is not None:
-            options["hidden"] = ~self._cells(region, "region", len(features))
+            options["hidden"] = ~cells_of(region, "region", self.grid, len(features)).to(self.device)
         if skill is None:
             return captioning.write_caption(self.model, self.tokenizer, features, **options)[0]
         if "lengths" not in options:
@@ -258,18 +249,8 @@ class Pipeline:
             options |= dict(zip(("lengths", "prior"), found, strict=True))
         return captioning.write_caption(skill.model, skill.tokenizer, features, **options)[0]
 
-    def _cells(self, mask, what: str, pictures: int) -> Tensor:
-        """bool [grid, grid] or [B, grid, grid] -> bool [B, N]."""
-        cells = torch.as_tensor(np.asarray(mask), dtype=torch.bool).to(self.device)
-        if cells.shape[-2:] != (self.grid, self.grid):
-            raise ValueError(f"The {what} must be bool [{self.grid}, {self.grid}], got {list(cells.shape)}.")
-        cells = cells.reshape(-1, self.grid**2)
-        if len(cells) not in (1, pictures):
-            raise ValueError(f"{len(cells)} {what}s for {pictures} pictures: give one, or one for each.")
-        return cells.expand(pictures, -1)
-
     @torch.inference_mode()
-    def answer(self, images, questions: str | Sequence[str], skill: str = "vqa") -> list[str]:
+    def answer(self, images: Pictures, questions: str | Sequence[str], skill: str = "vqa") -> list[str]:
         """Answer one question about each picture, with a skill ("vqa" or "gqa") or, lacking it, as pretrained.
 
         Raises ValueError for another skill, when the model was trained without questions, or the counts differ.
@@ -283,7 +264,7 @@ class Pipeline:
         return self._answer(able, one_each(questions, len(features), "questions"), features)
 
     @torch.inference_mode()
-    def judge(self, left, right, statements: str | Sequence[str]) -> list[bool]:
+    def judge(self, left: Pictures, right: Pictures, statements: str | Sequence[str]) -> list[bool]:
         """Whether each statement is true of a left and a right picture, or of several pairs.
 
         Raises ValueError without the skill "nlvr2", or when the counts differ.
@@ -301,8 +282,12 @@ class Pipeline:
         return able.answer(questions, features)
 
     def save(self, folder: str | os.PathLike, half: bool = False) -> None:
-        """Write all parts to a folder (safetensors and JSON); ``half`` stores the weights as float16."""
-        write_folder(self, Path(folder), half)
+        """Write all parts to a folder (safetensors and JSON); ``half`` stores the weights as float16.
+
+        Raises ValueError for an eye that is not the book's, OSError in one sentence for a full disk.
+        """
+        parts = (self.model, self.tokenizer, self.generator, self.encoder, self.answers, self.skills)
+        write_folder(Path(folder), half, *parts)
 
 
 def load(name_or_path: str | os.PathLike = "storybook", generator: str | os.PathLike | None = None,

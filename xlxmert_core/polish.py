@@ -14,13 +14,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from xlxmert_core import sampling
+from xlxmert_core.engine import Painter
 from xlxmert_core.sampling import Sampling
 
 DOUBT = -3.0  # log-probability under which a cell counts as doubtful: one in twenty
 
 
 @torch.no_grad()
-def cell_log_likelihood(model, words: Tensor, word_mask: Tensor, codes: Tensor) -> Tensor:
+def cell_log_likelihood(model: Painter, words: Tensor, word_mask: Tensor, codes: Tensor) -> Tensor:
     """Log-probability of each code given the text and the cells around it: codes int64 [B, N] -> float [B, N].
 
     Four passes; pass (r, c) hides the cells whose row and column leave the remainders r and c when halved.
@@ -38,8 +39,9 @@ def cell_log_likelihood(model, words: Tensor, word_mask: Tensor, codes: Tensor) 
     return found
 
 
-def polish(model, words: Tensor, word_mask: Tensor, codes: Tensor, editable: Tensor | None = None, rounds: int = 1,
-           steps: int = 4, callback: Callable[[dict], None] | None = None) -> tuple[Tensor, Tensor]:  # fmt: skip
+def polish(model: Painter, words: Tensor, word_mask: Tensor, codes: Tensor, editable: Tensor | None = None,
+           rounds: int = 1, steps: int = 4,
+           callback: Callable[[dict], None] | None = None) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Paint doubtful cells and the eight around each anew, greedily and the easy ones first.
 
     Rows without a doubtful cell cost nothing more than to find that out.
@@ -79,13 +81,13 @@ def _of_all(callback: Callable[[dict], None], codes: Tensor, rows: Tensor) -> Ca
 
 
 @torch.no_grad()
-def match(model, words: Tensor, word_mask: Tensor, codes: Tensor) -> Tensor:
+def match(model: Painter, words: Tensor, word_mask: Tensor, codes: Tensor) -> Tensor:
     """How likely each text belongs to its picture: codes int64 [B, N] -> probabilities [B]."""
     return model.match_logits(model(words, word_mask, model.embed_codes(codes)).pooled).softmax(-1)[:, 1]
 
 
 @torch.no_grad()
-def score(model, words: Tensor, word_mask: Tensor, codes: Tensor, settled: Tensor | None = None) -> Tensor:
+def score(model: Painter, words: Tensor, word_mask: Tensor, codes: Tensor, settled: Tensor | None = None) -> Tensor:
     """What candidates are chosen by, [B]: log-probability of the match, minus one for each doubtful cell.
 
     Args:
@@ -98,8 +100,9 @@ def score(model, words: Tensor, word_mask: Tensor, codes: Tensor, settled: Tenso
     return match(model, words, word_mask, codes).log() - odd
 
 
-def paint_best(model, words: Tensor, word_mask: Tensor, how: Sampling, generator: torch.Generator | None = None,
-               codes: Tensor | None = None, editable: Tensor | None = None, uncond: tuple[Tensor, Tensor] | None = None,
+def paint_best(model: Painter, words: Tensor, word_mask: Tensor, how: Sampling,
+               generator: torch.Generator | None = None, codes: Tensor | None = None, editable: Tensor | None = None,
+               uncond: tuple[Tensor, Tensor] | None = None,
                callback: Callable[[dict], None] | None = None) -> tuple[Tensor, list[dict]]:  # fmt: skip
     """All that settings say: paint each text ``candidates`` times, polish, and keep the best of each.
 

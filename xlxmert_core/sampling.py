@@ -11,10 +11,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache, partial
 from numbers import Integral, Real
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+
+from xlxmert_core.engine import Painter
 
 
 class Step(NamedTuple):
@@ -270,7 +272,7 @@ class Sampling:
         """The names of the settings: with it and ``[name]`` they can be handed over by ``**``."""
         return [field.name for field in fields(self)]
 
-    def __getitem__(self, name: str) -> int | float | Order | Schedule:
+    def __getitem__(self, name: str) -> Any:
         return getattr(self, name)
 
 
@@ -289,9 +291,9 @@ PAINT_BOX = Sampling(steps=8, guidance=1.0)  # as good as DEFAULT (chapter 07's 
 
 
 @torch.no_grad()
-def paint(model, words: Tensor, word_mask: Tensor, generator: torch.Generator | None = None,
+def paint(model: Painter, words: Tensor, word_mask: Tensor, generator: torch.Generator | None = None,
           codes: Tensor | None = None, editable: Tensor | None = None, uncond: tuple[Tensor, Tensor] | None = None,
-          callback: Callable[[dict], None] | None = None, **settings) -> Tensor:  # fmt: skip
+          callback: Callable[[dict], None] | None = None, **settings: Any) -> Tensor:  # fmt: skip
     """Paint each sentence once: words int64 [B, L] with word_mask bool [B, L] -> codes int64 [B, N].
 
     Args:
