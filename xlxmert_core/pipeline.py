@@ -119,10 +119,8 @@ class Pipeline:
         The other arguments are those of :meth:`paint`.
         """
         how, codes = sampling.Sampling(**settings), self.encode(image_or_codes)
-        texts = one_each(text, len(codes), "texts")
-        return self._paint(
-            texts, codes, cells_of(mask, "mask", self.grid, len(codes)).to(self.device), seed, callback, how
-        )
+        texts, editable = one_each(text, len(codes), "texts"), cells_of(mask, "mask", self.grid, len(codes))
+        return self._paint(texts, codes, editable.to(self.device), seed, callback, how)
 
     @torch.inference_mode()
     def _paint(self, texts, codes, editable, seed, callback, how: sampling.Sampling) -> Painting:
@@ -133,7 +131,7 @@ class Pipeline:
         found, histories = [], []
         with alone(painter := self.engine):
             for part in batches(len(texts), how.candidates):
-                below = (given if given is None else given[part] for given in (codes, editable))
+                below = (None if t is None else t[part] for t in (codes, editable))
                 given = (*self._words(texts[part]), how, generator, *below, uncond, callback)
                 made, history = polish.paint_best(painter, *given)
                 found, histories = [*found, made], [*histories, history]
