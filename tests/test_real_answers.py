@@ -11,7 +11,7 @@ import torch
 
 import xlxmert_core
 from book.build.run_chapters import ROOT
-from xlxmert_core import sampling, skills
+from xlxmert_core import captioning, skills
 from xlxmert_core.data import nlvr2, vqa
 from xlxmert_core.data.coco import read_captions
 from xlxmert_core.data.images import find_pictures
@@ -116,7 +116,7 @@ def test_real_captions_are_learned_by_heart(painter, photographs, features, coun
     loop.fit(writer, {"all": optimisers.muon(writer, 0.005, 1e-3)}, batch_at, 300 if count > 16 else 120)
     with torch.inference_mode():
         guess = skills.length_logits(writer.model, tokenizer, features).argmax(1)
-    written, _ = sampling.write_caption(writer.model, tokenizer, features, guess[:, None])
+    written, _ = captioning.write_caption(writer.model, tokenizer, features, guess[:, None])
     truth = [tokenizer.decode(row) for row in lessons.words]
     scores = caption_scores([[t] for t in truth], written)
     assert scores["BLEU-1"] >= 0.95 and scores["ROUGE-L"] >= 0.95, scores

@@ -255,8 +255,8 @@ def test_painting_and_reading_is_averaged_over_seeds():
     scenes = [sample_scene(np.random.default_rng(i)) for i in range(12)]
     facts = [captions(s, np.random.default_rng(0))[0].facts for s in scenes[:6]]
     painter = Forger(scenes)
-    scores, images = paint_and_read(painter, Eye(scenes), list("012345"), facts, (0, 1), batch=4, steps=3)
-    assert painter.calls == [(4, 0, 3), (2, 0, 3), (4, 1, 3), (2, 1, 3)]
+    scores, images = paint_and_read(painter, Eye(scenes), list("012345"), facts, (0, 1), steps=3)
+    assert painter.calls == [(6, 0, 3), (6, 1, 3)]
     wrong = scene_accuracy([perfect_reading(s) for s in scenes[6:]], facts)
     assert scores["facts"] == pytest.approx((1 + wrong["facts"]) / 2) and scores["ms"] > 0
     assert np.array_equal(images, np.stack([render(s) for s in scenes[:6]]))

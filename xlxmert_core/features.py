@@ -6,7 +6,8 @@ two kinds of label (method: an ImageNet eye alone forgets colour when it is quan
 """
 
 import copy
-from collections.abc import Iterable, Mapping
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from importlib.util import find_spec
 from itertools import pairwise
@@ -14,13 +15,23 @@ from itertools import pairwise
 import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from xlxmert_core.config import ModelConfig
+from xlxmert_core.data.store import FeatureStore
+from xlxmert_core.vocabulary import check_codes
 
 AT_ONCE = 2**17  # pixels that a processor reads at once: larger maps leave its caches, and cost twice as much
 # (kernel, stride, expansion, width, repeats) of EfficientNet-Lite0 up to stride 16.
 STAGES = ((3, 1, 1, 16, 1), (3, 2, 6, 24, 2), (5, 2, 6, 40, 2), (3, 2, 6, 80, 3), (5, 1, 6, 112, 3))
 WIDTH = STAGES[-1][3]
+
+
+Picture = str | os.PathLike | Image.Image | np.ndarray  # a path, or pixels uint8 [H, W], [H, W, 3] or [H, W, 4]
+Pictures = Picture | Sequence[Picture] | Tensor  # one or several, or what an eye has seen of them
+Mask = np.ndarray | Tensor | Sequence  # bool [grid, grid] or [B, grid, grid]
 
 
 class SameConv(nn.Conv2d):
@@ -212,7 +223,8 @@ def extract(encoder: nn.Module, images: np.ndarray | Tensor, batch: int = 64) ->
     return torch.cat(parts).numpy()
 
 
-def extract_to_store(encoder: nn.Module, pictures: Iterable[tuple[int, np.ndarray]], store, batch: int = 64) -> int:
+def extract_to_store(encoder: nn.Module, pictures: Iterable[tuple[int, np.ndarray]], store: FeatureStore,
+                     batch: int = 64) -> int:  # fmt: skip
     """Append the features of all (image id, uint8 [S, S, 3]) that the store misses; returns how many.
 
     Interrupt it anywhere and call it again: finished batches are in the store and are not made twice.
@@ -229,3 +241,42 @@ def extract_to_store(encoder: nn.Module, pictures: Iterable[tuple[int, np.ndarra
     if ids:
         store.append(ids, extract(encoder, np.stack(images), batch))
     return done + len(ids)
+
+
+# --- What stands for pictures. -----------------------------------------------------------------------
+
+
+def listed(images: Picture | Sequence[Picture]) -> Sequence[Picture]:
+    """Pictures as a sequence: one of them, an array [H, W, 3] for instance, becomes a list."""
+    if isinstance(images, np.ndarray):
+        return images[None] if images.ndim == 3 else images
+    return images if isinstance(images, list | tuple) else [images]
+
+
+def in_place_of_pictures(tensor: Tensor, config: ModelConfig) -> Tensor:
+    """Codes int [B, N] or [N] -> int64 [B, N], or features float [B, N, F] or [N, F] -> float32 [B, N, F].
+
+    Raises ValueError for other shapes, and for codes that the model does not have.
+    """
+    features, cells, width = tensor.is_floating_point(), config.cells, config.feature_dim
+    shape = (cells, width) if features else (cells,)
+    if tensor.shape[-len(shape) :] != shape or tensor.ndim > len(shape) + 1:
+        found, wanted = list(tensor.shape), f"codes int [B, {cells}] or features float [B, {cells}, {width}]"
+        raise ValueError(f"A tensor in place of pictures must be {wanted}, got {tensor.dtype} {found}.")
+    if not features:
+        check_codes(tensor.cpu().numpy(), config.codes)
+    return tensor.reshape(-1, *shape).to(torch.float32 if features else torch.int64)
+
+
+def cells_of(mask: Mask, what: str, grid: int, pictures: int) -> Tensor:
+    """A mask bool [grid, grid], or [B, grid, grid], one for each picture -> bool [B, N].
+
+    ``what`` it is, "region" for instance, is said by the ValueError for another shape or number.
+    """
+    cells = mask if isinstance(mask, Tensor) else torch.from_numpy(np.asarray(mask, dtype=bool))
+    if cells.shape[-2:] != (grid, grid):
+        raise ValueError(f"The {what} must be bool [{grid}, {grid}], got {list(cells.shape)}.")
+    cells = cells.reshape(-1, grid**2).bool()
+    if len(cells) not in (1, pictures):
+        raise ValueError(f"{len(cells)} {what}s for {pictures} pictures: give one, or one for each.")
+    return cells.expand(pictures, -1)

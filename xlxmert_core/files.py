@@ -32,7 +32,7 @@ def replacing(path: str | os.PathLike, failures: tuple[type[Exception], ...] = (
         temporary.unlink(missing_ok=True)
 
 
-def write_json(path: Path, value) -> None:
+def write_json(path: Path, value: object) -> None:
     """JSON to a temporary file beside ``path``, then renamed over it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:

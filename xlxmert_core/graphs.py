@@ -16,6 +16,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -26,6 +27,9 @@ from xlxmert_core.files import replacing
 from xlxmert_core.generator import Generator
 from xlxmert_core.model import XLxmert
 from xlxmert_core.transformer import Attention, Layer, for_attention
+
+if TYPE_CHECKING:
+    from onnx import ModelProto  # what only an export needs
 
 OPSET = 20
 SHIPPED = Path(__file__).parent / "graphs"
@@ -224,7 +228,7 @@ def axes(inputs: Mapping[str, Tensor]) -> dict[str, dict]:
 
 
 def to_onnx(module: nn.Module, inputs: Mapping[str, Tensor], axes: dict | None, outputs: Sequence[str],
-            optimize: bool = True):  # fmt: skip
+            optimize: bool = True) -> "ModelProto":  # fmt: skip
     """Trace one module into an ``onnx.ModelProto``, without the exporter's notes: they name folders of this machine."""
     logging.getLogger("onnxscript").setLevel(logging.ERROR)  # constants that it did not fold
     with warnings.catch_warnings(), torch.no_grad():
@@ -246,7 +250,7 @@ def tensors(module: nn.Module) -> dict[str, Tensor]:
     return dict(module.named_parameters()) | dict(module.named_buffers())
 
 
-def without_weights(proto, module: nn.Module) -> bytes:
+def without_weights(proto: "ModelProto", module: nn.Module) -> bytes:
     """A line with the names of the weights that are to be handed over, as JSON, then the graph without them."""
     from onnx import TensorProto
 

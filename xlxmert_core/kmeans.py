@@ -39,7 +39,8 @@ class Nearest:
     @cached_property
     def _moved(self) -> tuple[torch.Tensor, torch.Tensor]:
         moved = torch.tensor(self.centroids, device=self.device)
-        return -2 * moved, moved.square().sum(1)
+        lengths = moved.square().sum(1)
+        return moved.mul_(-2), lengths
 
     def __reduce__(self):
         return Nearest, (self.centroids, self.device)

@@ -10,6 +10,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -78,7 +79,10 @@ def _drawn(features: Sequence, rows: int, rng: np.random.Generator, chunk: int) 
 
 
 class VisualVocabulary:
-    """K centroids [K, F]; ``encode`` looks up the nearest, ``decode`` gives it back."""
+    """K centroids [K, F]; ``encode`` looks up the nearest, ``decode`` gives it back.
+
+    The centroids stay as they are: what the first ``encode`` made of them is kept.
+    """
 
     def __init__(self, centroids: np.ndarray):
         self.centroids = np.ascontiguousarray(centroids, dtype=np.float32)
@@ -173,7 +177,11 @@ class VisualVocabulary:
         """features [..., F] -> codes int64 [...]: the nearest centroid in L2, exactly."""
         features = np.asarray(features, dtype=np.float32)
         self.check_width(features.shape[-1])
-        return Nearest(self.centroids)(features)
+        return self._nearest(features)
+
+    @cached_property
+    def _nearest(self) -> Nearest:
+        return Nearest(self.centroids)
 
     def check_width(self, width: int) -> None:
         """Refuse features of another width than the centroids', with a ValueError."""

@@ -167,21 +167,20 @@ def round_trip(texts: Sequence[str], captions: Sequence[str]) -> dict[str, float
 
 
 def paint_and_read(painter, reader: SceneReader, texts: Sequence[str], facts: Sequence, seeds: Sequence[int] = (0,),
-                   batch: int = 50, **options) -> tuple[dict[str, float], np.ndarray]:  # fmt: skip
+                   **options) -> tuple[dict[str, float], np.ndarray]:  # fmt: skip
     """Paint texts once a seed and look their facts up in what the reader sees.
 
     Args:
         painter: a :class:`xlxmert_core.pipeline.Pipeline`; ``options`` go to its ``paint``.
 
-    Returns the mean over seeds of :func:`scene_accuracy` with ``"ms"``, the milliseconds a picture took in batches
-    of ``batch``; and the pictures uint8 [texts, S, S, 3] of the first seed.
+    Returns the mean over seeds of :func:`scene_accuracy` with ``"ms"``, the milliseconds a picture took; and the
+    pictures uint8 [texts, S, S, 3] of the first seed.
     """
     runs, first, spent = [], np.empty(0), 0.0
     for seed in seeds:
         start = time.perf_counter()
-        parts = [painter.paint(texts[i : i + batch], seed=seed, **options).images for i in range(0, len(texts), batch)]
+        images = painter.paint(texts, seed=seed, **options).images
         spent += time.perf_counter() - start
-        images = np.concatenate(parts)
         runs.append(scene_accuracy(reader.read(images), facts))
         first = first if len(first) else images
     scores = {name: float(np.mean([run[name] for run in runs])) for name in runs[0]}

@@ -114,7 +114,7 @@ class Studio:
             codes = step["codes"][:1]
             if last[0] is None or not torch.equal(codes, last[0]):
                 last[:] = codes.clone(), self.painter.render(codes)[0]
-            on_step(Step(last[1], step["masked"][0].numpy()))
+            on_step(Step(last[1], step["masked"][0].cpu().numpy()))
 
         return show
 
@@ -166,7 +166,7 @@ class Studio:
         if not 0 <= index < len(picture.steps):
             raise ValueError(f"There is no step {index}: the last stroke has {len(picture.steps)}.")
         codes, masked = (picture.steps[index][name][picture.taken] for name in ("codes", "masked"))
-        return Step(self.painter.render(codes[None])[0], masked.numpy())
+        return Step(self.painter.render(codes[None])[0], masked.cpu().numpy())
 
     def _needed(self) -> Picture:
         if self.picture is None:
@@ -199,8 +199,9 @@ class Studio:
         able, shown = self.painter.skills.get(skill), self._shown()
         model, tokenizer = (able or self.painter).model, (able or self.painter).tokenizer
         features = self.painter.features(shown) if able else self.painter.features(self.painter.encode(shown))
-        words, mask = tokenizer.encode([sentence], model.config.max_words)
-        looked = cross_attention(model, words, mask, torch.from_numpy(features))[-1, :, 0].mean(0)  # [L + 2, N]
+        given = (*tokenizer.encode([sentence], model.config.max_words), torch.from_numpy(features))
+        given = (part.to(self.painter.device) for part in given)
+        looked = cross_attention(model, *given)[-1, :, 0].mean(0).cpu()  # [L + 2, N]
         places = tokenizer.backend.encode(sentence, add_special_tokens=False).offsets[: len(looked) - 2]
         return [sentence[start:stop] for start, stop in places], looked[1:-1].numpy()
 

@@ -16,9 +16,10 @@ import ipywidgets
 import numpy as np
 
 from xlxmert_core.paintbox.canvas import Canvas, bundle, column, smaller
-from xlxmert_core.paintbox.recipe import LIMITS, ORDERS, SCHEDULES, Settings
+from xlxmert_core.paintbox.recipe import MOST, Settings
 from xlxmert_core.paintbox.studio import Step, Studio
 from xlxmert_core.pipeline import Pipeline, load
+from xlxmert_core.sampling import ORDERS, SCHEDULES
 
 TEXT = "a large red house left of a small yellow tree in the snow"
 BUTTONS = {  # what each does, for the pointer that rests on it
@@ -86,7 +87,7 @@ class PaintBox:
         return box
 
     def settings(self, repainting: bool = False) -> Settings:
-        """What the controls say; raises RecipeError in one sentence."""
+        """What the controls say; raises ValueError in one sentence."""
         values = {name: control.value for name, control in self.controls.items()}
         again = values.pop("repaint_candidates")
         return Settings(**(values | ({"candidates": again} if repainting else {})))
@@ -281,12 +282,12 @@ def _controls(settings: Settings) -> dict[str, ipywidgets.Widget]:
         return ipywidgets.Dropdown(options=list(options), value=value, description=name, **look)
 
     return {
-        "seed": ipywidgets.BoundedIntText(settings.seed, 0, LIMITS["seed"][1], description="Seed", **look),
+        "seed": ipywidgets.BoundedIntText(settings.seed, 0, MOST["seed"], description="Seed", **look),
         "steps": slide("Steps", settings.steps, 1, 64),
         "candidates": slide("Candidates", settings.candidates, 1, 8),
         "repaint_candidates": slide("of a repaint", 1, 1, 8),
-        "order": choose("Order", ORDERS, settings.order),
-        "schedule": choose("Schedule", SCHEDULES, settings.schedule),
+        "order": choose("Order", ORDERS, settings.order.__name__),
+        "schedule": choose("Schedule", SCHEDULES, settings.schedule.__name__),
         "guidance": slide("Guidance", settings.guidance, 0, 5, 0.25),
         "temperature": slide("Temperature", settings.temperature, 0, 2, 0.05),
         "polish": slide("Polish rounds", settings.polish, 0, 3),
