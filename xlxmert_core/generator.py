@@ -10,6 +10,7 @@ import copy
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import pairwise
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +19,8 @@ from torch.nn.utils import parametrize, skip_init
 from torch.nn.utils.parametrizations import spectral_norm
 
 from xlxmert_core.config import GeneratorConfig
+
+Folded = TypeVar("Folded", bound=nn.Module)
 
 
 def conv(inputs: int, outputs: int, kernel: int, groups: int = 1) -> nn.Conv2d:
@@ -33,7 +36,7 @@ def sn_conv(inputs: int, outputs: int, kernel: int, groups: int = 1) -> nn.Modul
     return spectral_norm(conv(inputs, outputs, kernel, groups))
 
 
-def fold_spectral_norm(module: nn.Module) -> nn.Module:
+def fold_spectral_norm(module: Folded) -> Folded:
     """A copy, in eval mode, whose spectral norms are folded into plain weights; outputs are equal.
 
     The module itself is left as it is, ready to train on. A module without spectral norms is fine.
@@ -212,7 +215,7 @@ class DownBlock(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Is each patch real, and which code is at each cell? (paper, section 3.3)
+    """Is each patch real, and which code is at each cell? Paper, section 3.3.
 
     Args:
         feature_dim: F, the width of a code's centroid.

@@ -46,6 +46,7 @@ class Nearest:
         return Nearest, (self.centroids, self.device)
 
     def __call__(self, features: np.ndarray) -> np.ndarray:
+        """float32 [..., F] -> the number of the nearest centroid int64 [...]."""
         flat = np.ascontiguousarray(features, dtype=np.float32).reshape(-1, self.centroids.shape[1])
         return self.search(flat)[1].reshape(np.shape(features)[:-1])
 

@@ -93,7 +93,7 @@ class VisualVocabulary:
         return len(self.centroids)
 
     @classmethod
-    def fit(cls, features: Sequence, codes: int, seed: int = 0, iterations: int = 20, plus_plus: bool = True,
+    def fit(cls, features: Sequence | np.ndarray, codes: int, seed: int = 0, iterations: int = 20, plus_plus: bool = True,
             memory: float = 8e9, scratch: str | os.PathLike | None = None, device: str | None = None,
             progress: str | None = None, starts: int = 1) -> "VisualVocabulary":  # fmt: skip
         """k-means on a streamed subsample of features [M, N, F].

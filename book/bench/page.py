@@ -1,6 +1,7 @@
 """The page of ``make bench``: a table and a plot for each family, with nothing in it but what the run found."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -107,9 +108,10 @@ def draw(family: Family, path: Path) -> None:
 
     races = [found for found in family.found if isinstance(found, Race)]
     growths = [found for found in family.found if isinstance(found, Growth)]
-    panels = [(paint, shown) for paint, shown in ((bars, races), (lines, growths)) if shown]
+    ways: list[tuple[Callable, list]] = [(bars, races), (lines, growths)]
+    panels = [(paint, shown) for paint, shown in ways if shown]
     with plt.rc_context({"svg.hashsalt": family.title, "svg.fonttype": "none", "font.size": 9}):
-        heights = {bars: 0.9 + 0.28 * sum(len(race.times) - 1 for race in races), lines: 3}
+        heights: dict[Callable, float] = {bars: 0.9 + 0.28 * sum(len(race.times) - 1 for race in races), lines: 3}
         shares = [heights[paint] for paint, _ in panels] or [1]
         figure, axes = plt.subplots(
             len(shares), 1, figsize=(7, sum(shares)), squeeze=False, height_ratios=shares, layout="constrained"

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch.optim import Optimizer
 
-from book.bench.measure import Family, Limit, Race, added_megabytes, child, interleaved
+from book.bench.measure import Family, Growth, Limit, Race, added_megabytes, child, interleaved
 from book.bench.painting import pair
 from xlxmert_core.config import ModelConfig, paper
 from xlxmert_core.model import XLxmert
@@ -84,7 +84,7 @@ def run(quick: bool) -> Family:
     times = interleaved(both, 1 if quick else 7)
     said = "first loss: " + ", ".join(f"{name} {loss:.4f}" for name, loss in first.items())
     added = {name: child("book.bench.training:memory", name, size) for name in both}
-    found = [Race(f"a step of {size}", times, {"ours": 1.4}, said)]
+    found: list[Race | Limit | Growth] = [Race(f"a step of {size}", times, {"ours": 1.4}, said)]
     found += [Limit(f"memory added, {name}", value, "MB") for name, value in added.items()]
     share = 100 * added["ours"] / max(added["Hugging Face"], 1e-9)
     return Family("Pretraining", TEXT, [*found, Limit("ours, of theirs", share, "%", 70)])

@@ -47,14 +47,14 @@ class Judgement:
     bar: Verdict | None
 
     @property
-    def now(self) -> float | None:
-        """The mean over the seeds; None when none of them recorded the metric."""
-        return fmean(self.values) if self.values else None
+    def now(self) -> float:
+        """The mean over the seeds; NaN when none of them recorded the metric."""
+        return fmean(self.values) if self.values else math.nan
 
     @property
     def change(self) -> float:
         """How far the mean moved."""
-        return self.now - self.accepted["mean"]
+        return self.now - self.accepted["mean"] if self.accepted else math.nan
 
     @property
     def kind(self) -> Kind:
@@ -79,7 +79,7 @@ class Judgement:
     def words(self) -> str:
         """The verdict in words; a real change says by how much, and what chance would explain."""
         said = self.kind.value[1]
-        if self.kind in (Kind.BETTER, Kind.WORSE, Kind.CHANGED):
+        if self.accepted and self.kind in (Kind.BETTER, Kind.WORSE, Kind.CHANGED):
             allowed = allowance(self.values, self.accepted["values"])
             said += f" by {self.change:+.3g} (chance explains {allowed:.2g})"
         if self.kind is Kind.BELOW and self.is_time:
@@ -100,7 +100,7 @@ class Judgement:
         """Now, accepted and bar as a table shows them; empty where there is none."""
         then = f"{number(self.accepted['mean'])} ± {self.accepted['spread']:.2g}" if self.accepted else ""
         bar = f"{'≥' if self.bar.sign == '>=' else '≤'} {self.bar.bar:g}" if self.bar else ""
-        return "" if self.now is None else number(self.now), then, bar
+        return number(self.now) if self.values else "", then, bar
 
 
 def number(value: float) -> str:

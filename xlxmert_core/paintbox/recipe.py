@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import torch
@@ -189,10 +190,11 @@ def replay(painter: Pipeline, recipe: Recipe) -> Painting:
     for stroke in recipe.strokes:
         _, steps = perform(painter, stroke, codes)
         codes = steps[-1]["codes"][stroke.taken]
-    return Painting(painter.render(codes[None]), codes[None])
+    codes = torch.as_tensor(codes)[None]
+    return Painting(painter.render(codes), codes)
 
 
-def save_png(target: str | os.PathLike | io.BufferedIOBase, image: np.ndarray, recipe: Recipe) -> None:
+def save_png(target: str | os.PathLike | IO[bytes], image: np.ndarray, recipe: Recipe) -> None:
     """Write a picture uint8 [S, S, 3] with its recipe, to a path (all or nothing) or an open binary file."""
     info = PngInfo()
     info.add_itxt(CHUNK, recipe.to_json())
@@ -216,7 +218,7 @@ def read_png(source: str | os.PathLike | bytes) -> tuple[np.ndarray, Recipe]:
     try:
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=["PNG"]) as png:
             pixels = np.array(png.convert("RGB"))
-            text = png.text.get(CHUNK)  # complete only now that the pixels are read
+            text = png.info.get(CHUNK)  # complete only now that the pixels are read
     except Exception as error:  # Pillow's decoder raises whatever it likes for a broken file
         raise RecipeError(f"{name} is no PNG, or a broken one: choose a picture saved by the paint box.") from error
     if text is None:

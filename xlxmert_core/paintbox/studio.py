@@ -4,19 +4,18 @@ It knows nothing of widgets, so that code can do all that a hand can. Axes: C ca
 T steps.
 """
 
-import io
 import os
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from xlxmert_core.model import cross_attention
+from xlxmert_core.model import XLxmert, cross_attention
 from xlxmert_core.paintbox.recipe import Recipe, Settings, Stroke, check_codes, model_hash, perform, read_png, save_png
 from xlxmert_core.pipeline import Pipeline
 
@@ -157,8 +156,8 @@ class Studio:
             codes = picture.candidates[candidate]
             *strokes, last = picture.recipe.strokes
             recipe = replace(picture.recipe, strokes=(*strokes, replace(last, taken=candidate)), codes=_whole(codes))
-            self.picture = Picture(self.painter.render(codes[None])[0], recipe, picture.steps)
-        return self.picture
+            self.picture = picture = Picture(self.painter.render(codes[None])[0], recipe, picture.steps)
+        return picture
 
     def step(self, index: int) -> Step:
         """The picture after step ``index`` of its last stroke, from 0."""
@@ -198,6 +197,8 @@ class Studio:
         """
         able, shown = self.painter.skills.get(skill), self._shown()
         model, tokenizer = (able or self.painter).model, (able or self.painter).tokenizer
+        if not isinstance(model, XLxmert):
+            raise ValueError(f"The skill {skill!r} looks at two pictures: ask where captions, vqa or gqa looks.")
         features = self.painter.features(shown) if able else self.painter.features(self.painter.encode(shown))
         given = (*tokenizer.encode([sentence], model.config.max_words), torch.from_numpy(features))
         given = (part.to(self.painter.device) for part in given)
@@ -205,7 +206,7 @@ class Studio:
         places = tokenizer.backend.encode(sentence, add_special_tokens=False).offsets[: len(looked) - 2]
         return [sentence[start:stop] for start, stop in places], looked[1:-1].numpy()
 
-    def save(self, target: str | os.PathLike | io.BufferedIOBase) -> None:
+    def save(self, target: str | os.PathLike | IO[bytes]) -> None:
         """Write the picture as a PNG with its recipe (see :func:`xlxmert_core.paintbox.recipe.save_png`)."""
         picture = self._needed()
         save_png(target, picture.image, picture.recipe)

@@ -9,8 +9,9 @@ import io
 import os
 import re
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
+from typing import IO, Any
 
 import ipywidgets
 import numpy as np
@@ -58,7 +59,7 @@ class PaintBox:
         self.step = ipywidgets.IntSlider(1, 1, 1, description="Step", disabled=True, layout=_row())
         self.buttons = {name: ipywidgets.Button(description=name, tooltip=tip) for name, tip in BUTTONS.items()}
         self.buttons["Paint"].button_style = "primary"
-        self.controls = _controls(settings or Settings())
+        self.controls: dict[str, Any] = _controls(settings or Settings())
         self._showing, self._drawn = False, None
         self._listen()
         self.widget = self._arrange()
@@ -140,7 +141,7 @@ class PaintBox:
             question = self.question.value.strip()
             self._tell("Question", question, "vqa", answer=self.studio.answer(question))
 
-    def save(self, path: str | os.PathLike | io.BufferedIOBase) -> None:
+    def save(self, path: str | os.PathLike | IO[bytes]) -> None:
         """Write the picture with its recipe to a PNG; raises ValueError or OSError in one sentence."""
         self.studio.save(path)
 
@@ -217,7 +218,7 @@ class PaintBox:
         self.canvas.say(text, mood)
 
     @contextmanager
-    def _working(self, what: str) -> Iterator[None]:
+    def _working(self, what: str) -> Generator[None]:
         """Whatever happens inside, the page gets its picture and its buttons back, and a sentence."""
         self.error, picture = None, self.studio.picture
         for button in self.buttons.values():
@@ -239,7 +240,8 @@ class PaintBox:
 
     def _repr_mimebundle_(self, **_) -> dict:
         """The widget, and a still picture for pages that have no kernel."""
-        return bundle(self.widget, self.studio.picture and self.studio.picture.image, "The paint box")
+        picture = self.studio.picture
+        return bundle(self.widget, None if picture is None else picture.image, "The paint box")
 
 
 def _sentence(label: str, value: str) -> ipywidgets.Text:
@@ -281,13 +283,14 @@ def _controls(settings: Settings) -> dict[str, ipywidgets.Widget]:
     def choose(name: str, options: Iterable[str], value: str) -> ipywidgets.Dropdown:
         return ipywidgets.Dropdown(options=list(options), value=value, description=name, **look)
 
+    names: dict[Callable, str] = {function: name for table in (ORDERS, SCHEDULES) for name, function in table.items()}
     return {
         "seed": ipywidgets.BoundedIntText(settings.seed, 0, MOST["seed"], description="Seed", **look),
         "steps": slide("Steps", settings.steps, 1, 64),
         "candidates": slide("Candidates", settings.candidates, 1, 8),
         "repaint_candidates": slide("of a repaint", 1, 1, 8),
-        "order": choose("Order", ORDERS, settings.order.__name__),
-        "schedule": choose("Schedule", SCHEDULES, settings.schedule.__name__),
+        "order": choose("Order", ORDERS, names[settings.order]),
+        "schedule": choose("Schedule", SCHEDULES, names[settings.schedule]),
         "guidance": slide("Guidance", settings.guidance, 0, 5, 0.25),
         "temperature": slide("Temperature", settings.temperature, 0, 2, 0.05),
         "polish": slide("Polish rounds", settings.polish, 0, 3),

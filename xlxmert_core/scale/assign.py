@@ -1,6 +1,4 @@
-"""The codes of all pictures of a large data set, block by block, here or on a cluster, into a store signed by its
-vocabulary.
-"""
+"""The codes of all pictures of a large data set, block by block, here or on a cluster, into a signed store."""
 
 import json
 from collections.abc import Iterator

@@ -113,8 +113,8 @@ def batches(sizes: Mapping[Key, tuple[int, int]], size: Size, batch: int) -> Pla
     """
     shapes = {key: size(*found) for key, found in sizes.items()}
     ordered = sorted(shapes, key=lambda key: (shapes[key], isinstance(key, str), key))
-    plan = []
-    for shape, group in groupby(ordered, shapes.get):
+    plan: Plan = []
+    for shape, group in groupby(ordered, lambda key: shapes[key]):
         keys = list(group)
         plan += [(shape, keys[i : i + batch]) for i in range(0, len(keys), batch)]
     return plan
@@ -163,7 +163,7 @@ def _sizes(pictures: Mapping, workers: int, store: FeatureStore, report: Report)
     lost = {key: why for key, why in sizes.items() if isinstance(why, str)}
     for key in store.missing(list(lost)):
         report.skip(f"picture {key}", lost[key])
-    return {key: size for key, size in sizes.items() if key not in lost}
+    return {key: size for key, size in sizes.items() if not isinstance(size, str)}
 
 
 def _append(store: FeatureStore, keys: Sequence[Key], values: np.ndarray) -> None:

@@ -11,6 +11,7 @@ import warnings
 from collections import Counter
 from dataclasses import MISSING, asdict, dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -156,12 +157,13 @@ def main() -> int:
     """``accelerate launch -m xlxmert_core.scale.pretrain --codes ... --sentences a.json b.json --out ...``."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for field in fields(Plan):
-        option = {"nargs": "+"} if field.name == "sentences" else {"type": field.type}
+        option: dict[str, Any] = {"nargs": "+"} if field.name == "sentences" else {"type": field.type}
         option |= {"required": True} if field.default is MISSING else {"default": field.default}
         parser.add_argument(f"--{field.name}", **option)
-    options = vars(parser.parse_args())
+    options: dict[str, Any] = vars(parser.parse_args())
+    options["sentences"] = tuple(options["sentences"])
     try:
-        pretrain(Plan(**options | {"sentences": tuple(options["sentences"])}))
+        pretrain(Plan(**options))
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
