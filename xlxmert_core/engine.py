@@ -6,7 +6,8 @@ Axes as in graphs.py.
 
 import copy
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections import abc
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -30,7 +31,7 @@ class Engine:
         forms: name -> callable of tensors, as the modules of graphs.py.
     """
 
-    def __init__(self, model: XLxmert, forms: dict[str, Callable[..., Tensor | tuple[Tensor, ...]]]):
+    def __init__(self, model: XLxmert, forms: Mapping[str, Callable[..., Any]]):
         self.config, self.match_logits, self._forms = model.config, model.match_logits, forms
 
     def encode_text(self, words: Tensor, word_mask: Tensor) -> Tensor:
@@ -133,7 +134,7 @@ def for_gpu(model: XLxmert, **options: Any) -> Engine:
 
 
 @contextmanager
-def alone(painter: Painter) -> Iterator[None]:
+def alone(painter: Painter) -> abc.Generator[None]:
     """Lets torch rest on one thread while an engine paints: its threads and ONNX Runtime's, in turns, would wait."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1 if isinstance(painter, Engine) else threads)

@@ -6,7 +6,6 @@ two kinds of label (method: an ImageNet eye alone forgets colour when it is quan
 """
 
 import copy
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from importlib.util import find_spec
@@ -15,11 +14,11 @@ from itertools import pairwise
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from xlxmert_core.config import ModelConfig
+from xlxmert_core.data.images import ImageLike
 from xlxmert_core.data.store import FeatureStore
 from xlxmert_core.vocabulary import check_codes
 
@@ -29,8 +28,8 @@ STAGES = ((3, 1, 1, 16, 1), (3, 2, 6, 24, 2), (5, 2, 6, 40, 2), (3, 2, 6, 80, 3)
 WIDTH = STAGES[-1][3]
 
 
-Picture = str | os.PathLike | Image.Image | np.ndarray  # a path, or pixels uint8 [H, W], [H, W, 3] or [H, W, 4]
-Pictures = Picture | Sequence[Picture] | Tensor  # one or several, or what an eye has seen of them
+Several = list[ImageLike] | tuple[ImageLike, ...] | np.ndarray  # [B, H, W, 3]
+Pictures = ImageLike | Several | Tensor  # one or several, or what an eye has seen of them
 Mask = np.ndarray | Tensor | Sequence  # bool [grid, grid] or [B, grid, grid]
 
 
@@ -190,7 +189,7 @@ class LabelObjective(nn.Module):
             features = features + self.noise * torch.randn_like(features)
         logits = self.encoder.label_logits(features)
         weight = 1 + (self.object_weight - 1) * (batch["kind"].flatten(1) > 0)  # [B, N]
-        total, numbers = 0.0, {}
+        total, numbers = features.new_zeros(()), {}
         for name, values in logits.items():
             target = batch[name].flatten(1)  # [B, N]
             loss = F.cross_entropy(values.transpose(1, 2), target, reduction="none")
@@ -246,7 +245,7 @@ def extract_to_store(encoder: nn.Module, pictures: Iterable[tuple[int, np.ndarra
 # --- What stands for pictures. -----------------------------------------------------------------------
 
 
-def listed(images: Picture | Sequence[Picture]) -> Sequence[Picture]:
+def listed(images: ImageLike | Several) -> Several:
     """Pictures as a sequence: one of them, an array [H, W, 3] for instance, becomes a list."""
     if isinstance(images, np.ndarray):
         return images[None] if images.ndim == 3 else images

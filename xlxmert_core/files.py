@@ -3,14 +3,14 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
 
 @contextmanager
 def replacing(path: str | os.PathLike, failures: tuple[type[Exception], ...] = (OSError,),
-              remedy: str = "free some space, or name another folder") -> Iterator[Path]:  # fmt: skip
+              remedy: str = "free some space, or name another folder") -> Generator[Path]:  # fmt: skip
     """A temporary file to write to; at the end it is flushed to disk and renamed over ``path``: all or nothing.
 
     Args:

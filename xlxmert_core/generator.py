@@ -10,7 +10,7 @@ import copy
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import pairwise
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -27,7 +27,7 @@ def conv(inputs: int, outputs: int, kernel: int, groups: int = 1) -> nn.Conv2d:
     """A size-keeping convolution that starts orthogonal, with bias zero."""
     layer = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, groups=groups)
     nn.init.orthogonal_(layer.weight)
-    nn.init.zeros_(layer.bias)
+    layer.bias.data.zero_()
     return layer
 
 
@@ -90,6 +90,10 @@ def resized_conv3(y: Tensor, weight: Tensor, bias: Tensor, size: int) -> Tensor:
 
 class Spade(nn.Module):
     """Instance norm, then scale and shift read from a style map (Park et al. 2019)."""
+
+    shared: Any  # convolutions, of whose biases torch's hints are not sure
+    gamma: Any
+    beta: Any
 
     def __init__(self, channels: int, style: int, hidden: int):
         super().__init__()
@@ -176,7 +180,7 @@ class Generator(nn.Module):
         for block, to_rgb in zip(self.blocks, self.to_rgb, strict=True):
             h = block(h, y, noise)
             image = image + _enlarge(to_rgb(h), size)
-        return torch.tanh(image)
+        return torch.tanh(image)  # ty: ignore[invalid-argument-type]  there is a block
 
 
 def _enlarge(rgb: Tensor, size: int) -> Tensor:
@@ -197,6 +201,8 @@ def halved_conv3(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 class DownBlock(nn.Module):
     """One halving (or none): conv, instance norm, LeakyReLU, conv, average pool; plus a skip."""
+
+    conv2: Any  # a convolution whose weight is parametrised
 
     def __init__(self, inputs: int, outputs: int, halve: bool, activate_first: bool):
         super().__init__()

@@ -72,6 +72,9 @@ class Text(nn.Module):
 class Cells(nn.Module):
     """One step: the visual and the cross layers, from codes on."""
 
+    table: Tensor
+    place: Tensor
+
     @torch.no_grad()
     def __init__(self, model: XLxmert, attend: Attend = plain):
         super().__init__()
@@ -95,6 +98,9 @@ class Cells(nn.Module):
 class Head(nn.Module):
     """What the model thinks of some cells; a flat vocabulary's two matrices W and C are one, C W."""
 
+    weight: Tensor
+    bias: Tensor
+
     @torch.no_grad()
     def __init__(self, model: XLxmert):
         super().__init__()
@@ -102,7 +108,7 @@ class Head(nn.Module):
         if self.flat:
             feature = model.code_feature
             self.register_buffer("weight", model.centroids @ feature.weight)  # [K, H]
-            self.register_buffer("bias", model.centroids @ feature.bias + model.code_bias)
+            self.register_buffer("bias", model.centroids @ feature.bias + model.code_bias)  # ty: ignore[unsupported-operator]
 
     def forward(self, cells: Tensor) -> Tensor:
         """[M, H] -> logits [M, K]."""
@@ -113,6 +119,8 @@ class Head(nn.Module):
 
 class Picture(nn.Module):
     """The image generator, from codes on."""
+
+    centroids: Tensor
 
     def __init__(self, generator: Generator, centroids: Tensor):
         super().__init__()
@@ -135,6 +143,11 @@ class Int8(nn.Module):
     The weights take 7 bits, since processors without VNNI add pairs of products in 16.
     """
 
+    weight: Tensor
+    scale: Tensor
+    zero: Tensor
+    bias: Tensor
+
     def __init__(self, linear: nn.Linear):
         super().__init__()
         weight = linear.weight.detach()  # [out, in]
@@ -152,7 +165,7 @@ class Int8(nn.Module):
 
 def in_int8(model: XLxmert) -> XLxmert:
     """A copy whose layers multiply in 8-bit integers; embeddings and the heads' last maps stay as they are."""
-    memo = {id(weight): weight for weight in (*model.parameters(), *model.buffers())}
+    memo: dict[int, object] = {id(weight): weight for weight in (*model.parameters(), *model.buffers())}
     inside = (*model.encoder.modules(), model.code_transform.dense)
     memo |= {id(part): Int8(part) for part in inside if isinstance(part, nn.Linear)}
     return copy.deepcopy(model, memo).eval()

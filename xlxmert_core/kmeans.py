@@ -11,6 +11,7 @@ import zipfile
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -77,7 +78,7 @@ def in_memory(rows: np.ndarray, codes: int, iterations: int, seed: int,
         rows.shape[1], codes, niter=iterations, seed=seed, max_points_per_centroid=len(rows), min_points_per_centroid=1
     )
     kmeans.train(rows, init_centroids=start)
-    return float(kmeans.obj[-1]), kmeans.centroids.reshape(codes, -1).copy()
+    return float(np.asarray(kmeans.obj)[-1]), np.asarray(kmeans.centroids).reshape(codes, -1).copy()
 
 
 def _plus_plus(sample: np.ndarray, codes: int, rng: np.random.Generator) -> np.ndarray:
@@ -120,7 +121,7 @@ def lloyd(
             inertia.append(error)
             bar.set_postfix(inertia=f"{error:.4g}")
             if checkpoint is not None:
-                state = {"centroids": centroids, "inertia": inertia, "mark": mark}
+                state: dict[str, Any] = {"centroids": centroids, "inertia": inertia, "mark": mark}
                 Path(checkpoint).parent.mkdir(parents=True, exist_ok=True)
                 with replacing(checkpoint) as temporary, open(temporary, "wb") as file:
                     np.savez(file, **state)
@@ -179,7 +180,7 @@ def take(rows: np.ndarray | str | os.PathLike, chosen: np.ndarray, size: int = 2
 
 def fingerprint(centroids: np.ndarray) -> str:
     """SHA-256 of the centroids' numbers; 16 hex digits."""
-    return hashlib.sha256(np.ascontiguousarray(centroids)).hexdigest()[:16]
+    return hashlib.sha256(np.ascontiguousarray(centroids).data).hexdigest()[:16]
 
 
 def _resume(checkpoint: Path, mark: str, iterations: int) -> tuple[np.ndarray, list[float]]:

@@ -28,7 +28,7 @@ def batches(rows: int, each: int = 1) -> list[slice]:
 class Output(NamedTuple):
     """What the transformer says: words [B, L, H], cells [B, N, H], pooled [B, H]."""
 
-    words: Tensor
+    words: Tensor | None  # which an engine does not hand out
     cells: Tensor
     pooled: Tensor
 
@@ -124,6 +124,9 @@ class XLxmert(nn.Module):
 
     Raises ValueError when the centroids do not have the configuration's shape.
     """
+
+    centroids: Tensor
+    _boxes: Tensor
 
     def __init__(self, config: ModelConfig, centroids: Tensor | None = None):
         super().__init__()

@@ -14,7 +14,17 @@ from torch import Tensor, nn
 from xlxmert_core import captioning, graphs, polish, sampling
 from xlxmert_core.data.images import open_image, to_square
 from xlxmert_core.engine import Engine, EngineCache, Painter, alone
-from xlxmert_core.features import AT_ONCE, Mask, Pictures, cells_of, extract, in_place_of_pictures, listed, to_uint8
+from xlxmert_core.features import (
+    AT_ONCE,
+    Mask,
+    Pictures,
+    Several,
+    cells_of,
+    extract,
+    in_place_of_pictures,
+    listed,
+    to_uint8,
+)
 from xlxmert_core.folder import SHIPPED, open_folder, write_folder
 from xlxmert_core.foreign import authors
 from xlxmert_core.generator import Generator, fold_spectral_norm
@@ -131,9 +141,9 @@ class Pipeline:
         found, histories = [], []
         with alone(painter := self.engine):
             for part in batches(len(texts), how.candidates):
-                below = (None if t is None else t[part] for t in (codes, editable))
-                given = (*self._words(texts[part]), how, generator, *below, uncond, callback)
-                made, history = polish.paint_best(painter, *given)
+                below, free = (None if t is None else t[part] for t in (codes, editable))
+                given = self._words(texts[part])
+                made, history = polish.paint_best(painter, *given, how, generator, below, free, uncond, callback)
                 found, histories = [*found, made], [*histories, history]
         codes = torch.cat(found)
         return Painting(self.render(codes), codes, polish.joined(histories))
@@ -174,7 +184,9 @@ class Pipeline:
         """Codes int64 [B, N] -> pictures uint8 [B, S, S, 3], through the generator."""
         self._needs("vocabulary", "generator")
         engine, few = self.engine, max(1, AT_ONCE // self.image_size**2)  # few at a time stay in the caches
-        picture = engine.picture if isinstance(engine, Engine) else graphs.Picture(self.generator, self.model.centroids)
+        picture = (
+            engine.picture if isinstance(engine, Engine) else graphs.Picture(self.generator, self.model.centroids)  # ty: ignore[invalid-argument-type]  it is there
+        )
         return to_uint8(torch.cat([picture(part) for part in codes.to(self.device).split(few)]))
 
     def encode(self, images: Pictures) -> Tensor:
@@ -197,10 +209,11 @@ class Pipeline:
         several = listed(images)
         return np.concatenate([self._look(several[part]) for part in batches(len(several))])
 
-    def _look(self, images: Sequence) -> np.ndarray:
+    def _look(self, images: Several) -> np.ndarray:
         if hasattr(self.encoder, "features"):
             return self.encoder.features(list(images))
-        return extract(self.encoder, np.stack([to_square(open_image(i), self.image_size) for i in images]))
+        squares = np.stack([to_square(open_image(image), self.image_size) for image in images])
+        return extract(self.encoder, squares)  # ty: ignore[invalid-argument-type]  it is there
 
     def _given(self, tensor: Tensor) -> Tensor:
         if not tensor.is_floating_point():
@@ -242,6 +255,7 @@ class Pipeline:
             options["hidden"] = ~cells_of(region, "region", self.grid, len(features)).to(self.device)
         if skill is None:
             return captioning.write_caption(self.model, self.tokenizer, features, **options)[0]
+        assert isinstance(skill.model, XLxmert), "a caption is about one picture"
         if "lengths" not in options:
             found = captioning.likely_lengths(skill.model, skill.tokenizer, features, options.get("hidden"))
             options |= dict(zip(("lengths", "prior"), found, strict=True))

@@ -63,9 +63,9 @@ def polish(model: Painter, words: Tensor, word_mask: Tensor, codes: Tensor, edit
         again[left] = F.max_pool2d(doubtful.float().unflatten(1, (1, grid, grid)), 3, 1, 1).flatten(1) > 0
         again = again if editable is None else again & editable
         if len(rows := again.any(1).nonzero()[:, 0]):
-            options = {"steps": steps, "order": sampling.easy_first, "codes": codes[rows], "editable": again[rows]}
             watch = None if callback is None else _of_all(callback, codes, rows)
-            new = sampling.paint(model, words[rows], word_mask[rows], callback=watch, **options)
+            new = sampling.paint(model, words[rows], word_mask[rows], codes=codes[rows], editable=again[rows],
+                                 callback=watch, steps=steps, order=sampling.easy_first)  # fmt: skip
             codes = codes.index_copy(0, rows, new)
     return codes, settled
 
@@ -109,8 +109,8 @@ def paint_best(model: Painter, words: Tensor, word_mask: Tensor, how: Sampling,
     The arguments are those of :func:`xlxmert_core.sampling.paint`; ``callback`` is given the steps of all candidates.
     Returns the codes int64 [B, N], and the steps of those that were kept, polishing too.
     """
-    many = [None if t is None else t.repeat_interleave(how.candidates, 0) for t in (words, word_mask, codes, editable)]
-    words, word_mask, codes, editable = many  # [B * candidates, ...]
+    words, word_mask = (t.repeat_interleave(how.candidates, 0) for t in (words, word_mask))  # [B * candidates, L]
+    codes, editable = (None if t is None else t.repeat_interleave(how.candidates, 0) for t in (codes, editable))
     history: list[dict] = []
 
     def remember(step: dict) -> None:

@@ -159,7 +159,7 @@ def mask_predict(confidence: Tensor, masked: Tensor, step: Step, rows: Rows) -> 
     return confidence
 
 
-mask_predict.rescores = True  # type: ignore[attr-defined]
+mask_predict.rescores = True  # ty: ignore[missing-attribute]  what an order says of itself
 
 
 def easy_first(confidence: Tensor, masked: Tensor, step: Step, rows: Rows) -> Tensor:
@@ -279,7 +279,7 @@ class Sampling:
 def check_number(name: str, value: object, least: float, most: float = math.inf, whole: bool = True) -> None:
     """Refuse a setting that is no (whole) number from ``least`` to ``most``, with a ValueError that says so."""
     right = isinstance(value, Integral if whole else Real) and not isinstance(value, bool)
-    if not (right and math.isfinite(value) and least <= value <= most):
+    if not (right and math.isfinite(value) and least <= float(value) <= most):
         kind = "a whole number" if whole else "a number"
         wanted = f"from {least} to {most}" if most < math.inf else f"from {least} on"
         raise ValueError(f"The {name} must be {kind} {wanted}, not {value!r}.")
@@ -311,9 +311,9 @@ def paint(model: Painter, words: Tensor, word_mask: Tensor, generator: torch.Gen
         raise ValueError("sampling.paint() paints once: candidates and polish are polish.paint_best()'s.")
     codes, editable = _canvas(model, len(words), words.device, codes, editable)
     text = model.encode_text(words, word_mask)  # [B, L, H]
-    if how.guidance and uncond is None:
-        raise ValueError("paint() with guidance needs uncond=(words, word_mask): the encoded empty text.")
     if how.guidance:
+        if uncond is None:
+            raise ValueError("paint() with guidance needs uncond=(words, word_mask): the encoded empty text.")
         other = (model.encode_text(*uncond), *uncond)
         other_text, *other_words = [t.expand(len(words), *t.shape[1:]) for t in other]
 

@@ -33,10 +33,11 @@ class Tokenizer:
         self.backend = backend
         backend.no_padding()
         backend.no_truncation()
-        missing = [token for token in SPECIAL if backend.token_to_id(token) is None]
+        ids = {token: backend.token_to_id(token) for token in SPECIAL}
+        missing = [token for token, number in ids.items() if number is None]
         if missing:
             raise ValueError(f"The vocabulary has no {', '.join(missing)}: use one with BERT's special tokens.")
-        self.pad, self.unk, self.cls, self.sep, self.mask = map(backend.token_to_id, SPECIAL)
+        self.pad, self.unk, self.cls, self.sep, self.mask = (n for n in ids.values() if n is not None)
         self.size = backend.get_vocab_size()
         self.first_word = max(self.pad, self.unk, self.cls, self.sep, self.mask) + 1
         while (backend.id_to_token(self.first_word) or "").startswith("[unused"):
@@ -53,7 +54,7 @@ class Tokenizer:
             return self
         known = self.backend.get_vocab()
         fresh = [word for word in _ranked(self.backend, sentences) if word not in known]
-        return Tokenizer(_word_level([*sorted(known, key=known.get), *fresh]))
+        return Tokenizer(_word_level([*sorted(known, key=lambda word: known[word]), *fresh]))
 
     @classmethod
     def from_word_pieces(cls, vocabulary: str | os.PathLike) -> "Tokenizer":

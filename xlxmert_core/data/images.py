@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-ImageLike = str | os.PathLike | Image.Image | np.ndarray  # what open_image opens
+ImageLike = str | os.PathLike | Image.Image | np.ndarray  # a path, or pixels uint8 [H, W], [H, W, 3] or [H, W, 4]
 
 
 class ImageError(ValueError):

@@ -90,7 +90,8 @@ def _storybook_split(folder: Path, split: str, records, images, report) -> Split
 
 def colour_labels(images: np.ndarray, grid: int = 8) -> np.ndarray:
     """What colour each cell of a photograph is, an attribute that needs no annotator: uint8 [M, S, S, 3] ->
-    int64 [M, grid, grid], 1 + the mean red, green and blue in ``LEVELS`` levels each."""
+    int64 [M, grid, grid], 1 + the mean red, green and blue in ``LEVELS`` levels each.
+    """
     side = images.shape[1] // grid
     cells = images.reshape(len(images), grid, side, grid, side, 3)  # [M, grid, side, grid, side, 3]
     levels = (cells.mean((2, 4)) * LEVELS / 256).astype(np.int64)  # [M, grid, grid, 3]
