@@ -44,6 +44,7 @@ test: export OMP_NUM_THREADS = 1
 test: $(STAMP)
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/ty check --output-format concise
 	@$(BIN)/python -m pytest $(ARGS)
 
 slowest: $(STAMP)
