@@ -15,7 +15,7 @@ from xlxmert_core.model import XLxmert
 from xlxmert_core.skills import length_logits
 from xlxmert_core.text import Tokenizer
 from xlxmert_core.train import loop, optimisers
-from xlxmert_core.train.finetuning import Answering, Judging, Lessons, Writing, adopt, batches, inside, predict
+from xlxmert_core.train.finetuning import Answering, FineTuningData, Judging, Writing, adopt, batches, inside, predict
 from xlxmert_core.train.pretraining import IGNORED, mask_words
 
 TEXTS = ["a red house", "a blue house in the snow", "a red ball"]
@@ -41,8 +41,8 @@ def features():
     return torch.randn(5, 4, 10, generator=torch.Generator().manual_seed(1))
 
 
-def lessons_of(tokenizer, labels, pictures=((0,), (1,), (2,))) -> Lessons:
-    return Lessons.build(TEXTS, pictures, labels, tokenizer, ANSWERS, 12)
+def lessons_of(tokenizer, labels, pictures=((0,), (1,), (2,))) -> FineTuningData:
+    return FineTuningData.build(TEXTS, pictures, labels, tokenizer, ANSWERS, 12)
 
 
 def test_lessons_hold_words_pictures_and_known_answers(tokenizer, features):
@@ -84,7 +84,7 @@ def test_a_pair_is_judged_by_both_of_its_pictures(tokenizer, features):
     """The same sentence is true of (0, 1) and false of (1, 0) and (0, 0): neither picture alone can tell."""
     pictures = [[0, 1], [1, 0], [0, 0], [1, 1]]
     labels = [{"yes": 1.0}, {"no": 1.0}, {"no": 1.0}, {"yes": 1.0}]
-    lessons = Lessons.build([TEXTS[0]] * 4, pictures, labels, tokenizer, ["no", "yes"], 12)
+    lessons = FineTuningData.build([TEXTS[0]] * 4, pictures, labels, tokenizer, ["no", "yes"], 12)
     objective = Judging(small(tokenizer))
     see = lambda rows: features[rows]  # noqa: E731
     loop.fit(objective, {"all": optimisers.adamw(objective, 3e-3)}, batches(lessons, see, 16), 120)

@@ -17,7 +17,7 @@ from xlxmert_core.model import XLxmert
 from xlxmert_core.text import Tokenizer
 from xlxmert_core.train import loop, optimisers
 from xlxmert_core.train.finetuning import Answering, Judging, Writing, batches
-from xlxmert_core.train.generator_losses import GeneratorObjective, players
+from xlxmert_core.train.generator_losses import GeneratorObjective, gan_optimisers
 from xlxmert_core.train.pretraining import PairedText, Pretraining, PretrainingBatches
 
 PRODUCTS = ("mm", "mv", "linear", "conv", "attention", "dot", "bilinear")
@@ -74,14 +74,14 @@ def pretraining() -> None:
 
 
 def generator() -> None:
-    """Chapter 06's: both players, once."""
+    """Chapter 06's: both networks, once."""
     torch.manual_seed(0)
     painter = tiny_painter()
     critic = Discriminator(10, 8, painter.image_size, painter.grid)
     objective = GeneratorObjective(painter.generator, critic, Backbone(), painter.model.centroids)
     loop.fit(
         objective,
-        players(objective),
+        gan_optimisers(objective),
         lambda *_: {
             "images": torch.zeros(2, 64, 64, 3, dtype=torch.uint8),
             "codes": torch.zeros(2, 16, dtype=torch.long),

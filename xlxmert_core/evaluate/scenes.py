@@ -148,11 +148,11 @@ def caption_accuracy(scenes: Sequence[Scene], texts: Sequence[str]) -> dict[str,
     stated = [stated_facts(text) for text in texts]
     held = [[fact[0] != "nonsense" and facts_hold(scene, [fact])[0] for fact in facts]
             for scene, facts in zip(scenes, stated, strict=True)]  # fmt: skip
-    told = [fact in facts for scene, facts in zip(scenes, stated, strict=True) for fact in scene_facts(scene)]
+    mentioned = [fact in facts for scene, facts in zip(scenes, stated, strict=True) for fact in scene_facts(scene)]
     return {
         "precision": float(np.mean([h for those in held for h in those])),
         "all_right": float(np.mean([bool(those) and all(those) for those in held])),
-        "recall": float(np.mean(told)),
+        "recall": float(np.mean(mentioned)),
         "grammar": float(np.mean([all(fact[0] != "nonsense" for fact in facts) for facts in stated])),
     }
 
