@@ -122,9 +122,9 @@ def pretrain(plan: Plan) -> list[dict]:
     accelerator.wait_for_everyone()
     steps = max(1, round(plan.epochs * len(data.words) / plan.batch))
     history = loop.fit(
-        objective, {"all": optimisers.adamw(objective, plan.lr)},
+        objective, optimisers.adamw(objective, plan.lr),
         PretrainingBatches(data, tokenizer, plan.batch, tasks), steps, seed=plan.seed,
-        checkpoint=out / "checkpoint.pt", checkpoint_seconds=600, log=out / "log", progress="pretraining",
+        track=loop.Track(out / "checkpoint.pt", out / "log", "pretraining", seconds=600),
         accumulate=plan.accumulate, accelerator=accelerator,
     )  # fmt: skip
     state = whole_state(model)

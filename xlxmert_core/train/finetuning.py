@@ -106,7 +106,7 @@ class Answering(nn.Module):
         out = self.model(batch["words"], batch["word_mask"], batch["features"][:, 0])
         return self.model.answer_logits(out.pooled)
 
-    def forward(self, batch: dict, turn: str = "all") -> tuple[Tensor, dict]:
+    def forward(self, batch: dict) -> tuple[Tensor, dict]:
         """-> (loss, numbers: the loss and the mean score of the likeliest answer)."""
         logits = self.logits(batch)
         known = batch["answers"] != IGNORED
@@ -128,7 +128,7 @@ class Judging(nn.Module):
         left, right = batch["features"].unbind(1)
         return self.model(batch["words"], batch["word_mask"], left, right)
 
-    def forward(self, batch: dict, turn: str = "all") -> tuple[Tensor, dict]:
+    def forward(self, batch: dict) -> tuple[Tensor, dict]:
         """-> (loss, numbers: the loss and the share of right judgements)."""
         logits, truth = self.logits(batch), batch["answers"][:, 0]
         loss = F.cross_entropy(logits, truth)
@@ -146,7 +146,7 @@ class Writing(nn.Module):
         super().__init__()
         self.model, self.tokenizer = model, tokenizer
 
-    def forward(self, batch: dict, turn: str = "all") -> tuple[Tensor, dict]:
+    def forward(self, batch: dict) -> tuple[Tensor, dict]:
         """-> (loss, numbers: the losses of words and lengths, the share of hidden words found)."""
         device = batch["words"].device
         generator = torch.Generator().manual_seed(torch.initial_seed())  # fit seeds every step
@@ -264,30 +264,41 @@ def fine_tune(painter, asked: Sequence[vqa.Question], pictures, answers: Sequenc
     """
     pictures = pictures if isinstance(pictures, _Featured) else _featured(painter, asked, pictures)
     asked, report = with_pictures(asked, pictures.row, pictures.broken)
-    labels, usable, known = [], [], set(answers)
+    usable, known = [], set(answers)
     for question in asked:
-        many = len(question.answers) > 1
-        soft = vqa.soft_scores(question.answers) if many else dict.fromkeys([question.answer], 1.0)
-        if known.isdisjoint(soft):
+        if known.isdisjoint(soft := label_of(question)):
             report.skip(f"question {question.id}", f"none of its answers, such as {next(iter(soft), '')!r}, is a class")
-            continue
-        labels.append(soft)
-        usable.append(question)
+        else:
+            usable.append(question)
     if not usable:
         raise DataError(f"None of the {len(asked)} questions has an answer among the {len(known)} classes: {report}")
-    tokenizer = painter.tokenizer.extended(q.text for q in usable)
     rows = [[pictures.row[key] for key in q.images] for q in usable]
-    data = FineTuningData.build(
-        [q.text for q in usable], rows, labels, tokenizer, answers, painter.model.config.max_words
-    )  # fmt: skip
+    track = loop.Track(checkpoint, progress=progress)
+    skill, history = tune(painter, usable, rows, pictures.features, answers, steps, batch, seed, lr, track)
+    return skill, history, report
+
+
+def label_of(question: vqa.Question) -> dict[str, float]:
+    """{answer: score}: soft scores where several people answered."""
+    return vqa.soft_scores(question.answers) if len(question.answers) > 1 else {question.answer: 1.0}
+
+
+def tune(painter, questions: Sequence[vqa.Question], rows: Sequence[Sequence[int]], features: FeaturesOf,
+         answers: Sequence[str], steps: int, batch: int = 64, seed: int = 0, lr: float = 0.005,
+         track: loop.Track = loop.SILENT) -> tuple[Skill, list[dict]]:  # fmt: skip
+    """What :func:`fine_tune` and the recipes share: all of these questions, about pictures whose rows are known."""
     torch.manual_seed(seed)
-    kind = Judging if len(usable[0].images) == 2 else Answering
+    tokenizer = painter.tokenizer.extended(q.text for q in questions)
+    data = FineTuningData.build(
+        [q.text for q in questions], rows, [label_of(q) for q in questions], tokenizer, answers,
+        painter.model.config.max_words,
+    )  # fmt: skip
+    kind = Judging if len(questions[0].images) == 2 else Answering
     objective = kind(adopt(painter.model, tokenizer, painter.answers, answers))
     history = loop.fit(
-        objective, {"all": muon(objective, lr, lr / 5)}, batches(data, pictures.features, batch),
-        steps, seed=seed, checkpoint=checkpoint, progress=progress,
+        objective, muon(objective, lr, lr / 5), batches(data, features, batch), steps, seed=seed, track=track,
     )  # fmt: skip
-    return Skill(objective.model, tokenizer, list(answers)), history, report
+    return Skill(objective.model.eval(), tokenizer, list(answers)), history
 
 
 @dataclass(frozen=True)

@@ -92,14 +92,13 @@ class GeneratorObjective(nn.Module):
         features = F.embedding(codes, self.centroids).transpose(1, 2)  # [B, F, N]
         return self.generator(features.unflatten(2, (grid, grid)))
 
-    def forward(self, batch: dict, turn: str = "generator") -> tuple[Tensor, dict]:
-        """The loss of one network and its numbers; the second turn reuses the first one's pictures."""
+    def forward(self, batch: dict, turn: str = "generator") -> tuple:
+        """The loss of one network and its numbers; the generator also hands its pictures to the critic's turn."""
         real = to_float(batch["images"])
         if turn == "generator":
             fake = self.paint(batch["codes"])
-            self._last = fake.detach()
-            return self._generator(real, fake, batch["codes"])
-        return self._discriminator(real, self._last, batch["codes"])
+            return *self._generator(real, fake, batch["codes"]), {"painted": fake.detach()}
+        return self._discriminator(real, batch["painted"], batch["codes"])
 
     def _generator(self, real, fake, codes):
         weights, network = self.weights, self._frozen[0].to(real.device)
