@@ -11,7 +11,7 @@ import torch
 from book.bench.measure import Family, Limit, Race, Times, child
 from book.bench.training import batch
 from book.build.run_chapters import KERNEL, ROOT
-from xlxmert_core.chapters.profiles import profile
+from xlxmert_core.datasets.profiles import profile
 from xlxmert_core.features import Backbone, GridEncoder, LabelObjective
 from xlxmert_core.generator import Discriminator, Generator
 from xlxmert_core.model import XLxmert

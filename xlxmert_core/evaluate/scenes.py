@@ -5,7 +5,6 @@ network, trained on rendered scenes only and sharing nothing with the model unde
 back into a scene, and the facts of the text are looked up in that scene.
 """
 
-import time
 from collections.abc import Sequence
 
 import numpy as np
@@ -164,28 +163,6 @@ def round_trip(texts: Sequence[str], captions: Sequence[str]) -> dict[str, float
     wanted = [[f for f in stated_facts(text) if f[0] in ("background", "thing")] for text in texts]
     found = [[f in stated_facts(c) for f in facts] for facts, c in zip(wanted, captions, strict=True)]
     return {"facts": float(np.mean(sum(found, []))), "all_right": float(np.mean([all(f) for f in found]))}
-
-
-def paint_and_read(painter, reader: SceneReader, texts: Sequence[str], facts: Sequence, seeds: Sequence[int] = (0,),
-                   batch: int = 50, **options) -> tuple[dict[str, float], np.ndarray]:  # fmt: skip
-    """Paint texts once a seed and look their facts up in what the reader sees.
-
-    Args:
-        painter: a :class:`xlxmert_core.pipeline.Pipeline`; ``options`` go to its ``paint``.
-
-    Returns the mean over seeds of :func:`scene_accuracy` with ``"ms"``, the milliseconds a picture took in batches
-    of ``batch``; and the pictures uint8 [texts, S, S, 3] of the first seed.
-    """
-    runs, first, spent = [], np.empty(0), 0.0
-    for seed in seeds:
-        start = time.perf_counter()
-        parts = [painter.paint(texts[i : i + batch], seed=seed, **options).images for i in range(0, len(texts), batch)]
-        spent += time.perf_counter() - start
-        images = np.concatenate(parts)
-        runs.append(scene_accuracy(reader.read(images), facts))
-        first = first if len(first) else images
-    scores = {name: float(np.mean([run[name] for run in runs])) for name in runs[0]}
-    return scores | {"ms": 1000 * spent / len(texts) / len(seeds)}, first
 
 
 def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
