@@ -24,10 +24,10 @@ LEVELS = 4  # of red, green and blue in the colour label of a photograph's cell
 AT_MOST = 2000  # questions of a test
 # A hundred real photographs cannot fill a thousand codes; two thousand (Flickr8k and COCO) fill 256.
 FEW = dict(train=160, held_out=60, encoder_steps=30, painted=32, painting_steps=30, pretraining_steps=30,
-           pretraining_batch=16, generator_steps=20, critic_steps=4, blind_steps=20)  # fmt: skip
+           pretraining_batch=16, generator_steps=20, critic_steps=4)  # fmt: skip
 MANY = dict(train=2400, held_out=900, encoder_steps=400, painted=64, painting_steps=2400, pretraining_steps=1200,
             generator_steps=1400, critic_steps=200, ablation_steps=0, sampler_texts=0, writing_steps=800,
-            relation_steps=10, answering_steps=800, judging_steps=20, blind_steps=20, captioned=64)  # fmt: skip
+            relation_steps=10, answering_steps=800, judging_steps=20, captioned=64)  # fmt: skip
 
 
 class Coco(DataSet):
@@ -42,10 +42,9 @@ class Coco(DataSet):
         few = {name: min(value, getattr(run, name)) for name, value in FEW.items()}
         model = replace(run.model, codes=256 if long else 128, colour_codes=0, colour_dim=0, mixture=1,
                         dropout=0.1 if long else 0.0)  # fmt: skip
-        own = dict(codes=model.codes, model=model, max_words=20, painter="pipeline", recorded=("ablations", "samplers"))
-        return replace(
-            run, **(MANY if long else few | {"blind_steps": min(FEW["blind_steps"], run.answering_steps)}), **own
-        )
+        own = dict(codes=model.codes, model=model, max_words=20, painter="pipeline",
+                   blind_steps=run.blind_steps or run.answering_steps, recorded=("ablations", "samplers"))  # fmt: skip
+        return replace(run, **(MANY if long else few), **own)
 
     def prepare(self, run: Profile, seed: int) -> None:
         """Nothing is made: raises DataError when the pictures are not there."""
@@ -64,7 +63,7 @@ class Coco(DataSet):
         labels["colour"] = colour_labels(images)
         classes = {"kind": len(names) + 1, "colour": LEVELS**3 + 1}
         regions = [regions_of(boxes.get(record.image_id, ()), names) for record in records]
-        probes = {name: np.argwhere(values > 0) for name, values in labels.items()}
+        probes = {name: np.argwhere(values > 0) for name, values in labels.items() if (values > 0).any()}
         return Split(records, images, labels, classes, report, regions, probes)
 
     def texts(self, name: str) -> list[lxmert.Example]:
