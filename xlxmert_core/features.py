@@ -182,7 +182,7 @@ class LabelObjective(nn.Module):
         super().__init__()
         self.encoder, self.object_weight, self.noise = encoder, object_weight, noise
 
-    def forward(self, batch: dict, turn: str = "all") -> tuple[Tensor, dict]:
+    def forward(self, batch: dict) -> tuple[Tensor, dict]:
         """A batch of images uint8 [B, S, S, 3] and labels [B, grid, grid] -> (loss, accuracy per head)."""
         features = self.encoder(to_float(batch["images"]))  # [B, N, F]
         if self.training and self.noise:

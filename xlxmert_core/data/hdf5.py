@@ -20,6 +20,7 @@ from tqdm.auto import tqdm
 from xlxmert_core.data.files import DataError
 from xlxmert_core.data.sources import picture_key
 from xlxmert_core.data.store import FeatureStore, StoreError, look_up, size_text
+from xlxmert_core.files import replacing
 
 OVERHEAD = 4096  # bytes that HDF5 needs for a picture beside its features, at most
 BLOCK = 64  # pictures read from the store at once
@@ -146,21 +147,16 @@ def write_hdf5(
     """
     path = Path(path)
     _check_export(store, grid, boxes, sizes)
-    temporary = path.with_name(path.name + ".partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _check_space(store, path)
-        with open(temporary, "w+b", buffering=0) as file:
+        with replacing(path, failures=()) as temporary, open(temporary, "w+b", buffering=0) as file:
             _write_in_thread(_Sink(file), store, grid, boxes, sizes, progress)
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
     except OSError as error:
         raise StoreError(
             f"{path} could not be written ({error.strerror or error}): the features are safe in the store; "
             f"make sure that its disk has room for {size_text(_size(store))}, then export them again."
         ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _size(store) -> int:

@@ -30,7 +30,7 @@ def assign(vocabulary: VisualVocabulary, features: FeatureStore | HDF5Features, 
         progress: the title of a progress bar.
         device: a torch device that looks for the nearest centroids; None is the processor.
         ray_workers: instead of here, on as many workers of a Ray cluster, which read the features themselves and
-            each have these ``resources`` (see :func:`.workers.mapped`).
+            each have these ``resources`` (see :func:`.workers.parallel_map`).
 
     Raises ValueError for features of another width, NaN or infinite ones (naming the picture), and a store of
     another shape, type or vocabulary.
@@ -42,11 +42,11 @@ def assign(vocabulary: VisualVocabulary, features: FeatureStore | HDF5Features, 
             f"{store.folder} is for {store.dtype} {list(store.shape)} a picture, these codes are int32 {list(cells)}: "
             "open a store for them in another folder."
         )
-    sign(store, vocabulary)
+    bind_vocabulary(store, vocabulary)
     ids, before = list(features.ids), len(store)
     coder = _Coder(features, Nearest(vocabulary.centroids, device))
     with tqdm(desc=progress, disable=progress is None, initial=before, total=len(ids), unit="picture") as bar:
-        for places, codes in workers.mapped(coder, _missing(ids, store, block), ray_workers, **resources):
+        for places, codes in workers.parallel_map(coder, _missing(ids, store, block), ray_workers, **resources):
             store.append([ids[place] for place in places], codes)
             bar.update(len(places))
     return len(store) - before
@@ -82,7 +82,7 @@ class _Coder:
         return places, codes.reshape(part.shape[:2])
 
 
-def sign(store: FeatureStore, vocabulary: VisualVocabulary) -> None:
+def bind_vocabulary(store: FeatureStore, vocabulary: VisualVocabulary) -> None:
     """Write into the folder of an empty store whose codes it will hold; refuse one that holds another's.
 
     Raises ValueError in one sentence, also when nobody has signed the codes.

@@ -13,7 +13,7 @@ class ClusterError(ValueError):
     """A cluster that cannot be used; the message says why and what to do."""
 
 
-def mapped(function: Callable, items: Iterable, ray_workers: int = 0, **resources) -> Iterator:
+def parallel_map(function: Callable, items: Iterable, ray_workers: int = 0, **resources) -> Iterator:
     """``function(item)`` for every item, in order, here or by ``ray_workers`` workers of a Ray cluster.
 
     Args:
@@ -30,7 +30,7 @@ def mapped(function: Callable, items: Iterable, ray_workers: int = 0, **resource
     return map(function() if isclass(function) else function, items)
 
 
-def ahead(function: Callable, items: Iterable, threads: int) -> Iterator:
+def prefetch(function: Callable, items: Iterable, threads: int) -> Iterator:
     """``function(item)`` for every item, in order, by threads that run at most ``threads`` items ahead.
 
     For work that leaves Python's lock, such as decoding pictures; with 0 threads nothing runs ahead.

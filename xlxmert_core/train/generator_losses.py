@@ -72,7 +72,7 @@ class GeneratorObjective(nn.Module):
     """``forward(batch, turn)`` with turn "generator", then "discriminator".
 
     Args:
-        generator, discriminator: the two players; ``discriminator=None`` trains on pixels and features alone.
+        generator, discriminator: the two networks; ``discriminator=None`` trains on pixels and features alone.
         network: pictures [-1, 1] -> list of maps, for the perceptual loss; kept frozen.
         centroids: float [K, F], frozen.
 
@@ -92,14 +92,13 @@ class GeneratorObjective(nn.Module):
         features = F.embedding(codes, self.centroids).transpose(1, 2)  # [B, F, N]
         return self.generator(features.unflatten(2, (grid, grid)))
 
-    def forward(self, batch: dict, turn: str = "generator") -> tuple[Tensor, dict]:
-        """The loss of one player and its numbers; the second turn reuses the first one's pictures."""
+    def forward(self, batch: dict, turn: str = "generator") -> tuple:
+        """The loss of one network and its numbers; the generator also hands its pictures to the critic's turn."""
         real = to_float(batch["images"])
         if turn == "generator":
             fake = self.paint(batch["codes"])
-            self._last = fake.detach()
-            return self._generator(real, fake, batch["codes"])
-        return self._discriminator(real, self._last, batch["codes"])
+            return *self._generator(real, fake, batch["codes"]), {"painted": fake.detach()}
+        return self._discriminator(real, batch["painted"], batch["codes"])
 
     def _generator(self, real, fake, codes):
         weights, network = self.weights, self._frozen[0].to(real.device)
@@ -124,8 +123,8 @@ class GeneratorObjective(nn.Module):
         return adversarial + codes_seen, numbers
 
 
-def players(objective: GeneratorObjective, generator_lr: float = 2e-3, discriminator_lr: float = 4e-4) -> dict:
-    """Adam for each player, momentum-free as in the paper (beta1 = 0 for the critic)."""
+def gan_optimisers(objective: GeneratorObjective, generator_lr: float = 2e-3, discriminator_lr: float = 4e-4) -> dict:
+    """Adam for each of the two networks, momentum-free as in the paper (beta1 = 0 for the critic)."""
     turns = {"generator": torch.optim.Adam(objective.generator.parameters(), generator_lr, betas=(0.5, 0.999))}
     if objective.discriminator is not None:
         critic = objective.discriminator.parameters()

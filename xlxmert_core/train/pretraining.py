@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from xlxmert_core.data.sources import picture_key
 from xlxmert_core.train.distributed import mean, total
+from xlxmert_core.train.loop import step_seed, to_device
 
 IGNORED = -100  # the one label value that every cross-entropy here skips
 TASKS = ("visual", "words", "matched")
@@ -223,13 +224,13 @@ class PretrainingBatches:
 
 
 class Pretraining(nn.Module):
-    """The pretraining objective around an XLxmert: ``forward(batch, turn) -> (loss, numbers)``."""
+    """The pretraining objective around an XLxmert: ``forward(batch) -> (loss, numbers)``."""
 
     def __init__(self, model, answers: bool = True):
         super().__init__()
         self.model, self.answers = model, answers
 
-    def forward(self, batch: dict, turn: str = "all") -> tuple[Tensor, dict]:
+    def forward(self, batch: dict) -> tuple[Tensor, dict]:
         """One batch of :class:`PretrainingBatches` -> (loss of its task, plus its answers'; numbers to plot)."""
         model = self.model
         features = model.embed_codes(batch["codes"])  # [B, N, F]
@@ -275,9 +276,7 @@ def evaluate(objective: nn.Module, batch_at, steps: int, seed: int) -> dict[str,
     collected: dict[str, list[float]] = {}
     device = next(objective.parameters()).device
     for step in range(steps):
-        generator = torch.Generator().manual_seed(seed * 2**31 + step)
-        batch = batch_at(step, generator)
-        batch = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in batch.items()}
+        batch = to_device(batch_at(step, torch.Generator().manual_seed(step_seed(seed, step))), device)
         for name, value in objective(batch)[1].items():
             collected.setdefault(name, []).append(float(value))
     return {name: float(np.nanmean(values)) for name, values in collected.items()}

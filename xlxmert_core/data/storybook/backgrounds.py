@@ -10,13 +10,14 @@ SUPERSAMPLING = 4  # drawn this many times too large, then reduced
 HORIZON = 0.47  # share of the height
 
 
-def _rgb(colour: str) -> np.ndarray:
+def rgb(colour: str) -> np.ndarray:
+    """The three numbers of "#rrggbb", float64 [3] in 0..255."""
     return np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)], dtype=np.float64)
 
 
 def gradient(side: int, *colours: str) -> Image.Image:
     """A square that runs evenly from the first colour at the top to the last at the bottom."""
-    stops = np.stack([_rgb(c) for c in colours])  # [stops, 3]
+    stops = np.stack([rgb(c) for c in colours])  # [stops, 3]
     t = np.linspace(0, 1, side)
     column = np.stack([np.interp(t, np.linspace(0, 1, len(stops)), stops[:, i]) for i in range(3)], 1)
     return Image.fromarray(np.tile(column[:, None], (1, side, 1)).round().astype(np.uint8))
