@@ -178,7 +178,7 @@ class LabelObjective(nn.Module):
     deviation ``noise`` on the features pushes unlike cells apart, so that k-means does not mix them up.
     """
 
-    def __init__(self, encoder: GridEncoder, object_weight: float = 4.0, noise: float = 0.0):
+    def __init__(self, encoder: nn.Module, object_weight: float = 4.0, noise: float = 0.0):
         super().__init__()
         self.encoder, self.object_weight, self.noise = encoder, object_weight, noise
 

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,11 +11,13 @@ from PIL import Image
 from book.build.run_chapters import Run
 from xlxmert_core.chapters.assemble import assemble
 from xlxmert_core.chapters.begin import begin
+from xlxmert_core.evaluate.judges import Judge
 from xlxmert_core.evaluate.scenes import frechet_distance
 from xlxmert_core.files import write_json
+from xlxmert_core.pipeline import Pipeline
 from xlxmert_core.train.loop import SILENT
 
-WAYS = {
+WAYS: dict[str, dict[str, Any]] = {
     "painted as on Storybook": {},
     "painted, plainly drawn": dict(steps=64, temperature=1.0, candidates=1, polish=0),
 }
@@ -28,11 +31,9 @@ def record(run: Run) -> Path:
     numbers = {path.stem: json.loads(path.read_text()) for path in recorded}
     own, unseen = assemble(files, budgets), data.split("held_out", budgets.held_out)
     lines = unseen.texts
-    parts = [slice(i, i + BATCH) for i in range(0, len(lines), BATCH)]
-    rebuilt = np.concatenate([own.render(own.encode(unseen.images[part])) for part in parts])
-    sets = {"other photographs": unseen.images, "rebuilt": rebuilt}
+    sets = {"other photographs": unseen.images, "rebuilt": own.render(own.encode(unseen.images))}
     for name, way in WAYS.items():
-        sets[name] = np.concatenate([own.paint(lines[part], seed=run.seed, **way).images for part in parts])
+        sets[name] = own.paint(lines, seed=run.seed, **way).images
     chosen = [i for i, image_id in enumerate(unseen.ids) if image_id < 1_000_000][:8]  # COCO's own
     sheet = np.stack([sets[name][chosen] for name in ("rebuilt", *WAYS)])  # [3, 8, S, S, 3]
     folder = files.path("photographs")
@@ -46,7 +47,7 @@ def record(run: Run) -> Path:
     return folder
 
 
-def fidelity(judge, sets: dict[str, np.ndarray]) -> dict[str, float]:
+def fidelity(judge: Judge, sets: dict[str, np.ndarray]) -> dict[str, float]:
     """Fréchet distances to half of the photographs, as an uninvolved eye sees them."""
     half = len(sets["rebuilt"]) // 2
     yard = judge.embed(sets["other photographs"][:half])
@@ -54,7 +55,7 @@ def fidelity(judge, sets: dict[str, np.ndarray]) -> dict[str, float]:
 
 
 @torch.inference_mode()
-def right_text(own, images: np.ndarray, lines: list[str]) -> float:
+def right_text(own: Pipeline, images: np.ndarray, lines: list[str]) -> float:
     """How often a photograph's codes are likelier under its caption than under another's."""
     likely = []
     for texts in (lines, lines[1:] + lines[:1]):

@@ -174,7 +174,7 @@ def _check_export(store, grid: int, boxes: Mapping | None, sizes: Mapping | None
     for image_id in store.ids:
         if str(image_id) in ("", ".") or "/" in str(image_id):
             raise StoreError(f"Picture {image_id!r} cannot be exported: an HDF5 name is not empty and has no slash.")
-        if boxes is None:
+        if boxes is None or sizes is None:
             continue
         if image_id not in boxes or image_id not in sizes:
             raise StoreError(f"Picture {image_id} has no boxes or no size: the box variant needs both.")
@@ -228,7 +228,8 @@ class _Sink:
     """
 
     def __init__(self, file):
-        self.file, self.at, self.error = file, 0, None
+        self.file, self.at = file, 0
+        self.error: BaseException | None = None
         self.kept: list[tuple[int, bytes]] = []  # (place, what should be there)
 
     def write(self, content) -> int:

@@ -16,6 +16,7 @@ from xlxmert_core.data.sources import picture_key
 from xlxmert_core.data.vqa import Question
 from xlxmert_core.datasets.profiles import Profile
 from xlxmert_core.evaluate.judges import Judge
+from xlxmert_core.train.loop import Track
 
 UNLABELLED = -100  # a cell of which nothing is known
 
@@ -96,8 +97,11 @@ class Asked:
 
 
 class Language(NamedTuple):
-    """What is known of the texts: groups of words that can stand for each other ("red", "blue", ...); the share of the
-    visual task's texts that are a picture's first caption, where that one tells everything; words for relations."""
+    """What is known of the texts.
+
+    exchangeable: groups of words that can stand for each other ("red", "blue", ...); first_caption: share of the visual
+    task's texts that are a picture's first caption, where that one tells everything; relations: words for them.
+    """
 
     exchangeable: tuple[tuple[str, ...], ...] = ()
     first_caption: float = 0.0
@@ -136,7 +140,7 @@ class DataSet(ABC):
         """What is asked about the pictures of "train", "held_out" and "test"."""
 
     @abstractmethod
-    def judge(self, train: Split, run: Profile, seed: int, track) -> Judge:
+    def judge(self, train: Split, run: Profile, seed: int, track: Track) -> Judge:
         """The judge, trained on ``train`` if it must be; ``track`` (train/loop.py) keeps its progress."""
 
 

@@ -5,6 +5,7 @@ that ``XLXMERT_VQA`` names, with pictures of their own; without any, they are as
 """
 
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from xlxmert_core.data.sources import picture_key
 from xlxmert_core.datasets.base import UNLABELLED, Asked, DataSet, Region, Split, read_pictures
 from xlxmert_core.datasets.profiles import Profile, profile
 from xlxmert_core.evaluate.judges import PhotographJudge
+from xlxmert_core.train.loop import Track
 
 FILES = {"train": "train2017", "held_out": "val2017", "test": "val2017"}  # "test" from the end backwards
 LEVELS = 4  # of red, green and blue in the colour label of a photograph's cell
@@ -85,7 +87,7 @@ class Coco(DataSet):
         images = np.stack([to_square(open_image(path), 128) for path in seen.values()])
         return Asked({"vqa": asked}, images, {picture_key(key): i for i, key in enumerate(seen)}, place)
 
-    def judge(self, train: Split, run: Profile, seed: int, track) -> PhotographJudge:
+    def judge(self, train: Split, run: Profile, seed: int, track: Track) -> PhotographJudge:
         """An eye that knows ImageNet and nothing else."""
         return PhotographJudge(read_boxes(self.folder, FILES["train"])[1])
 
@@ -104,15 +106,17 @@ def about_boxes(split: Split, folder: Path) -> Asked:
     return Asked({"vqa": asked}, split.images, row, folder)
 
 
-def regions_of(boxes: list, names: list[str]) -> list[Region]:
+def regions_of(boxes: Sequence, names: list[str]) -> list[Region]:
     """The boxes of a picture, largest first."""
     ordered = sorted(boxes, key=lambda b: -b[2] * b[3])
     return [Region((names[c],), gqa.with_article(names[c]), (x, y, x + w, y + h)) for x, y, w, h, c in ordered]
 
 
 def colour_labels(images: np.ndarray, grid: int = 8) -> np.ndarray:
-    """What colour each cell of a photograph is, an attribute that needs no annotator: uint8 [M, S, S, 3] ->
-    int64 [M, grid, grid], 1 + the mean red, green and blue in ``LEVELS`` levels each."""
+    """What colour each cell of a photograph is, an attribute that needs no annotator.
+
+    uint8 [M, S, S, 3] -> int64 [M, grid, grid], 1 + the mean red, green and blue in ``LEVELS`` levels each.
+    """
     side = images.shape[1] // grid
     cells = images.reshape(len(images), grid, side, grid, side, 3)  # [M, grid, side, grid, side, 3]
     levels = (cells.mean((2, 4)) * LEVELS / 256).astype(np.int64)  # [M, grid, grid, 3]

@@ -12,6 +12,7 @@ from xlxmert_core.datasets.profiles import Profile, profile
 from xlxmert_core.evaluate.judges import SceneJudge
 from xlxmert_core.evaluate.scenes import SceneReader
 from xlxmert_core.train.labels import train_on_labels
+from xlxmert_core.train.loop import Track
 
 # Where in the landscape a cell lies, in blocks of 2 x 2 cells: int64 [8, 8], 0-15.
 PLACES = np.add.outer(np.arange(8) // 2 * 4, np.arange(8) // 2)
@@ -67,7 +68,7 @@ class Storybook(DataSet):
         row = {picture_key(image_id): i for i, image_id in enumerate(split.ids)}
         return Asked(tasks, split.images, row, self.folder / "images" / file)
 
-    def judge(self, train: Split, run: Profile, seed: int, track) -> SceneJudge:
+    def judge(self, train: Split, run: Profile, seed: int, track: Track) -> SceneJudge:
         """A reader trained on drawn scenes alone, from a seed of its own."""
 
         def train_reader() -> SceneReader:
@@ -95,7 +96,7 @@ def regions_of(scene: drawn.Scene) -> list[Region]:
     """The things of a scene."""
     found = []
     for thing in scene.things:
-        corners = (thing.column, thing.row, thing.column + thing.span, thing.row + thing.span)
+        x, y, side = (number / drawn.GRID for number in (thing.column, thing.row, thing.span))
         text = gqa.with_article(f"{thing.size} {thing.colour} {thing.kind}")
-        found.append(Region((thing.colour, thing.kind), text, tuple(corner / drawn.GRID for corner in corners)))
+        found.append(Region((thing.colour, thing.kind), text, (x, y, x + side, y + side)))
     return found

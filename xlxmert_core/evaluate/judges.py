@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from xlxmert_core.evaluate.scenes import (
 )
 from xlxmert_core.evaluate.scores import caption_scores
 from xlxmert_core.features import Backbone, to_float
+from xlxmert_core.pipeline import Pipeline
 
 
 class Edits(NamedTuple):
@@ -41,10 +42,10 @@ class Judge(Protocol):
     true: str
     whole: str
 
-    def paintings(self, images: np.ndarray, split) -> dict[str, float]:
+    def paintings(self, images: np.ndarray, split: Any) -> dict[str, float]:
         """Pictures uint8 [M, S, S, 3] that were painted for the first captions of a split."""
 
-    def captions(self, lines: Sequence[str], split) -> dict[str, float]:
+    def captions(self, lines: Sequence[str], split: Any) -> dict[str, float]:
         """Sentences that were written about the pictures of a split."""
 
     def regions(self, lines: Sequence[str], regions: Sequence) -> dict[str, float]:
@@ -56,7 +57,7 @@ class Judge(Protocol):
     def embed(self, images: np.ndarray) -> np.ndarray:
         """Pictures -> vectors float32 [M, D], whose distributions the Fréchet distance compares."""
 
-    def edits(self, split, rng: np.random.Generator) -> Edits:
+    def edits(self, split: Any, rng: np.random.Generator) -> Edits:
         """One change for each picture."""
 
     def edited(self, before: np.ndarray, after: np.ndarray, edits: Edits) -> dict[str, float]:
@@ -70,8 +71,8 @@ class SceneJudge:
         train_reader: gives the reader.
     """
 
-    measures = ("facts", "all_right", "background", "thing", "relation")
-    learned = ("facts", "background")
+    measures: tuple[str, ...] = ("facts", "all_right", "background", "thing", "relation")
+    learned: tuple[str, ...] = ("facts", "background")
     true, whole = "precision", "all_right"
 
     def __init__(self, train_reader: Callable[[], SceneReader]):
@@ -82,11 +83,11 @@ class SceneJudge:
         """The reader, trained when the first picture is to be read."""
         return self._train_reader()
 
-    def paintings(self, images: np.ndarray, split) -> dict[str, float]:
+    def paintings(self, images: np.ndarray, split: Any) -> dict[str, float]:
         """Shares of the stated facts that hold (:func:`~xlxmert_core.evaluate.scenes.scene_accuracy`)."""
         return scene_accuracy(self.reader.read(images), [record.facts[0] for record in split.records])
 
-    def captions(self, lines: Sequence[str], split) -> dict[str, float]:
+    def captions(self, lines: Sequence[str], split: Any) -> dict[str, float]:
         """Exact: see :func:`~xlxmert_core.evaluate.scenes.caption_accuracy`."""
         return caption_accuracy(split.scenes, lines)
 
@@ -102,7 +103,7 @@ class SceneJudge:
         """The reader's features, averaged over cells."""
         return pooled_features(self.reader, images)
 
-    def edits(self, split, rng: np.random.Generator) -> Edits:
+    def edits(self, split: Any, rng: np.random.Generator) -> Edits:
         """One thing of each scene gets another colour."""
         found = [recoloured(scene, text, rng) for scene, text in zip(split.scenes, split.texts, strict=True)]
         texts, masks, things, colours = zip(*found, strict=True)
@@ -127,19 +128,20 @@ class PhotographJudge:
         kinds: names of the things that may be in a picture.
     """
 
-    measures = learned = ("nearer",)
+    measures: tuple[str, ...] = ("nearer",)
+    learned: tuple[str, ...] = measures
     true = whole = "CIDEr-D"
 
     def __init__(self, kinds: Sequence[str]):
         self.kinds, self.eye = kinds, Backbone().load_imagenet().eval()
 
-    def paintings(self, images: np.ndarray, split) -> dict[str, float]:
+    def paintings(self, images: np.ndarray, split: Any) -> dict[str, float]:
         """How often a painting is "nearer" to its text's photograph than to the next one; a coin gives half."""
         made, real = self.embed(images), self.embed(split.images)
         own, other = (((made - those) ** 2).sum(1) for those in (real, np.roll(real, -1, 0)))
         return {"nearer": float((own < other).mean())}
 
-    def captions(self, lines: Sequence[str], split) -> dict[str, float]:
+    def captions(self, lines: Sequence[str], split: Any) -> dict[str, float]:
         """Likeness to what people wrote, by the metrics of the COCO challenge."""
         return caption_scores([record.captions for record in split.records], lines)
 
@@ -157,7 +159,7 @@ class PhotographJudge:
         parts = torch.from_numpy(np.ascontiguousarray(images)).split(64)
         return torch.cat([self.eye(to_float(part)).mean((2, 3)) for part in parts]).numpy()
 
-    def edits(self, split, rng: np.random.Generator) -> Edits:
+    def edits(self, split: Any, rng: np.random.Generator) -> Edits:
         """In the middle of each picture something of another picture's caption."""
         masks = np.zeros((len(split), 8, 8), bool)
         masks[:, 2:7, 3:8] = True
@@ -198,8 +200,8 @@ def named(lines: Sequence[str], regions: Sequence, kinds: Sequence[str]) -> dict
     return {"right": float(np.mean(right)), "alone": float(np.mean(alone))}
 
 
-def paint_and_read(painter, judge, split, seeds: Sequence[int] = (0,),
-                   **options) -> tuple[dict[str, float], np.ndarray]:  # fmt: skip
+def paint_and_read(painter: Pipeline, judge: Judge, split: Any, seeds: Sequence[int] = (0,),
+                   **options: Any) -> tuple[dict[str, float], np.ndarray]:  # fmt: skip
     """Paint the first captions of a split once a seed, and have them judged.
 
     Args:

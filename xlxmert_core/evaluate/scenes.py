@@ -140,9 +140,11 @@ def scene_accuracy(seen: Sequence[dict], facts: Sequence[Sequence[Sequence]]) ->
 
 
 def caption_accuracy(scenes: Sequence[Scene], texts: Sequence[str]) -> dict[str, float]:
-    """What captions say of scenes: "precision", the share of stated facts that hold; "all_right", the share of captions
-    whose every fact holds; "recall", the share of things (with size and colour) and backgrounds that are stated; and
-    "grammar", the share of captions in Storybook's language: what is not counts as a fact that does not hold.
+    """What captions say of scenes, and how much of it is true.
+
+    "precision" is the share of stated facts that hold; "all_right" that of captions whose every fact holds; "recall"
+    that of things (with size and colour) and backgrounds that are stated; "grammar" that of captions in Storybook's
+    language: what is not counts as a fact that does not hold.
     """
     stated = [stated_facts(text) for text in texts]
     held = [[fact[0] != "nonsense" and facts_hold(scene, [fact])[0] for fact in facts]
@@ -157,8 +159,10 @@ def caption_accuracy(scenes: Sequence[Scene], texts: Sequence[str]) -> dict[str,
 
 
 def round_trip(texts: Sequence[str], captions: Sequence[str]) -> dict[str, float]:
-    """Texts that were painted against captions of the paintings: shares of the texts' backgrounds and things told
-    again ("facts"), and of texts whose every one is ("all_right"). Relations are left out: a caption tells one of many.
+    """Texts that were painted against captions of the paintings.
+
+    Shares of the texts' backgrounds and things that are told again ("facts"), and of texts whose every one is
+    ("all_right"). Relations are left out: a caption tells one of many.
     """
     wanted = [[f for f in stated_facts(text) if f[0] in ("background", "thing")] for text in texts]
     found = [[f in stated_facts(c) for f in facts] for facts, c in zip(wanted, captions, strict=True)]

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +16,7 @@ def operations(call: Callable[[], object]) -> float:
     return float(counter.get_total_flops())
 
 
-def pictures_a_second(source, seed: int = 0, rounds: int = 40, batch: int = 16) -> float:
+def pictures_a_second(source: Any, seed: int = 0, rounds: int = 40, batch: int = 16) -> float:
     """How fast ``source`` (``ids``, ``rows``) gives the features of pictures drawn at random."""
     rng, ids, start = np.random.default_rng(seed), source.ids, time.perf_counter()
     for _ in range(rounds):

@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from xlxmert_core.data.files import DataError
 from xlxmert_core.data.images import ImageError, find_pictures
 from xlxmert_core.data.sources import picture_key
 from xlxmert_core.model import PairClassifier, XLxmert
+from xlxmert_core.pipeline import Pipeline
 from xlxmert_core.skills import Skill, length_logits
 from xlxmert_core.text import Tokenizer
 from xlxmert_core.train import loop
@@ -71,7 +73,8 @@ class FineTuningData:
         return batch | {"features": features(self.pictures[rows])}
 
 
-def batches(data: FineTuningData, features: FeaturesOf, size: int, weights: Tensor | None = None):
+def batches(data: FineTuningData, features: FeaturesOf, size: int,
+            weights: Tensor | None = None) -> loop.BatchAt:  # fmt: skip
     """``batch_at`` of :func:`xlxmert_core.train.loop.fit`: ``size`` sentences drawn at random.
 
     Args:
@@ -230,7 +233,7 @@ def with_pictures(questions: Sequence[vqa.Question], rows: Mapping,
     return kept, report
 
 
-def fine_tune_vqa(painter, questions: str | os.PathLike, annotations: str | os.PathLike, pictures, *,
+def fine_tune_vqa(painter: Pipeline, questions: str | os.PathLike, annotations: str | os.PathLike, pictures: Any, *,
                   minimum: int = vqa.OFTEN, answers: Sequence[str] | None = None,
                   **options) -> tuple[Skill, list[dict], Report]:  # fmt: skip
     """Fine-tune on any data set in VQA v2's format: two JSON files and its pictures.
@@ -247,8 +250,9 @@ def fine_tune_vqa(painter, questions: str | os.PathLike, annotations: str | os.P
     return fine_tune(painter, asked, pictures, classes, **options)
 
 
-def fine_tune(painter, asked: Sequence[vqa.Question], pictures, answers: Sequence[str], *, steps: int = 600,
-              batch: int = 64, seed: int = 0, lr: float = 0.005, checkpoint: str | os.PathLike | None = None,
+def fine_tune(painter: Pipeline, asked: Sequence[vqa.Question], pictures: Any, answers: Sequence[str], *,
+              steps: int = 600, batch: int = 64, seed: int = 0, lr: float = 0.005,
+              checkpoint: str | os.PathLike | None = None,
               progress: str | None = "fine-tuning") -> tuple[Skill, list[dict], Report]:  # fmt: skip
     """Fine-tune on questions about pictures (``vqa.read``, ``gqa.read``) or statements about pairs (``nlvr2.read``).
 
@@ -283,7 +287,7 @@ def label_of(question: vqa.Question) -> dict[str, float]:
     return vqa.soft_scores(question.answers) if len(question.answers) > 1 else {question.answer: 1.0}
 
 
-def tune(painter, questions: Sequence[vqa.Question], rows: Sequence[Sequence[int]], features: FeaturesOf,
+def tune(painter: Pipeline, questions: Sequence[vqa.Question], rows: Sequence[Sequence[int]], features: FeaturesOf,
          answers: Sequence[str], steps: int, batch: int = 64, seed: int = 0, lr: float = 0.005,
          track: loop.Track = loop.SILENT) -> tuple[Skill, list[dict]]:  # fmt: skip
     """What :func:`fine_tune` and the recipes share: all of these questions, about pictures whose rows are known."""

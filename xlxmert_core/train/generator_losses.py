@@ -29,7 +29,7 @@ def hinge_g(fake: Tensor) -> Tensor:
 def map_distance(ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> Tensor:
     """Smooth-L1 between two lists of maps, summed over the list; no gradient into ``theirs``."""
     pairs = zip(ours, theirs, strict=True)
-    return sum(F.smooth_l1_loss(a, b.detach()) for a, b in pairs)
+    return sum(F.smooth_l1_loss(a, b.detach()) for a, b in pairs)  # ty: ignore[invalid-explicit-return]
 
 
 def feature_matching(fake_maps: Sequence[Tensor], real_maps: Sequence[Tensor]) -> Tensor:
@@ -78,6 +78,8 @@ class GeneratorObjective(nn.Module):
 
     A batch holds images uint8 [B, S, S, 3] and codes int64 [B, N].
     """
+
+    centroids: Tensor
 
     def __init__(self, generator: Generator, discriminator: Discriminator | None, network: nn.Module,
                  centroids: Tensor, weights: LossWeights = STORYBOOK_WEIGHTS):  # fmt: skip

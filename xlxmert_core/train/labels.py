@@ -1,15 +1,16 @@
 """Training on cell labels: the eye of the model, and the reader that judges its paintings."""
 
-from collections.abc import Callable
+from typing import Any
 
 import torch
+from torch import nn
 
 from xlxmert_core.features import LabelObjective
 from xlxmert_core.train import loop
 from xlxmert_core.train.optimisers import adamw
 
 
-def labelled_batches(split, size: int) -> Callable[[int, torch.Generator], dict]:
+def labelled_batches(split: Any, size: int) -> loop.BatchAt:
     """``batch_at`` of :func:`xlxmert_core.train.loop.fit`: pictures of a split with their labels, drawn at random."""
     labels = {name: torch.from_numpy(values) for name, values in split.labels.items()}
 
@@ -22,7 +23,7 @@ def labelled_batches(split, size: int) -> Callable[[int, torch.Generator], dict]
     return batch_at
 
 
-def train_on_labels(network, split, steps: int, batch: int, seed: int, noise: float = 0.0,
+def train_on_labels(network: nn.Module, split: Any, steps: int, batch: int, seed: int, noise: float = 0.0,
                     track: loop.Track = loop.SILENT) -> list[dict]:  # fmt: skip
     """Train a network with ``label_logits`` on the cells of a split; returns the history."""
     objective = LabelObjective(network, noise=noise)

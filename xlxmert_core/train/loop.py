@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -22,6 +23,9 @@ from tqdm.auto import tqdm
 from xlxmert_core.files import replacing
 from xlxmert_core.train.distributed import is_spread, share, whole
 from xlxmert_core.train.optimisers import warmup_linear
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 RANKS = 2**52  # above every step_seed: the processes' seeds lie this far apart
 BatchAt = Callable[[int, torch.Generator], dict]
@@ -37,8 +41,8 @@ class Track:
     none of it.
     """
 
-    checkpoint: Path | str | None = None
-    log: Path | str | None = None
+    checkpoint: str | os.PathLike | None = None
+    log: str | os.PathLike | None = None
     progress: str | None = None
     seconds: float = 60.0
     on_step: Callable[[int, dict], None] | None = None
@@ -76,7 +80,7 @@ def fit(
     clip: float | None = 1.0,
     track: Track = SILENT,
     accumulate: int = 1,
-    accelerator=None,
+    accelerator: "Accelerator | None" = None,
 ) -> list[dict]:
     """Train ``objective`` and return the history, one dict of floats a step.
 
@@ -90,11 +94,11 @@ def fit(
         accelerator: see :func:`accelerate`; with several processes each takes its share of every batch.
     """
     accelerator = accelerator or accelerate()
-    prepared, optimisers = _prepare(accelerator, objective, optimisers, accumulate)
-    first, every = accelerator.is_main_process, [o for several in optimisers.values() for o in several]
+    prepared, turns = _prepare(accelerator, objective, optimisers, accumulate)
+    first, every = accelerator.is_main_process, [o for several in turns.values() for o in several]
     rates = [group["lr"] for group in _groups(every)]
     path = Path(track.checkpoint) if track.checkpoint is not None else None
-    start, history = _resume(path, objective, optimisers)
+    start, history = _resume(path, objective, turns)
     prepared.train()
     write = _logger(track.log if first else None, start)
     saved = time.monotonic()
@@ -104,7 +108,7 @@ def fit(
         values = {"step": step}
         for group, rate in zip(_groups(every), rates, strict=True):
             group["lr"] = rate * schedule(step, steps)
-        for turn, its_own in optimisers.items():
+        for turn, its_own in turns.items():
             found, handed = _turn(prepared, its_own, batch, turn, clip, accelerator, accumulate)
             values, batch = values | found, batch | handed
         history.append(values)
@@ -115,13 +119,13 @@ def fit(
             bar.set_postfix({k: f"{v:.3f}" for k, v in values.items() if k != "step"}, refresh=False)
         due = torch.tensor(float(time.monotonic() - saved > track.seconds), device=accelerator.device)
         if path is not None and (accelerator.reduce(due) > 0 or step == steps - 1):
-            _save(path, step + 1, objective, optimisers, history, first)
+            _save(path, step + 1, objective, turns, history, first)
             saved = time.monotonic()
     objective.eval()
     return history
 
 
-def accelerate():
+def accelerate() -> "Accelerator":
     """The accelerator that ``accelerate launch`` (or ``notebook_launcher``) asks for; bf16 on a GPU.
 
     Heads take turns, so some parameters have no gradient in a step: DDP is told so.

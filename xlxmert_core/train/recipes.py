@@ -6,6 +6,7 @@ with the history. The chapters show what is inside.
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,36 +16,37 @@ from xlxmert_core.data import lxmert, nlvr2, vqa
 from xlxmert_core.features import Backbone, GridEncoder
 from xlxmert_core.generator import Discriminator, Generator
 from xlxmert_core.model import XLxmert
+from xlxmert_core.pipeline import Pipeline
 from xlxmert_core.skills import Skill
 from xlxmert_core.text import Tokenizer
 from xlxmert_core.train import finetuning, loop, optimisers, pretraining
 from xlxmert_core.train.generator_losses import GeneratorObjective, gan_optimisers
 from xlxmert_core.train.labels import train_on_labels
-from xlxmert_core.vocabulary import VisualVocabulary
+from xlxmert_core.vocabulary import Features, VisualVocabulary
 
 TURNS = ("visual", "words", "visual", "matched")  # tasks of the second phase of pretraining
 
 
-def train_eye(split, run, seed: int, track: loop.Track = loop.SILENT) -> tuple[GridEncoder, list[dict]]:
+def train_eye(split: Any, run: Any, seed: int, track: loop.Track = loop.SILENT) -> tuple[GridEncoder, list[dict]]:
     """Chapter 02: an eye taught what the cells of a split show."""
     torch.manual_seed(seed)
     eye = GridEncoder(run.model.feature_dim, split.classes, run.model.colour_dim)
     return eye, train_on_labels(eye, split, run.encoder_steps, run.encoder_batch, seed, 1.0, track)
 
 
-def fit_vocabulary(features, run, seed: int) -> VisualVocabulary:
+def fit_vocabulary(features: Features, run: Any, seed: int) -> VisualVocabulary:
     """Chapter 03: codes of features [M, N, F], in parts for shape and colour where the sizes ask for it."""
     return VisualVocabulary.fit_product(features, run.code_parts, run.part_widths, seed)
 
 
-def visual_options(data, tokenizer: Tokenizer) -> dict:
+def visual_options(data: Any, tokenizer: Tokenizer) -> dict:
     """How pretraining draws its texts and masks, by what the data set knows of its language."""
     near = [tokenizer.encode([" ".join(words)], 99)[0][0, 1:-1].tolist() for words in data.language.exchangeable]
     return {"word_rate": None, "cell_mask": pretraining.arccos_cell_mask,
             "first_caption": data.language.first_caption, "exchangeable": near}  # fmt: skip
 
 
-def train_transformer(data, ids: Sequence, codes: np.ndarray, centroids: np.ndarray, run, seed: int,
+def train_transformer(data: Any, ids: Sequence, codes: np.ndarray, centroids: np.ndarray, run: Any, seed: int,
                       tracks: Sequence[loop.Track] = (loop.SILENT, loop.SILENT)) -> tuple:  # fmt: skip
     """Chapter 05: the visual task alone, then the three in turn; (model, tokenizer, answers, history).
 
@@ -69,7 +71,7 @@ def train_transformer(data, ids: Sequence, codes: np.ndarray, centroids: np.ndar
     return model.cpu(), tokenizer, answers, history
 
 
-def train_generator(split, codes: Tensor, centroids: Tensor, run, seed: int,
+def train_generator(split: Any, codes: Tensor, centroids: Tensor, run: Any, seed: int,
                     tracks: Sequence[loop.Track] = (loop.SILENT, loop.SILENT)) -> tuple:  # fmt: skip
     """Chapter 06: pixels and perception, then with a critic; (generator, history).
 
@@ -102,7 +104,7 @@ def answers_of(task: str, questions: Sequence[vqa.Question]) -> list[str]:
     return vqa.answer_vocabulary(questions, *([1] if task == "gqa" else []))
 
 
-def train_skill(painter, task: str, asked, features, steps: int, seed: int,
+def train_skill(painter: Pipeline, task: str, asked: Any, features: finetuning.FeaturesOf, steps: int, seed: int,
                 track: loop.Track = loop.SILENT) -> tuple[Skill, list[dict]]:  # fmt: skip
     """Chapter 09: fine-tune on the questions of a task; (skill, history).
 

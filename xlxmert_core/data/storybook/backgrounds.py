@@ -3,6 +3,8 @@
 The skies differ as much as the grounds do, so nearly every cell of a picture tells where it is.
 """
 
+from collections.abc import Callable, Iterable, Sequence
+
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
@@ -30,7 +32,9 @@ class Backdrop:
         self.pixels, self.side = pixels, pixels * SUPERSAMPLING
         self.image = gradient(self.side, *sky)
 
-    def layer(self, draw, top: str, bottom: str | None = None, opacity: float = 1.0, blur: float = 0.0) -> None:
+    def layer(
+        self, draw: Callable, top: str, bottom: str | None = None, opacity: float = 1.0, blur: float = 0.0
+    ) -> None:
         """Fill what ``draw(ImageDraw, side)`` marks, top to bottom; ``blur`` in finished pixels."""
         mask = Image.new("L", self.image.size, 0)
         draw(ImageDraw.Draw(mask), self.side)
@@ -46,7 +50,7 @@ class Backdrop:
         line = [*zip(x, y, strict=True), (1.0, 1.0), (0.0, 1.0)]
         self.layer(lambda d, s: d.polygon([(a * s, b * s) for a, b in line], fill=255), top, bottom)
 
-    def ovals(self, boxes, colour: str, opacity: float = 1.0, blur: float = 0.0) -> None:
+    def ovals(self, boxes: Iterable[tuple[float, ...]], colour: str, opacity: float = 1.0, blur: float = 0.0) -> None:
         """Ellipses given as (centre x, centre y, half width, half height)."""
 
         def draw(d, s):
@@ -70,7 +74,7 @@ class Backdrop:
             0.6,
         )
 
-    def strokes(self, strokes, colour: str, width: float, opacity: float) -> None:
+    def strokes(self, strokes: Iterable[Sequence], colour: str, width: float, opacity: float) -> None:
         """Open lines, each a list of (x, y); ``width`` as a share of the side."""
 
         def draw(d, s):

@@ -225,7 +225,7 @@ def _gqa_questions(asked: dict[int, list[Compound]]) -> dict:
 def _gqa_graph(scene: Scene) -> dict:
     """GQA's scene graph: boxes in pixels, attributes, relations to other objects."""
     ids = {t: str(n) for n, t in enumerate(scene.things)}
-    objects = {
+    objects: dict[str, dict] = {
         ids[t]: {
             "name": t.kind,
             "x": t.column * CELL,
