@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -184,9 +184,8 @@ class Pipeline:
         """Codes int64 [B, N] -> pictures uint8 [B, S, S, 3], through the generator."""
         self._needs("vocabulary", "generator")
         engine, few = self.engine, max(1, AT_ONCE // self.image_size**2)  # few at a time stay in the caches
-        picture = (
-            engine.picture if isinstance(engine, Engine) else graphs.Picture(self.generator, self.model.centroids)  # ty: ignore[invalid-argument-type]  it is there
-        )
+        generator = cast("Generator", self.generator)
+        picture = engine.picture if isinstance(engine, Engine) else graphs.Picture(generator, self.model.centroids)
         return to_uint8(torch.cat([picture(part) for part in codes.to(self.device).split(few)]))
 
     def encode(self, images: Pictures) -> Tensor:
@@ -213,7 +212,7 @@ class Pipeline:
         if hasattr(self.encoder, "features"):
             return self.encoder.features(list(images))
         squares = np.stack([to_square(open_image(image), self.image_size) for image in images])
-        return extract(self.encoder, squares)  # ty: ignore[invalid-argument-type]  it is there
+        return extract(cast("nn.Module", self.encoder), squares)
 
     def _given(self, tensor: Tensor) -> Tensor:
         if not tensor.is_floating_point():

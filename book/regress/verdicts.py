@@ -47,19 +47,19 @@ class Judgement:
     bar: Verdict | None
 
     @property
-    def now(self) -> float:
-        """The mean over the seeds; NaN when none of them recorded the metric."""
-        return fmean(self.values) if self.values else math.nan
+    def now(self) -> float | None:
+        """The mean over the seeds; None when none of them recorded the metric."""
+        return fmean(self.values) if self.values else None
 
     @property
     def change(self) -> float:
         """How far the mean moved."""
-        return self.now - self.accepted["mean"] if self.accepted else math.nan
+        return math.nan if self.now is None or self.accepted is None else self.now - self.accepted["mean"]
 
     @property
     def kind(self) -> Kind:
         """The first thing that is to be said about it, the gravest first."""
-        if not self.values:
+        if self.now is None:
             return Kind.GONE
         if not math.isfinite(self.now):
             return Kind.UNDEFINED
@@ -100,7 +100,7 @@ class Judgement:
         """Now, accepted and bar as a table shows them; empty where there is none."""
         then = f"{number(self.accepted['mean'])} ± {self.accepted['spread']:.2g}" if self.accepted else ""
         bar = f"{'≥' if self.bar.sign == '>=' else '≤'} {self.bar.bar:g}" if self.bar else ""
-        return number(self.now) if self.values else "", then, bar
+        return "" if self.now is None else number(self.now), then, bar
 
 
 def number(value: float) -> str:
