@@ -162,7 +162,9 @@ def test_a_track_has_the_checkpoint_a_log_and_a_title(artifacts):
 
 def test_weights_are_this_runs_own_or_the_shipped_ones(artifacts):
     assert artifacts.weights("storybook") == "storybook"
-    (artifacts.path("pipeline")).mkdir()
+    with pytest.raises(MissingArtifactError, match="run notebooks/07_painting.ipynb first"):
+        artifacts.weights("pipeline")
+    artifacts.finish("pipeline", "07_painting")
     assert artifacts.weights("pipeline") == artifacts.folder / "pipeline"
 
 

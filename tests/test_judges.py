@@ -91,7 +91,7 @@ def test_an_edit_changes_one_colour_to_one_that_training_knows_and_is_judged():
 def test_a_sentence_about_a_region_names_its_thing_and_nothing_else():
     split = split_of([Scene("snow", (Thing("house", "red", "large", 4, 0), Thing("star", "blue", "small", 0, 6)))])
     [house, star] = split.regions[0]
-    assert house.text == "a large red house" and house.box == (0, 0.5, 0.5, 1)
+    assert house.text == "a large red house" and house.box == (0, 0.5, 0.375, 0.875)
     lines = ["a red house", "a blue star and a red house", "a blue house", "a star"]
     found = judge_of(SCENES).regions(lines, [house, star, house, star])
     assert found == {"right": 0.5, "alone": 0.75}

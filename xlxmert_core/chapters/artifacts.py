@@ -21,6 +21,7 @@ MADE_BY = {
     "codes": "03_visual_vocabulary",
     "transformer": "05_pretraining",
     "generator": "06_image_generator",
+    "pipeline": "07_painting",
     "captions": "08_captioning",
     "skills": "09_answering",
 }
@@ -92,8 +93,8 @@ class Artifacts:
         return Track(self.checkpoint(name, stage), self.path(f"logs/{name}"), progress or name)
 
     def weights(self, name: str) -> str | os.PathLike:
-        """What ``xlxmert_core.load`` opens: a pipeline of this run, or else the shipped one called ``name``."""
-        return self.folder / name if (self.folder / name).is_dir() else name
+        """What ``xlxmert_core.load`` opens: an artifact of this run, or else the shipped pipeline called ``name``."""
+        return self.require(name) if name in MADE_BY else name
 
     def table(self, name: str, recorded: Sequence[str], empty: dict | list) -> dict | list:
         """A comparison as it was measured once, if its name is among ``recorded``, else what this run has of it."""

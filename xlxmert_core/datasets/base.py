@@ -120,7 +120,7 @@ class DataSet(ABC):
         self.folder = Path(folder)
 
     @abstractmethod
-    def budgets(self, profile: str) -> Profile:
+    def budgets(self, profile_name: str) -> Profile:
         """How much to do, and the sizes of the networks."""
 
     @abstractmethod
