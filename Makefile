@@ -21,7 +21,7 @@ help:
 	@echo "make slowest  the twenty slowest tests of the last make test"
 	@echo "make nightly  what is too long for make test, part by part, about an hour; finished parts are skipped when it starts again"
 	@echo "make regress  run every chapter and compare its metrics with the accepted run (ARGS=--accept makes a new one)"
-	@echo "make train    make the shipped weights from nothing, about three hours on two cores (ARGS=--ship installs them)"
+	@echo "make train    make the shipped weights from nothing, about three hours on two cores (DATASET=storybook, ARGS=--ship installs them)"
 	@echo "make bench    measure every claim of speed beside its baseline, about a quarter of an hour, and write book/benchmarks.md (ARGS=--gpu: on a GPU)"
 	@echo "make format   mend what ruff and nbstripout can mend"
 	@echo "make lock     refresh the versions in requirements.txt"
@@ -44,6 +44,7 @@ test: export OMP_NUM_THREADS = 1
 test: $(STAMP)
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/ty check --output-format concise
 	@$(BIN)/python -m pytest $(ARGS)
 
 slowest: $(STAMP)
@@ -61,7 +62,7 @@ format: $(STAMP)
 	@$(BIN)/nbstripout --extra-keys "$(EXTRA_KEYS)" notebooks/*.ipynb
 
 train: $(STAMP)
-	@$(BIN)/python -m book.train $(ARGS)
+	@$(BIN)/python -m book.train --dataset $(DATASET) $(ARGS)
 
 bench: $(STAMP)
 	@$(BIN)/python -m book.bench $(ARGS)

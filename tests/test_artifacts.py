@@ -7,7 +7,7 @@ import pytest
 
 from xlxmert_core.chapters import artifacts as module
 from xlxmert_core.chapters.artifacts import Artifacts, MissingArtifactError
-from xlxmert_core.chapters.profiles import PROFILES, profile
+from xlxmert_core.datasets.profiles import PROFILES, profile
 from xlxmert_core.files import fingerprint, write_json
 
 
@@ -129,12 +129,11 @@ def test_an_unknown_profile_names_the_known_ones():
         profile("quick")
 
 
-def test_a_profile_is_cut_down_for_photographs():
-    assert profile("ci") == PROFILES["ci"] == profile("ci", "storybook")
-    coco = profile("train", "coco")
-    assert coco.train < profile("train").train and coco.codes < profile("train").codes
-    assert coco.model.hidden == profile("train").model.hidden and coco.model.mixture == 1
-    assert profile("train").pretraining_steps > profile("ci").pretraining_steps
+@pytest.mark.parametrize("name", PROFILES)
+def test_the_parts_of_codes_and_features_are_all_of_them(name):
+    run = profile(name)
+    assert np.prod(run.code_parts) == run.codes == run.model.codes
+    assert sum(run.part_widths) == run.model.feature_dim and len(run.part_widths) == len(run.code_parts)
 
 
 @pytest.mark.parametrize(("profile", "kept"), [("ci", False), ("train", True)])
@@ -145,3 +144,33 @@ def test_a_finished_stage_starts_anew_unless_it_took_hours(tmp_path, profile, ke
     assert files.checkpoint("encoder", "encoder.safetensors").exists()  # not finished: goes on
     files.finish("encoder.safetensors", "02_feature_extraction")
     assert files.checkpoint("encoder", "encoder.safetensors").exists() is kept
+
+
+def test_what_is_kept_on_the_way_lasts_until_the_stage_is_finished(artifacts):
+    kept = artifacts.resumable("painted_test_0.npz", "painted")
+    kept.write_bytes(b"half")
+    assert artifacts.resumable("painted_test_0.npz", "painted").exists()
+    artifacts.finish("painted", "07_painting")
+    assert not artifacts.resumable("painted_test_0.npz", "painted").exists()
+
+
+def test_a_track_has_the_checkpoint_a_log_and_a_title(artifacts):
+    track = artifacts.track("encoder", "encoder.safetensors")
+    assert track.checkpoint == artifacts.checkpoint("encoder", "encoder.safetensors")
+    assert track.log == artifacts.folder / "logs" / "encoder" and track.progress == "encoder"
+
+
+def test_weights_are_this_runs_own_or_the_shipped_ones(artifacts):
+    assert artifacts.weights("storybook") == "storybook"
+    with pytest.raises(MissingArtifactError, match="run notebooks/07_painting.ipynb first"):
+        artifacts.weights("pipeline")
+    artifacts.finish("pipeline", "07_painting")
+    assert artifacts.weights("pipeline") == artifacts.folder / "pipeline"
+
+
+def test_a_table_is_the_recorded_one_or_what_this_run_has(artifacts):
+    assert artifacts.table("ablations", (), {}) == {}
+    write_json(artifacts.path("ablations.json"), {"the book": {"facts": 1.0}})
+    assert artifacts.table("ablations", (), {}) == {"the book": {"facts": 1.0}}
+    recorded = artifacts.table("ablations", ("ablations",), {})
+    assert len(recorded) > 1 and recorded["the book"]["facts"] < 1

@@ -68,7 +68,7 @@ def test_tensors_that_are_neither_codes_nor_features_are_refused(painter):
     for tensor in (torch.zeros(63).long(), torch.zeros(1, 64, 11), torch.zeros(2, 2, 64).long(), torch.zeros(64)):
         with pytest.raises(ValueError, match=r"must be codes int \[B, 64\] or features float \[B, 64, 12\], got torch"):
             painter.encode(tensor)
-    with pytest.raises(ValueError, match="Codes go from 0 to 29, got 0 to 30"):
+    with pytest.raises(ValueError, match="codes go from 0 to 30 but the vocabulary has 30 entries"):
         painter.encode(torch.arange(64).clamp_max(30))
 
 

@@ -13,7 +13,6 @@ from torch import Tensor
 
 import xlxmert_core
 from xlxmert_core.config import GeneratorConfig, ModelConfig, paper, paper_generator
-from xlxmert_core.foreign import authors
 from xlxmert_core.text import SPECIAL
 
 WORDS = ["a", "red", "house", "in", "the", "snow", "boat", "##s", "two", "?"]
@@ -94,7 +93,7 @@ class PlainPainter:
 
 
 def assert_paints_like(painter, plain: PlainPainter, texts: list[str]) -> None:
-    painting = painter.paint(texts, **authors.PAPER)
+    painting = painter.paint(texts, **xlxmert_core.PAPER)
     for text, codes, image in zip(texts, painting.codes, painting.images, strict=True):
         ids, _ = painter.tokenizer.encode([text], 20)
         want, picture = plain.paint(ids[0].tolist())

@@ -49,19 +49,20 @@ def test_a_batch_taken_in_parts_gives_the_gradient_of_the_whole():
                 super().__init__()
                 self.net = toy.net
 
-            def forward(self, batch, turn):
+            def forward(self, batch):
                 loss = (self.net(batch["x"])[:, 0] - batch["y"]).square().mean()
                 return loss, {"loss": loss.detach()}
 
         objective = Even()
-        optimisers = {"all": adamw(objective, 0.05)}
-        rows = loop.fit(objective, optimisers, lambda s, g: spread_out.batch_at(s), 5, accumulate=accumulate)
+        rows = loop.fit(
+            objective, adamw(objective, 0.05), lambda s, g: spread_out.batch_at(s), 5, accumulate=accumulate
+        )
         return [row["loss"] for row in rows]
 
     assert history(4) == pytest.approx(history(1), rel=1e-4)
 
 
-def test_players_that_take_turns_are_not_taken_in_parts():
+def test_networks_that_take_turns_are_not_taken_in_parts():
     toy = spread_out.Toy()
     turns = {name: adamw(toy, 0.1) for name in ("generator", "discriminator")}
     with pytest.raises(ValueError, match="accumulate=1 is all"):

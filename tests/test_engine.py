@@ -12,10 +12,10 @@ from tiny import TEXTS, tiny_painter
 from torch import nn
 
 import xlxmert_core
-from xlxmert_core import engine, graphs, sampling
+from xlxmert_core import graphs, sampling
 from xlxmert_core.config import ModelConfig
 from xlxmert_core.data import storybook
-from xlxmert_core.engine import Engine, EngineCache, alone, for_gpu, onnx
+from xlxmert_core.engine import Engine, alone, for_gpu, onnx
 from xlxmert_core.generator import resize_taps
 from xlxmert_core.model import XLxmert
 from xlxmert_core.polish import cell_log_likelihood, polish
@@ -250,57 +250,6 @@ def test_the_shipped_graphs_are_those_that_an_export_makes(painter, tmp_path):
     resize_taps.cache_clear()
     made = graphs.export(painter.model, painter.generator, tmp_path)
     assert {path.name: path.read_bytes() for path in made} == {p.name: p.read_bytes() for p in graphs.SHIPPED.iterdir()}
-
-
-# --- Weights that change. ----------------------------------------------------------------------------
-
-
-def test_a_pipeline_paints_with_the_weights_of_the_moment():
-    painter = xlxmert_core.load("storybook")
-    before = painter.paint(SENTENCE, **PLAIN).codes
-    with torch.no_grad():
-        for value in painter.model.encoder.parameters():
-            value.mul_(0.5)
-    after = painter.paint(SENTENCE, **PLAIN).codes
-    assert not torch.equal(before, after)
-    again = xlxmert_core.Pipeline(painter.model, painter.tokenizer, painter.generator)
-    assert torch.equal(after, again.paint(SENTENCE, **PLAIN).codes)
-
-
-def data(model):
-    for value in model.parameters():
-        value.data.mul_(0.5)
-
-
-def from_a_vector(model):
-    vector = nn.utils.parameters_to_vector(model.parameters())
-    nn.utils.vector_to_parameters(2 * vector, model.parameters())
-
-
-def permuted(model):
-    with torch.no_grad():
-        model.pooler.bias.copy_(model.pooler.bias.flip(0))
-
-
-def fused(model):
-    for value in model.parameters():
-        value.grad = torch.ones_like(value)
-    torch.optim.AdamW(model.parameters(), lr=0.1, fused=True).step()
-
-
-@pytest.mark.parametrize("change", [data, from_a_vector, permuted, fused])
-@pytest.mark.slow
-def test_the_engine_is_made_anew_however_the_weights_change(change, folder, monkeypatch):
-    monkeypatch.setattr(engine, "onnx", lambda model, generator: onnx(model, generator, folder))
-    kept, model = EngineCache(), shaken(FLAT)
-    before = kept.of(model, None)
-    assert kept.of(model, None) is before
-    change(model)
-    after = kept.of(model, None)
-    assert after is not before
-    with torch.no_grad():
-        want = model.encode_text(*sentences())
-    torch.testing.assert_close(after.encode_text(*sentences()), want, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("again", [copy.deepcopy, lambda painter: pickle.loads(pickle.dumps(painter))])

@@ -58,4 +58,4 @@ def test_the_bar_is_written_as_the_book_reads_it(names, tmp_path):
 
 def test_every_file_that_it_names_is_there():
     known = re.findall(r"`((?:xlxmert_core|tests|book)/[\w/]+\.(?:py|toml))`", PAGE)
-    assert known and [path for path in known if not (ROOT / path).exists()] == ["xlxmert_core/data/mine.py"]
+    assert known and [path for path in known if not (ROOT / path).exists()] == ["xlxmert_core/datasets/mine.py"]

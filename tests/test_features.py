@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from xlxmert_core import features
-from xlxmert_core.data.splits import UNLABELLED
 from xlxmert_core.data.store import FeatureStore
+from xlxmert_core.datasets.base import UNLABELLED
 from xlxmert_core.features import (
     Backbone,
     GridEncoder,

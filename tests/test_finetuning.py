@@ -1,4 +1,4 @@
-"""Fine-tuning: lessons keep words, pictures and answers together, and each objective learns what it should."""
+"""Fine-tuning: the data keep words, pictures and answers together, and each objective learns what it should."""
 
 import os
 import signal
@@ -15,7 +15,7 @@ from xlxmert_core.model import XLxmert
 from xlxmert_core.skills import length_logits
 from xlxmert_core.text import Tokenizer
 from xlxmert_core.train import loop, optimisers
-from xlxmert_core.train.finetuning import Answering, Judging, Lessons, Writing, adopt, batches, inside, predict
+from xlxmert_core.train.finetuning import Answering, FineTuningData, Judging, Writing, adopt, batches, inside, predict
 from xlxmert_core.train.pretraining import IGNORED, mask_words
 
 TEXTS = ["a red house", "a blue house in the snow", "a red ball"]
@@ -41,15 +41,15 @@ def features():
     return torch.randn(5, 4, 10, generator=torch.Generator().manual_seed(1))
 
 
-def lessons_of(tokenizer, labels, pictures=((0,), (1,), (2,))) -> Lessons:
-    return Lessons.build(TEXTS, pictures, labels, tokenizer, ANSWERS, 12)
+def data_of(tokenizer, labels, pictures=((0,), (1,), (2,))) -> FineTuningData:
+    return FineTuningData.build(TEXTS, pictures, labels, tokenizer, ANSWERS, 12)
 
 
 def test_lessons_hold_words_pictures_and_known_answers(tokenizer, features):
-    lessons = lessons_of(tokenizer, [{"red": 0.3, "yes": 1.0}, {"perhaps": 1.0}, {}], [[0, 1], [2, 2], [4, 3]])
-    assert lessons.answers.tolist() == [[2, 0], [IGNORED] * 2, [IGNORED] * 2]
-    assert lessons.scores.tolist() == [[pytest.approx(0.3), 1.0], [0, 0], [0, 0]]
-    batch = lessons.batch(torch.tensor([2, 0]), lambda rows: features[rows])
+    data = data_of(tokenizer, [{"red": 0.3, "yes": 1.0}, {"perhaps": 1.0}, {}], [[0, 1], [2, 2], [4, 3]])
+    assert data.answers.tolist() == [[2, 0], [IGNORED] * 2, [IGNORED] * 2]
+    assert data.scores.tolist() == [[pytest.approx(0.3), 1.0], [0, 0], [0, 0]]
+    batch = data.batch(torch.tensor([2, 0]), lambda rows: features[rows])
     assert batch["features"].shape == (2, 2, 4, 10)
     assert torch.equal(batch["features"][0, 1], features[3])
     assert batch["words"].shape == (2, 5) and bool(batch["word_mask"].all())  # cut to the longest
@@ -57,8 +57,8 @@ def test_lessons_hold_words_pictures_and_known_answers(tokenizer, features):
 
 
 def test_weights_say_how_often_a_lesson_is_drawn(tokenizer, features):
-    lessons = lessons_of(tokenizer, [{"yes": 1.0}, {"no": 1.0}, {"red": 1.0}])
-    draw = batches(lessons, lambda rows: features[rows], 4000, torch.tensor([3.0, 0.0, 1.0]))
+    data = data_of(tokenizer, [{"yes": 1.0}, {"no": 1.0}, {"red": 1.0}])
+    draw = batches(data, lambda rows: features[rows], 4000, torch.tensor([3.0, 0.0, 1.0]))
     drawn = draw(0, torch.Generator().manual_seed(0))["answers"][:, 0].bincount(minlength=3) / 4000
     assert drawn[1] == 0 and float(drawn[0]) == pytest.approx(0.75, abs=0.03)
     first, again = (draw(0, torch.Generator().manual_seed(5))["answers"] for _ in range(2))
@@ -68,7 +68,7 @@ def test_weights_say_how_often_a_lesson_is_drawn(tokenizer, features):
 def test_answering_is_binary_cross_entropy_of_every_answer(tokenizer, features):
     objective = Answering(small(tokenizer))
     labels = [{"red": 0.3, "yes": 1.0}, {}, {"no": 0.6}]
-    batch = lessons_of(tokenizer, labels).batch(torch.arange(3), lambda rows: features[rows])
+    batch = data_of(tokenizer, labels).batch(torch.arange(3), lambda rows: features[rows])
     loss, numbers = objective(batch)
     logits, expected = objective.logits(batch).detach(), 0.0
     for row, label in zip(logits, labels, strict=True):
@@ -84,18 +84,18 @@ def test_a_pair_is_judged_by_both_of_its_pictures(tokenizer, features):
     """The same sentence is true of (0, 1) and false of (1, 0) and (0, 0): neither picture alone can tell."""
     pictures = [[0, 1], [1, 0], [0, 0], [1, 1]]
     labels = [{"yes": 1.0}, {"no": 1.0}, {"no": 1.0}, {"yes": 1.0}]
-    lessons = Lessons.build([TEXTS[0]] * 4, pictures, labels, tokenizer, ["no", "yes"], 12)
+    data = FineTuningData.build([TEXTS[0]] * 4, pictures, labels, tokenizer, ["no", "yes"], 12)
     objective = Judging(small(tokenizer))
     see = lambda rows: features[rows]  # noqa: E731
-    loop.fit(objective, {"all": optimisers.adamw(objective, 3e-3)}, batches(lessons, see, 16), 120)
-    assert predict(objective, lessons, see, size=3).tolist() == [1, 0, 0, 1]
+    loop.fit(objective, optimisers.adamw(objective, 3e-3), batches(data, see, 16), 120)
+    assert predict(objective, data, see, size=3).tolist() == [1, 0, 0, 1]
 
 
 def test_a_writer_is_not_shown_what_is_hidden(tokenizer, features):
     writer = Writing(small(tokenizer, answers=11), tokenizer)
-    lessons = lessons_of(tokenizer, [{}] * 3)
+    data = data_of(tokenizer, [{}] * 3)
     hidden = torch.tensor([[True, False, False, True]] * 3)
-    batch = replace(lessons, hidden=hidden).batch(torch.arange(3), lambda rows: features[rows])
+    batch = replace(data, hidden=hidden).batch(torch.arange(3), lambda rows: features[rows])
 
     def loss(change=None) -> float:
         torch.manual_seed(3)
@@ -109,7 +109,7 @@ def test_a_writer_is_not_shown_what_is_hidden(tokenizer, features):
 
 def test_writing_is_paid_for_hidden_words_and_for_lengths(tokenizer, features):
     writer = Writing(small(tokenizer, answers=11), tokenizer)
-    batch = lessons_of(tokenizer, [{}] * 3).batch(torch.arange(3), lambda rows: features[rows])
+    batch = data_of(tokenizer, [{}] * 3).batch(torch.arange(3), lambda rows: features[rows])
     torch.manual_seed(3)
     loss, numbers = writer(batch)
     torch.manual_seed(3)
@@ -181,11 +181,15 @@ def learn(checkpoint, kill: int = -1) -> list[float]:
     tokenizer = Tokenizer.from_corpus(TEXTS)
     features = torch.randn(5, 4, 10, generator=torch.Generator().manual_seed(1))
     objective = Answering(small(tokenizer))
-    lessons = lessons_of(tokenizer, [{"yes": 1.0}, {"no": 1.0}, {"red": 0.6}])
+    data = data_of(tokenizer, [{"yes": 1.0}, {"no": 1.0}, {"red": 0.6}])
+
+    def die(step: int, values: dict) -> None:
+        if step == kill:
+            os.kill(os.getpid(), signal.SIGKILL)
+
     history = loop.fit(
-        objective, {"all": optimisers.muon(objective)}, batches(lessons, lambda r: features[r], 2), 30,
-        checkpoint=checkpoint, checkpoint_seconds=0,
-        on_step=lambda step, _: os.kill(os.getpid(), signal.SIGKILL) if step == kill else None,
+        objective, optimisers.muon(objective), batches(data, lambda r: features[r], 2), 30,
+        track=loop.Track(checkpoint, seconds=0, on_step=die),
     )  # fmt: skip
     return [values["loss"] for values in history]
 

@@ -9,7 +9,7 @@ from PIL import Image
 from xlxmert_core.data import flickr8k
 from xlxmert_core.data.coco import read_boxes, read_captions
 from xlxmert_core.data.files import DataError
-from xlxmert_core.data.splits import load_split
+from xlxmert_core.datasets.coco import Coco
 
 REAL = Path(__file__).parents[2] / "shared" / "data" / "flickr8k"
 
@@ -61,7 +61,7 @@ def test_alone_it_reads_like_coco(folder, tmp_path):
 def test_beside_coco_both_are_one_data_set_and_written_twice_is_the_same(folder, coco, tmp_path):
     for _ in range(2):
         out = flickr8k.write_coco(folder, tmp_path / "out", beside=coco)
-    split = load_split("coco", out, "train2017", size=8)
+    split = Coco(out).split("train2017", size=8)
     assert split.ids == [5, 12, 11] and split.classes["kind"] == 2
     assert (split.labels["kind"][0, :, :4] == 1).all() and (split.labels["kind"][1:] == -100).all()
     assert read_boxes(out, "val2017")[1] == ["cat"]

@@ -325,7 +325,7 @@ def test_control_c_stops_the_export_cleanly(tmp_path):
     finally:
         signal.signal(signal.SIGINT, before)
     assert [path.name for path in tmp_path.iterdir()] == ["store"]
-    (tmp_path / "f.h5.partial").write_bytes(b"left by an export that was killed")
+    (tmp_path / "f.h5.tmp").write_bytes(b"left by an export that was killed")
     write_hdf5(store_of(tmp_path / "few", grids(4)), tmp_path / "f.h5")
     assert len(HDF5Features(tmp_path / "f.h5")) == 4
 

@@ -4,13 +4,14 @@ import errno
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from xlxmert_core.train.loop import fit, save_atomically, step_seed
+from xlxmert_core.train.loop import Track, fit, save_atomically, step_seed
 from xlxmert_core.train.optimisers import adamw, constant, muon, warmup_linear
 
 TRUTH = torch.tensor([[2.0], [-1.0], [0.5]])
@@ -24,7 +25,7 @@ class Regression(nn.Module):
         super().__init__()
         self.net = nn.Sequential(nn.Linear(3, 16), nn.LayerNorm(16), nn.Dropout(dropout), nn.Linear(16, 1))
 
-    def forward(self, batch, turn="all"):
+    def forward(self, batch):
         loss = (self.net(batch["x"]) - batch["y"]).square().mean()
         return loss, {"loss": loss.detach()}
 
@@ -41,7 +42,7 @@ def toy(dropout: float = 0.3) -> tuple[Regression, torch.optim.Optimizer]:
 
 
 def run(objective, optimiser, steps=STEPS, **options) -> list[dict]:
-    return fit(objective, {"all": optimiser}, batch_at, steps, **options)
+    return fit(objective, optimiser, batch_at, steps, **options)
 
 
 def say_step(step, values):
@@ -51,7 +52,7 @@ def say_step(step, values):
 
 def run_slowly(checkpoint: str) -> None:
     """What the killed process of the test below does."""
-    run(*toy(), checkpoint=checkpoint, checkpoint_seconds=0, on_step=say_step)
+    run(*toy(), track=Track(checkpoint, seconds=0, on_step=say_step))
 
 
 def same(a, b) -> bool:
@@ -67,7 +68,7 @@ def same(a, b) -> bool:
 @pytest.fixture
 def whole(tmp_path):
     """The state that an uninterrupted run leaves in its checkpoint."""
-    run(*toy(), checkpoint=tmp_path / "whole.pt")
+    run(*toy(), track=Track(tmp_path / "whole.pt"))
     return torch.load(tmp_path / "whole.pt", weights_only=True)
 
 
@@ -94,13 +95,13 @@ def test_fit_learns_and_returns_one_row_a_step_in_eval_mode():
 def test_an_interrupted_run_resumes_to_the_same_bits(whole, tmp_path):
     path = tmp_path / "part.pt"
     with pytest.raises(StopError):
-        run(*toy(), checkpoint=path, checkpoint_seconds=0, on_step=stop_at(5))
+        run(*toy(), track=Track(path, seconds=0, on_step=stop_at(5)))
     assert torch.load(path, weights_only=True)["step"] == 5
     torch.manual_seed(999)  # the resumed process has another global state
     objective = Regression()
     optimiser = adamw(objective, lr=0.02)
     steps = []
-    history = run(objective, optimiser, checkpoint=path, on_step=lambda step, values: steps.append(step))
+    history = run(objective, optimiser, track=Track(path, on_step=lambda step, values: steps.append(step)))
     assert steps == list(range(5, STEPS))
     assert same(torch.load(path, weights_only=True), whole)
     assert history == whole["history"]
@@ -121,14 +122,14 @@ def test_a_process_killed_in_the_middle_resumes_to_the_same_bits(whole, tmp_path
         child.stdout.close()
     assert child.returncode == -9
     assert 6 <= torch.load(path, weights_only=True)["step"] < STEPS
-    run(*toy(), checkpoint=path)
+    run(*toy(), track=Track(path))
     assert same(torch.load(path, weights_only=True), whole)
 
 
 def test_a_finished_run_is_not_trained_again(whole, tmp_path):
     objective, optimiser = toy()
     steps = []
-    history = run(objective, optimiser, checkpoint=tmp_path / "whole.pt", on_step=lambda *now: steps.append(now))
+    history = run(objective, optimiser, track=Track(tmp_path / "whole.pt", on_step=lambda *now: steps.append(now)))
     assert steps == [] and history == whole["history"]
     assert same(objective.state_dict(), whole["objective"])
 
@@ -140,7 +141,7 @@ def test_another_seed_gives_another_run(whole):
 
 
 class Game(nn.Module):
-    """Two players, each with one parameter; ``log`` keeps (turn, generator, discriminator)."""
+    """Two networks, each with one parameter; ``log`` keeps (turn, generator, discriminator)."""
 
     def __init__(self, broken: str | None = None):
         super().__init__()
@@ -162,7 +163,7 @@ def play(game, lr=0.1, steps=3, **options):
     return fit(game, optimisers, batches, steps, schedule=constant, **options)
 
 
-def test_two_turns_alternate_and_each_moves_only_its_own_player():
+def test_two_turns_alternate_and_each_moves_only_its_own_network():
     torch.manual_seed(0)
     game = Game()
     history = play(game)
@@ -171,6 +172,17 @@ def test_two_turns_alternate_and_each_moves_only_its_own_player():
     first, second, third = game.log[:3]
     assert not torch.equal(first[1], second[1]) and torch.equal(first[2], second[2])
     assert torch.equal(second[1], third[1]) and not torch.equal(second[2], third[2])
+
+
+def test_what_a_turn_hands_on_is_in_the_batch_of_the_next_and_of_no_later_step():
+    class Relay(Game):
+        def forward(self, batch, turn):
+            seen.append((turn, batch.get("painted")))
+            return *super().forward(batch, turn), {"painted": len(seen)} if turn == "generator" else {}
+
+    seen = []
+    play(Relay(), steps=2)
+    assert seen == [("generator", None), ("discriminator", 1), ("generator", None), ("discriminator", 3)]
 
 
 @pytest.mark.parametrize("turn", ["generator", "discriminator"])
@@ -192,17 +204,21 @@ def test_gradients_are_clipped_to_the_given_norm():
 
 
 def test_learning_rates_follow_the_schedule_also_after_resuming(tmp_path):
-    def rates(**options):
+    def rates(checkpoint=None):
         objective, optimiser = toy()
         seen = []
-        run(objective, optimiser, on_step=lambda *_: seen.append(optimiser.param_groups[0]["lr"]), **options)
+        run(
+            objective,
+            optimiser,
+            track=Track(checkpoint, on_step=lambda *_: seen.append(optimiser.param_groups[0]["lr"])),
+        )
         return seen
 
     want = [0.02 * warmup_linear(step, STEPS) for step in range(STEPS)]
     assert rates() == want
     with pytest.raises(StopError):
-        run(*toy(), checkpoint=tmp_path / "c.pt", checkpoint_seconds=0, on_step=stop_at(8))
-    assert rates(checkpoint=tmp_path / "c.pt") == want[8:]
+        run(*toy(), track=Track(tmp_path / "c.pt", seconds=0, on_step=stop_at(8)))
+    assert rates(tmp_path / "c.pt") == want[8:]
 
 
 def test_warm_up_rises_to_one_and_falls_to_zero():
@@ -250,10 +266,10 @@ def test_the_log_holds_each_step_once_also_after_a_resumption(tmp_path):
         if step == 7:
             raise KeyboardInterrupt
 
-    options = {"checkpoint": tmp_path / "c.pt", "checkpoint_seconds": 0, "log": tmp_path / "log"}
+    track = Track(tmp_path / "c.pt", tmp_path / "log", seconds=0)
     with pytest.raises(KeyboardInterrupt):
-        run(*toy(), on_step=stop, **options)
-    history = run(*toy(), **options)
+        run(*toy(), track=replace(track, on_step=stop))
+    history = run(*toy(), track=track)
     events = EventAccumulator(str(tmp_path / "log")).Reload().Scalars("loss")
     assert [e.step for e in events] == list(range(STEPS))
     assert [e.value for e in events] == pytest.approx([values["loss"] for values in history])
@@ -274,13 +290,13 @@ def test_two_optimisers_of_one_turn_both_move_and_resume_to_the_same_bits(tmp_pa
         return [torch.optim.SGD(halves[:1], 0.05, momentum=0.9), torch.optim.AdamW(halves[1:], 0.02)]
 
     once, _ = toy()
-    run(once, several(once), checkpoint=tmp_path / "once.pt")
+    run(once, several(once), track=Track(tmp_path / "once.pt"))
     stopped, _ = toy()
     with pytest.raises(StopError):
-        run(stopped, several(stopped), checkpoint=tmp_path / "twice.pt", checkpoint_seconds=0, on_step=stop_at(4))
+        run(stopped, several(stopped), track=Track(tmp_path / "twice.pt", seconds=0, on_step=stop_at(4)))
     torch.manual_seed(999)
     resumed = Regression()
-    run(resumed, several(resumed), checkpoint=tmp_path / "twice.pt")
+    run(resumed, several(resumed), track=Track(tmp_path / "twice.pt"))
     assert same(once.state_dict(), resumed.state_dict())
     fresh = toy()[0].state_dict()
     assert not any(torch.equal(once.state_dict()[name], fresh[name]) for name in dict(once.named_parameters()))
@@ -296,12 +312,12 @@ def test_a_full_disk_keeps_the_last_checkpoint_and_says_so(tmp_path, monkeypatch
     with monkeypatch.context() as full:
         full.setattr(torch, "save", fill)
         with pytest.raises(OSError, match="c.pt cannot be written .*No space left.*free some space; there is none yet"):
-            run(*toy(), checkpoint=path)
-    whole = run(*toy(), checkpoint=path, steps=6)
+            run(*toy(), track=Track(path))
+    whole = run(*toy(), track=Track(path), steps=6)
     before = path.read_bytes()
     with monkeypatch.context() as full:
         full.setattr(torch, "save", fill)
         with pytest.raises(OSError, match="the last one is kept"):
-            run(*toy(), checkpoint=path, steps=9)
+            run(*toy(), track=Track(path), steps=9)
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
-    assert run(*toy(), checkpoint=path, steps=6) == whole
+    assert run(*toy(), track=Track(path), steps=6) == whole

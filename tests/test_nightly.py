@@ -32,6 +32,13 @@ def test_what_passed_on_this_tree_is_skipped(home, monkeypatch, capsys):
     assert (home / "calls").read_text().split()[4:] == ["a", "b", "c"]
 
 
+def test_a_part_that_skipped_tests_says_so(home, monkeypatch, capsys):
+    command = ["sh", "-c", "echo '2 passed, 13 skipped in 4.00s'"]
+    monkeypatch.setattr(nightly, "parts", lambda: {"a": command})
+    assert nightly.main() == 0
+    assert "passed, but 13 tests skipped" in capsys.readouterr().out
+
+
 def test_any_change_is_another_tree(tmp_path):
     subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
     (tmp_path / ".gitignore").write_text("made/\n")

@@ -1,5 +1,6 @@
 """The trained linear map against torch's own: values and all three gradients."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,12 @@ def test_the_fast_product_equals_torch_in_any_type(monkeypatch, intel):
 def test_intel_trains_as_torch_does(monkeypatch):
     monkeypatch.setattr(onednn, "intel", lambda: True)
     assert not Linear(4, 3)(torch.randn(2, 4)).grad_fn.name().startswith("_Product")
+
+
+def test_the_product_is_chosen_in_one_place():
+    package = Path(onednn.__file__).parent
+    named = {path.name for path in package.rglob("*.py") if re.search(r"mkldnn|torch\.ops\.|intel\(", path.read_text())}
+    assert named == {"onednn.py"}
 
 
 def test_the_processor_is_known():

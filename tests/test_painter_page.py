@@ -1,5 +1,6 @@
 """The page that paints, in a real browser: what it fetches, and that codes, answers and words are Python's."""
 
+import inspect
 import math
 import re
 import time
@@ -12,7 +13,7 @@ from painter_driver import first_enough, functions, paint, part, start
 
 import xlxmert_core
 from book.build.bars import BARS, read_bars
-from xlxmert_core.sampling import Rows
+from xlxmert_core.sampling import DEFAULT, Rows
 
 pytestmark = pytest.mark.slow
 BYTES = 40e6  # the most that pressing start may fetch
@@ -173,9 +174,7 @@ def test_random_numbers_are_torchs(seed, fresh):
 
 def test_the_page_has_the_defaults_of_python(fresh):
     given = module(fresh, "sampling", "it.DEFAULTS", None)
-    painter = xlxmert_core.Pipeline.paint
-    names = painter.__code__.co_varnames[2 : 2 + len(painter.__defaults__)]
-    ours = dict(zip(names, painter.__defaults__, strict=True))
+    ours = dict(DEFAULT) | {"seed": inspect.signature(xlxmert_core.Pipeline.paint).parameters["seed"].default}
     ours |= {name: ours[name].__name__ for name in ("order", "schedule")}
     assert given == {name: ours[name] for name in given if name != "enough"} | {"enough": pytest.approx(math.log(0.5))}
 

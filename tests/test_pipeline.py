@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 import xlxmert_core
-from xlxmert_core import sampling
+from xlxmert_core import captioning, model, sampling
 from xlxmert_core.config import GeneratorConfig, ModelConfig
 from xlxmert_core.features import GridEncoder
 from xlxmert_core.generator import Generator
@@ -66,6 +66,35 @@ def test_repaint_keeps_unmasked_cells_bit_for_bit(painter):
         painter.repaint(codes, mask, ["boats"] * 3)
     with pytest.raises(ValueError, match="3 masks for 2 pictures"):
         painter.repaint(codes, np.stack([mask] * 3), "boats")
+
+
+def test_many_are_painted_read_and_asked_in_batches_with_the_same_result(skilled, painter, monkeypatch):
+    pictures = np.random.default_rng(1).integers(0, 256, (7, 32, 32, 3), dtype=np.uint8)
+    texts = [*TEXTS, "a red house", "two boats in the snow", "night", TEXTS[0], "blue snow"]
+    regions = np.random.default_rng(2).random((7, 2, 2)) < 0.5
+    options = {"temperature": 5.0, "seed": 4, "candidates": 2, "polish": 3, "guidance": 1.0}
+    seen = []
+
+    def all_of_it() -> list:
+        paintings = [
+            painter.paint(
+                texts, order=sampling.maskgit, callback=lambda step: seen.append(len(step["codes"])), **options
+            ),
+            painter.repaint(pictures, regions, texts, **options),
+        ]
+        history = [{name: value for name, value in step.items()} for p in paintings for step in p.history]
+        lines = [p.caption(pictures, regions) for p in (painter, skilled)]
+        lines += [painter.caption(pictures, lengths=torch.arange(14).view(7, 2) % 5 + 1, prior=torch.zeros(7, 2))]
+        answers = [p.answer(pictures, texts) for p in (painter, skilled)]
+        whole = [p.codes for p in paintings] + [p.images for p in paintings] + [painter.encode(pictures)]
+        return [*whole, *history, lines, answers, skilled.judge(pictures, pictures[::-1], texts)]
+
+    together = all_of_it()
+    assert set(seen) == {14}
+    seen.clear()
+    monkeypatch.setattr(model, "AT_ONCE", 6)  # three texts, or a few sentences, at a time
+    np.testing.assert_equal(all_of_it(), together)
+    assert set(seen) == {6, 2}
 
 
 def test_pictures_of_all_kinds_give_the_same_codes(painter, picture, tmp_path):
@@ -153,6 +182,30 @@ def test_a_text_that_is_empty_or_too_long_is_said_to_be(painter):
         painter.paint(" ".join(f"w{i}" for i in range(40)), steps=1)
 
 
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda p, image, codes: p.paint("a purple house"), "never learned"),
+        (lambda p, image, codes: p.paint("house " * 20, guidance=1.0), "has 20 words"),
+        (lambda p, image, codes: p.paint(""), "asks for nothing"),
+        (lambda p, image, codes: p.repaint(codes, np.eye(2, dtype=bool), "a purple house"), "never learned"),
+        (lambda p, image, codes: p.repaint(codes, np.eye(2, dtype=bool), " "), "asks for nothing"),
+        (lambda p, image, codes: p.score("a purple house", codes), "never learned"),
+        (lambda p, image, codes: p.match(["a purple house"], codes), "never learned"),
+        (lambda p, image, codes: p.read("a purple house", torch.ones(1, 4, 10)), "never learned"),
+        (lambda p, image, codes: p.answer(image, "a purple house", skill="gqa"), "never learned"),
+        (lambda p, image, codes: p.answer(image, "a pruple house"), "never learned"),
+        (lambda p, image, codes: p.judge(image, image, "a pruple house"), "never learned"),
+    ],
+    ids="paint paint-guided paint-nothing repaint repaint-nothing score match read answer skill judge".split(),
+)
+def test_a_warning_points_at_the_line_that_called(skilled, picture, call, said):
+    with pytest.warns(UserWarning, match=said) as seen:
+        call(skilled, picture, torch.tensor([[1, 2, 3, 4]]))
+    lines = {(warning.filename, warning.lineno) for warning in seen}
+    assert lines == {(__file__, call.__code__.co_firstlineno)}
+
+
 def test_unknown_words_are_named_with_the_nearest_known(painter):
     with pytest.warns(UserWarning, match="'housse' .near: house"):
         painter.paint("a red housse")
@@ -188,8 +241,8 @@ def skilled(painter):
 
 def test_the_skill_writes_the_four_likeliest_lengths_and_keeps_the_best_sentence(skilled, picture, monkeypatch):
     skill, features = skilled.skills["captions"], torch.from_numpy(skilled.features([picture, 255 - picture]))
-    given, write = [], sampling.write_caption
-    monkeypatch.setattr(sampling, "write_caption", lambda *a, **k: given.append((a, k)) or write(*a, **k))
+    given, write = [], captioning.write_caption
+    monkeypatch.setattr(captioning, "write_caption", lambda *a, **k: given.append((a, k)) or write(*a, **k))
     said = skilled.caption([picture, 255 - picture])
     (model, tokenizer, shown), options = given[0]
     assert model is skill.model and tokenizer is skill.tokenizer and torch.equal(shown, features)
@@ -204,8 +257,8 @@ def test_the_skill_writes_the_four_likeliest_lengths_and_keeps_the_best_sentence
 
 def test_a_region_hides_all_other_cells(skilled, painter, picture, monkeypatch):
     hidden = []
-    write = sampling.write_caption
-    monkeypatch.setattr(sampling, "write_caption", lambda *a, **k: hidden.append(k["hidden"]) or write(*a, **k))
+    write = captioning.write_caption
+    monkeypatch.setattr(captioning, "write_caption", lambda *a, **k: hidden.append(k["hidden"]) or write(*a, **k))
     left = np.array([[True, False], [True, False]])
     for pipeline in (skilled, painter):
         pipeline.caption([picture] * 2, left, lengths=[3])

@@ -13,7 +13,7 @@ import pytest
 from xlxmert_core import checkpoints
 from xlxmert_core.data.files import DataError
 from xlxmert_core.data.store import FeatureStore
-from xlxmert_core.scale.assign import sign
+from xlxmert_core.scale.assign import bind_vocabulary
 from xlxmert_core.scale.pretrain import Plan, pretrain, read_data
 from xlxmert_core.text import Tokenizer
 from xlxmert_core.vocabulary import VisualVocabulary
@@ -33,7 +33,7 @@ def plan(tmp_path_factory) -> Plan:
     vocabulary = VisualVocabulary(rng.normal(size=(20, 8)))
     vocabulary.save(folder / "centroids.npy")
     store = FeatureStore(folder / "codes", (64,), "int32")
-    sign(store, vocabulary)
+    bind_vocabulary(store, vocabulary)
     names = [f"COCO_train2014_{i:012d}" for i in range(PICTURES)]
     store.append(names, rng.integers(0, 20, (PICTURES, 64)))
     entries = [

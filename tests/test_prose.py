@@ -13,7 +13,7 @@ import pytest
 import xlxmert_core
 from book.build.run_chapters import ROOT, chapters
 from xlxmert_core import config
-from xlxmert_core.chapters import profiles
+from xlxmert_core.datasets import profiles
 
 CHAPTERS = chapters()
 PAGES = sorted(path for path in (ROOT / "book").glob("*.md"))

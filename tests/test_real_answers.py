@@ -11,7 +11,7 @@ import torch
 
 import xlxmert_core
 from book.build.run_chapters import ROOT
-from xlxmert_core import sampling, skills
+from xlxmert_core import captioning, skills
 from xlxmert_core.data import nlvr2, vqa
 from xlxmert_core.data.coco import read_captions
 from xlxmert_core.data.images import find_pictures
@@ -103,10 +103,10 @@ def test_real_statements_about_pairs_are_learned_by_heart(painter, features, cou
     torch.manual_seed(0)
     objective = finetuning.Judging(finetuning.adopt(painter.model, tokenizer, [], ["x"]))
     labels = [{q.answer: 1.0} for q in told]
-    lessons = finetuning.Lessons.build([q.text for q in told], pairs, labels, tokenizer, nlvr2.ANSWERS, 32)
-    batch_at = finetuning.batches(lessons, rows_of(features), 32)
-    loop.fit(objective, {"all": optimisers.muon(objective, 0.005, 1e-3)}, batch_at, steps(count))
-    judged = finetuning.predict(objective, lessons, rows_of(features))
+    data = finetuning.FineTuningData.build([q.text for q in told], pairs, labels, tokenizer, nlvr2.ANSWERS, 32)
+    batch_at = finetuning.batches(data, rows_of(features), 32)
+    loop.fit(objective, optimisers.muon(objective, 0.005, 1e-3), batch_at, steps(count))
+    judged = finetuning.predict(objective, data, rows_of(features))
     said = {q.id: nlvr2.ANSWERS[i] for q, i in zip(told, judged.tolist(), strict=True)}
     assert nlvr2_scores(told, said)["all"] >= 0.95
 
@@ -118,12 +118,12 @@ def test_real_captions_are_learned_by_heart(painter, photographs, features, coun
     lengths = [str(n) for n in range(31)]
     torch.manual_seed(0)
     writer = finetuning.Writing(finetuning.adopt(painter.model, tokenizer, [], lengths), tokenizer)
-    lessons = finetuning.Lessons.build(texts, [[i] for i in range(count)], [{}] * count, tokenizer, [], 32)
-    batch_at = finetuning.batches(lessons, rows_of(features), 32)
-    loop.fit(writer, {"all": optimisers.muon(writer, 0.005, 1e-3)}, batch_at, 300)
+    data = finetuning.FineTuningData.build(texts, [[i] for i in range(count)], [{}] * count, tokenizer, [], 32)
+    batch_at = finetuning.batches(data, rows_of(features), 32)
+    loop.fit(writer, optimisers.muon(writer, 0.005, 1e-3), batch_at, 300)
     with torch.inference_mode():
         guess = skills.length_logits(writer.model, tokenizer, features).argmax(1)
-    written, _ = sampling.write_caption(writer.model, tokenizer, features, guess[:, None])
-    truth = [tokenizer.decode(row) for row in lessons.words]
+    written, _ = captioning.write_caption(writer.model, tokenizer, features, guess[:, None])
+    truth = [tokenizer.decode(row) for row in data.words]
     scores = caption_scores([[t] for t in truth], written)
     assert scores["BLEU-1"] >= 0.95 and scores["ROUGE-L"] >= 0.95, scores

@@ -64,6 +64,17 @@ def test_a_png_gives_back_its_picture_and_its_recipe(painted, tmp_path):
     assert read_png(file.getvalue())[1] == recipe
 
 
+def test_settings_are_written_by_name_as_ever(painted):
+    """What earlier paint boxes wrote is read, and what this one writes they would have read."""
+    settings = {
+        "seed": 5, "order": "halton", "schedule": "cosine", "steps": 3, "guidance": 1.0, "temperature": 2.0,
+        "candidates": 2, "polish": 1,
+    }  # fmt: skip
+    written = json.loads(painted[1].to_json())
+    assert written["strokes"][0]["settings"] == settings
+    assert Recipe.from_json(json.dumps(written)).strokes[0].settings == FAST
+
+
 def test_a_replay_gives_the_same_codes_and_pixels(painter, painted):
     image, recipe = painted
     again = replay(painter, recipe)
@@ -129,18 +140,20 @@ def test_codes_that_the_model_does_not_know_are_no_replay(change, painter, paint
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"steps": 0}, "steps must be a whole number from 1 to 256, not 0"),
+        ({"steps": 0}, "steps must be a whole number from 1 on, not 0"),
+        ({"steps": 257}, "steps must be a whole number from 1 to 256, not 257"),
         ({"steps": 2.5}, "steps must be a whole number"),
         ({"candidates": 10**9}, "candidates must be"),
         ({"seed": True}, "seed must be"),
-        ({"temperature": float("nan")}, "temperature must be a number from 0 to 10"),
+        ({"temperature": float("nan")}, "temperature must be a number from 0 on, not nan"),
         ({"guidance": "much"}, "guidance must be a number"),
         ({"order": "spiral"}, "no order 'spiral': choose halton"),
         ({"schedule": []}, "no schedule"),
+        ({"order": lambda *given: given[0]}, "holds the order by its name: choose halton"),
     ],
 )
 def test_settings_say_what_they_take(change, reason):
-    with pytest.raises(RecipeError, match=reason):
+    with pytest.raises(ValueError, match=reason):
         Settings(**change)
 
 

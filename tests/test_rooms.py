@@ -16,9 +16,16 @@ ROOMS = {  # a room, "core" being the flat files: the rooms that it imports from
     "foreign": ({"core"}, "foreign/ makes other people's weights ours: it knows the core alone"),
     "train": ({"core", "data"}, "train/ stands on the core and data/"),
     "evaluate": ({"core", "data"}, "evaluate/ stands on the core and data/, and judges what it did not train"),
+    "datasets": (
+        {"core", "data", "train", "evaluate"},
+        "datasets/ says what each data set gives: it stands on the core, data/, train/ and evaluate/",
+    ),
     "scale": ({"core", "data", "foreign", "train", "evaluate"}, "scale/ stands on all but paintbox/ and chapters/"),
     "paintbox": ({"core", "data"}, "paintbox/ stands on the core and data/"),
-    "chapters": ({"core", "data", "train", "evaluate"}, "chapters/ stands on the core, data/, train/ and evaluate/"),
+    "chapters": (
+        {"core", "data", "train", "evaluate", "datasets"},
+        "chapters/ stands on the core, data/, train/, evaluate/ and datasets/",
+    ),
 }  # so nothing imports chapters/ or paintbox/: only notebooks, tests and book/ do
 EXTRA = {"xlxmert_core.pipeline": {"foreign"}}
 SENTENCE = "only the core and train/ know torch.distributed"
@@ -64,10 +71,32 @@ def broken(module: str, source: str) -> list[str]:
     return found
 
 
+def private(module: str, source: str) -> list[str]:
+    """Names that a module takes from another although they are private there, or passes on as its own."""
+    found, tree = [], ast.parse(source)
+    for node in ast.walk(tree):
+        ours = isinstance(node, ast.ImportFrom) and node.module.split(".")[0] in ("xlxmert_core", "book")
+        for name in node.names if ours else ():
+            if name.name.startswith("_"):
+                found.append(f"{module}, line {node.lineno}, imports {name.name}, which is private to {node.module}.")
+            elif name.name == name.asname:
+                found.append(f"{module}, line {node.lineno}, passes on {name.name}: import it from {node.module}.")
+    return found
+
+
 def test_every_module_keeps_to_the_rules():
     package = {name: path.read_text("utf-8") for name, path in FILES.items() if name.startswith("xlxmert_core.")}
     assert {room(name) for name in package} == {*ROOMS, "files"}
     assert [line for name, source in package.items() for line in broken(name, source)] == []
+
+
+def test_private_names_stay_at_home():
+    assert [line for name, path in FILES.items() for line in private(name, path.read_text("utf-8"))] == []
+    said = private("book.x", "import torch as torch\nfrom xlxmert_core.text import _a, b as b, c as d")
+    assert said == [
+        "book.x, line 2, imports _a, which is private to xlxmert_core.text.",
+        "book.x, line 2, passes on b: import it from xlxmert_core.text.",
+    ]
 
 
 def test_no_import_goes_round_in_a_circle():
@@ -87,7 +116,8 @@ def test_no_import_goes_round_in_a_circle():
     ("xlxmert_core.skills", "def tune():\n    from xlxmert_core.train import loop",
      "xlxmert_core/skills.py, line 2, imports xlxmert_core.train.loop: the flat core is the paper"),
     ("xlxmert_core.model", "from xlxmert_core.foreign import names", "line 1, imports xlxmert_core.foreign.names:"),
-    ("xlxmert_core.train.loop", "from xlxmert_core.chapters import profiles", "train/ stands on the core and data/."),
+    ("xlxmert_core.train.loop", "from xlxmert_core.chapters import artifacts", "train/ stands on the core and data/."),
+    ("xlxmert_core.train.recipes", "from xlxmert_core.datasets import DataSet", "train/ stands on the core and data/."),
     ("xlxmert_core.paintbox.studio", "import xlxmert_core.scale.workers", "paintbox/ stands on the core and data/."),
     ("xlxmert_core.scale.pretrain", "from torch.distributed.checkpoint import state_dict", f": {SENTENCE}."),
     ("xlxmert_core.evaluate.scores", "from torch import distributed", f": {SENTENCE}."),

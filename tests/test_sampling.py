@@ -1,12 +1,14 @@
 """One loop paints what the paper's four samplers paint, each written out plainly here."""
 
 import math
+from functools import partial, wraps
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 
-from xlxmert_core import sampling
+from xlxmert_core import captioning, sampling
 from xlxmert_core.config import ModelConfig
 from xlxmert_core.model import XLxmert
 from xlxmert_core.text import Tokenizer
@@ -16,8 +18,7 @@ TINY = ModelConfig(
     vocab_size=22, hidden=24, heads=3, feed_forward=40, language_layers=1, visual_layers=1,
     cross_layers=1, positions=24, dropout=0.0, codes=13, feature_dim=10, grid=4, answers=5,
 )  # fmt: skip
-ORDERS = [getattr(sampling, n) for n in ("mask_predict", "easy_first", "random", "raster", "maskgit", "halton")]
-SCHEDULES = [sampling.linear, sampling.cosine, sampling.arccos]
+ORDERS, SCHEDULES = sampling.ORDERS.values(), sampling.SCHEDULES.values()
 
 
 @pytest.fixture(scope="module")
@@ -170,10 +171,92 @@ def test_known_logits_decode_to_the_known_answer():
         sampling.fill(predict, truth, everything, 0, sampling.raster, sampling.linear)
 
 
+def trusting(share, confidence, masked, step, rows):
+    """A reader's own rescoring order: Mask-Predict with a parameter before the others."""
+    return confidence**share
+
+
+trusting.rescores = True
+
+
+@wraps(trusting)
+def logged(*given):
+    return trusting(1.0, *given)
+
+
+class Trusting:
+    rescores = True
+
+    def __call__(self, confidence, masked, step, rows):
+        return confidence
+
+
+@pytest.mark.parametrize(
+    "order",
+    [partial(sampling.mask_predict), partial(partial(trusting, 0.5)), logged, Trusting()],
+    ids=["partial", "partial of a partial", "wrapped", "object"],
+)
+def test_an_order_says_itself_that_it_scores_all_cells_afresh(model, words, order):
+    assert torch.equal(
+        sampling.paint(model, *words, steps=8, order=order),
+        sampling.paint(model, *words, steps=8, order=sampling.mask_predict),
+    )
+
+
+def test_an_order_that_does_not_say_so_sees_what_a_cell_was_written_with(model, words):
+    seen = []
+
+    def quiet(confidence, masked, step, rows):
+        seen.append(confidence)
+        return confidence.masked_fill(~masked, math.inf)
+
+    steps = []
+    sampling.paint(model, *words, steps=4, order=quiet, callback=steps.append)
+    for step, after in zip(steps, seen[1:], strict=False):
+        assert torch.equal(after[~step["masked"]], step["confidence"][~step["masked"]])
+    own = partial(quiet)
+    own.rescores = True
+    assert not sampling.rescores(quiet) and sampling.rescores(own)
+
+
 def test_halton_visits_every_cell_once_and_wants_a_square():
     assert sorted(sampling.halton_places(64)) == list(range(64))
     with pytest.raises(ValueError, match="square"):
         sampling.halton_places(12)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"steps": 0}, "steps must be a whole number from 1 on, not 0"),
+        ({"steps": 2.5}, "steps must be a whole number"),
+        ({"candidates": True}, "candidates must be a whole number"),
+        ({"polish": -1}, "polish must be a whole number from 0 on"),
+        ({"temperature": math.nan}, "temperature must be a number from 0 on"),
+        ({"guidance": math.inf}, "guidance must be a number"),
+        ({"order": "spiral"}, "no order 'spiral': choose halton, mask_predict"),
+        ({"schedule": None}, "no schedule None: choose cosine"),
+    ],
+)
+def test_a_setting_that_is_none_is_refused(change, reason):
+    with pytest.raises(ValueError, match=reason):
+        sampling.Sampling(**change)
+
+
+def test_settings_are_handed_over_whole_and_orders_may_be_named():
+    for settings in (sampling.DEFAULT, sampling.PAPER, sampling.PAINT_BOX):
+        assert sampling.Sampling(**settings) == settings
+    assert sampling.Sampling(order="raster", schedule="arccos").order is sampling.raster
+    assert sampling.Sampling(steps=np.int64(3)).steps == 3
+
+
+def test_the_loop_paints_with_the_papers_settings_and_once(model, words):
+    plain = sampling.paint(model, *words)
+    assert torch.equal(plain, sampling.paint(model, *words, **sampling.PAPER))
+    with pytest.raises(TypeError, match="brush"):
+        sampling.paint(model, *words, brush=1)
+    with pytest.raises(ValueError, match="paints once"):
+        sampling.paint(model, *words, candidates=2)
 
 
 def test_contradicting_arguments_are_refused(model, words):
@@ -186,15 +269,15 @@ def test_contradicting_arguments_are_refused(model, words):
 @pytest.mark.parametrize("order", [sampling.easy_first, sampling.left_to_right, sampling.mask_predict])
 def test_captions_hold_words_only_and_the_best_length_wins(model, tokenizer, order):
     features = model.embed_codes(torch.randint(13, (2, 16), generator=source(4)))
-    texts, scores = sampling.write_caption(model, tokenizer, features, [3, 5, 7], order=order, steps=7)
-    alone = [sampling.write_caption(model, tokenizer, features, [n], order=order, steps=7) for n in (3, 5, 7)]
+    texts, scores = captioning.write_caption(model, tokenizer, features, [3, 5, 7], order=order, steps=7)
+    alone = [captioning.write_caption(model, tokenizer, features, [n], order=order, steps=7) for n in (3, 5, 7)]
     for row in range(2):
         best = max(range(3), key=lambda i: float(alone[i][1][row]))
         assert texts[row] == alone[best][0][row] and len(texts[row].split()) == (3, 5, 7)[best]
         assert float(scores[row]) == pytest.approx(float(alone[best][1][row]), abs=1e-4)
         assert "[" not in texts[row] and math.isfinite(scores[row])
     with pytest.raises(ValueError, match="lengths"):
-        sampling.write_caption(model, tokenizer, features, [0])
+        captioning.write_caption(model, tokenizer, features, [0])
 
 
 @pytest.fixture(scope="module")
@@ -204,7 +287,7 @@ def features(model):
 
 def test_blank_sentences_have_the_asked_numbers_of_words(tokenizer):
     t = tokenizer
-    assert sampling.blank_sentences(t, torch.tensor([2, 1, 3])).tolist() == [
+    assert captioning.blank_sentences(t, torch.tensor([2, 1, 3])).tolist() == [
         [t.cls, t.mask, t.mask, t.sep, t.pad],
         [t.cls, t.mask, t.sep, t.pad, t.pad],
         [t.cls, t.mask, t.mask, t.mask, t.sep],
@@ -212,29 +295,29 @@ def test_blank_sentences_have_the_asked_numbers_of_words(tokenizer):
 
 
 def test_every_picture_may_have_lengths_of_its_own(model, tokenizer, features):
-    texts, scores = sampling.write_caption(model, tokenizer, features, torch.tensor([[2], [6]]))
+    texts, scores = captioning.write_caption(model, tokenizer, features, torch.tensor([[2], [6]]))
     assert [len(text.split()) for text in texts] == [2, 6]
     for row, length in enumerate((2, 6)):
-        alone, score = sampling.write_caption(model, tokenizer, features[row : row + 1], [length])
+        alone, score = captioning.write_caption(model, tokenizer, features[row : row + 1], [length])
         assert alone == [texts[row]] and float(score) == pytest.approx(float(scores[row]), abs=1e-4)
     with pytest.raises(ValueError, match="lengths"):
-        sampling.write_caption(model, tokenizer, features, torch.tensor([[2], [23]]))  # 24 positions hold 22 words
+        captioning.write_caption(model, tokenizer, features, torch.tensor([[2], [23]]))  # 24 positions hold 22 words
 
 
 def test_words_are_written_from_left_to_right_one_a_step(model, tokenizer, features):
     blank = []
-    sampling.write_caption(model, tokenizer, features, [4], callback=lambda step: blank.append(step["masked"][:, 1:5]))
+    captioning.write_caption(model, tokenizer, features, [4], callback=lambda s: blank.append(s["masked"][:, 1:5]))
     assert [slots[0].tolist() for slots in blank] == [[place > step for place in range(4)] for step in range(4)]
     assert torch.equal(blank[1][0], blank[1][1])
 
 
 def test_a_prior_decides_between_lengths_and_is_added_to_the_sum(model, tokenizer, features):
     lengths = torch.tensor([[3, 5], [7, 4]])
-    alone = [[sampling.write_caption(model, tokenizer, features, [n]) for n in row] for row in lengths.tolist()]
+    alone = [[captioning.write_caption(model, tokenizer, features, [n]) for n in row] for row in lengths.tolist()]
     for favoured in (0, 1):
         prior = torch.full((2, 2), -500.0)
         prior[:, favoured] = -0.25
-        texts, scores = sampling.write_caption(model, tokenizer, features, lengths, prior=prior)
+        texts, scores = captioning.write_caption(model, tokenizer, features, lengths, prior=prior)
         for row in range(2):
             text, mean = (part[row] for part in alone[row][favoured])
             assert texts[row] == text
@@ -246,9 +329,9 @@ def test_what_is_hidden_is_not_described(model, tokenizer, features):
     hidden[0, :6], hidden[1, 3:] = True, True
 
     def write(change):
-        return sampling.write_caption(model, tokenizer, features + change[..., None], [4, 6], hidden=hidden)
+        return captioning.write_caption(model, tokenizer, features + change[..., None], [4, 6], hidden=hidden)
 
     (texts, scores), (same_texts, same_scores) = write(torch.zeros(2, 16)), write(9.0 * hidden)
     assert texts == same_texts and torch.equal(scores, same_scores)
     assert not torch.allclose(scores, write(9.0 * ~hidden)[1], atol=1e-4)
-    assert not torch.allclose(scores, sampling.write_caption(model, tokenizer, features, [4, 6])[1], atol=1e-4)
+    assert not torch.allclose(scores, captioning.write_caption(model, tokenizer, features, [4, 6])[1], atol=1e-4)

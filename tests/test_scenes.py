@@ -13,7 +13,6 @@ from xlxmert_core.data.storybook import (
     Thing,
     captions,
     cell_labels,
-    render,
     sample_scene,
 )
 from xlxmert_core.evaluate.scenes import (
@@ -23,7 +22,6 @@ from xlxmert_core.evaluate.scenes import (
     caption_accuracy,
     frechet_distance,
     holds,
-    paint_and_read,
     round_trip,
     scene_accuracy,
 )
@@ -228,38 +226,6 @@ def test_codes_are_read_by_what_they_meant_in_training():
     assert scene_accuracy(seen, facts)["thing"] > 0.99
     blank = CodeReader(codes, labels).read(np.full((1, 64), codes.max() + 7))
     assert blank[0]["things"] == {}
-
-
-class Forger:
-    """A painter that "paints" the scenes of the texts' numbers, the second seed wrongly."""
-
-    def __init__(self, scenes):
-        self.scenes, self.calls = scenes, []
-
-    def paint(self, texts, seed, steps):
-        self.calls.append((len(texts), seed, steps))
-        return type("P", (), {"images": np.stack([render(self.scenes[int(t) + 6 * seed]) for t in texts])})
-
-
-class Eye:
-    """A reader that knows each rendered scene by heart."""
-
-    def __init__(self, scenes):
-        self.known = {render(s).tobytes(): perfect_reading(s) for s in scenes}
-
-    def read(self, images):
-        return [self.known[image.tobytes()] for image in images]
-
-
-def test_painting_and_reading_is_averaged_over_seeds():
-    scenes = [sample_scene(np.random.default_rng(i)) for i in range(12)]
-    facts = [captions(s, np.random.default_rng(0))[0].facts for s in scenes[:6]]
-    painter = Forger(scenes)
-    scores, images = paint_and_read(painter, Eye(scenes), list("012345"), facts, (0, 1), batch=4, steps=3)
-    assert painter.calls == [(4, 0, 3), (2, 0, 3), (4, 1, 3), (2, 1, 3)]
-    wrong = scene_accuracy([perfect_reading(s) for s in scenes[6:]], facts)
-    assert scores["facts"] == pytest.approx((1 + wrong["facts"]) / 2) and scores["ms"] > 0
-    assert np.array_equal(images, np.stack([render(s) for s in scenes[:6]]))
 
 
 SCENE = Scene("snow", (Thing("house", "red", "large", 4, 0), Thing("star", "blue", "small", 0, 6)))

@@ -1,7 +1,7 @@
 """A skill is saved and opened unchanged, and any small VQA set trains with one call that says what it left out."""
 
 import json
-from functools import partial
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -77,12 +77,15 @@ def test_stopped_in_the_middle_it_goes_on_along_the_same_curve(painter, data, tm
     def tune(**options):
         return fine_tune_vqa(painter, *data, steps=9, batch=4, minimum=1, progress=None, **options)[1]
 
+    def tracked(fit, **changes):
+        return lambda *given, track, **options: fit(*given, track=replace(track, **changes), **options)
+
     whole, path, fit, steps = tune(seed=3), tmp_path / "c.pt", loop.fit, []
-    monkeypatch.setattr(loop, "fit", partial(fit, checkpoint_seconds=0, on_step=stop))
+    monkeypatch.setattr(loop, "fit", tracked(fit, seconds=0, on_step=stop))
     with pytest.raises(StopError):
         tune(seed=3, checkpoint=path)
     assert torch.load(path, weights_only=True)["step"] == 5
-    monkeypatch.setattr(loop, "fit", partial(fit, on_step=lambda step, values: steps.append(step)))
+    monkeypatch.setattr(loop, "fit", tracked(fit, on_step=lambda step, values: steps.append(step)))
     assert tune(seed=3, checkpoint=path) == whole and steps == [5, 6, 7, 8]
     assert tune(seed=4) != whole
 

@@ -297,12 +297,33 @@ def test_lines_end_only_where_lines_end(tmp_path):
 
 def test_what_the_model_will_not_understand_is_said(words):
     with pytest.warns(UserWarning, match="Words the model never learned: 'hause' .near: house"):
-        warn_of(words, ["a hause"], 8, stacklevel=2)
+        warn_of(words, ["a hause"], 8)
     with pytest.warns(UserWarning, match="The text has 7 words; the model reads the first 6"):
-        warn_of(words, ["red " * 7], 8, stacklevel=2)
+        warn_of(words, ["red " * 7], 8)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        warn_of(words, ["a red house", "red " * 6], 8, stacklevel=2)
+        warn_of(words, ["a red house", "red " * 6], 8)
+
+
+def test_the_vocabulary_is_listed_once_and_only_for_a_word_that_is_lost(words):
+    listed, fresh = [], Tokenizer(words.backend)
+    fresh.backend = Listed(words.backend, listed)
+    assert fresh.unknown("a red house") == [] and listed == []
+    assert fresh.unknown("a hause hause") == fresh.unknown("a hause") and listed == [1]
+
+
+class Listed:
+    """A backend that counts how often its vocabulary is listed."""
+
+    def __init__(self, backend, listed):
+        self._backend, self._listed = backend, listed
+
+    def get_vocab(self):
+        self._listed.append(1)
+        return self._backend.get_vocab()
+
+    def __getattr__(self, name):
+        return getattr(self._backend, name)
 
 
 def test_one_sentence_is_for_all_pictures():

@@ -60,7 +60,7 @@ def test_every_goal_of_the_card_was_measured_and_the_card_says_what():
 def test_shipped_files_are_small_and_no_others():
     folder = xlxmert_core.folder.SHIPPED / "storybook"
     names = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
-    tables = {"README.md", "recipe.json", "history.json", "samplers.json", "ablations.json"}
+    tables = {"README.md", "recipe.json", "history.json", "samplers.json", "ablations.json", "blind.json"}
     parts = {f"{skill}/{part}" for skill in NAMES for part in ("model.safetensors", "tokenizer.json", "config.json")}
     assert names == {*xlxmert_core.folder.PARTS} | tables | parts
     assert sum((folder / name).stat().st_size for name in names) < ship_weights.LIMIT
@@ -69,10 +69,10 @@ def test_shipped_files_are_small_and_no_others():
 
 def test_a_run_on_photographs_leaves_a_record_and_no_photograph(tmp_path):
     run = Run(artifacts=tmp_path / "artifacts", dataset="coco", profile="train")
-    made = run.artifacts / "coco" / "train" / "scaling"
+    made = run.artifacts / "coco" / "train" / "photographs"
     made.mkdir(parents=True)
     for name in ("record.json", "paintings.png", "picture_001.jpg"):
         (made / name).write_text(name)
-    target = ship_weights.ship_record(run, tmp_path / "shipped")
+    target = ship_weights.ship_record(run, {}, tmp_path / "shipped")
     assert sorted(path.name for path in target.iterdir()) == ["paintings.png", "record.json"]
     assert (target / "record.json").read_text() == "record.json"

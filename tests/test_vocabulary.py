@@ -1,5 +1,6 @@
 """The visual vocabulary: an honest sample, k-means that finds the clusters, and exact nearest neighbours."""
 
+import pickle
 import subprocess
 import sys
 
@@ -9,6 +10,7 @@ import pytest
 from xlxmert_core import vocabulary as library
 from xlxmert_core.data.store import FeatureStore
 from xlxmert_core.evaluate.scenes import code_probe
+from xlxmert_core.kmeans import Nearest
 from xlxmert_core.vocabulary import VisualVocabulary, check_codes, sample_rows, sample_to_file
 
 
@@ -156,6 +158,17 @@ def test_features_of_another_encoder_are_refused():
         VisualVocabulary(np.zeros((3, 5))).encode(np.zeros((2, 6)))
     with pytest.raises(ValueError, match=r"must be \[K, F\].*\(2, 3, 4\)"):
         VisualVocabulary(np.zeros((2, 3, 4)))
+
+
+def test_the_centroids_are_prepared_once(numbered, monkeypatch):
+    made = []
+    monkeypatch.setattr(library, "Nearest", lambda centroids: made.append(1) or Nearest(centroids))
+    vocabulary = VisualVocabulary(numbered[0])
+    assert made == []
+    for _ in range(2):
+        assert np.array_equal(vocabulary.encode(numbered[0]), np.arange(6))
+    assert made == [1] and np.shares_memory(vocabulary._nearest.centroids, vocabulary.centroids)
+    assert np.array_equal(pickle.loads(pickle.dumps(vocabulary)).encode(numbered[0]), np.arange(6))
 
 
 def test_the_probe_votes_by_majority_and_guesses_for_unseen_codes():

@@ -7,6 +7,7 @@ import pytest
 import torch
 from tiny import GRID, TEXTS, tiny_painter
 
+from xlxmert_core import sampling
 from xlxmert_core.paintbox import widgets
 from xlxmert_core.paintbox.canvas import VIEW
 from xlxmert_core.paintbox.recipe import Settings, read_png
@@ -207,7 +208,7 @@ def test_controls_are_settings(box):
     assert box.settings() == FAST
     box.controls["order"].value, box.controls["guidance"].value = "raster", 2.0
     box.controls["repaint_candidates"].value = 3
-    assert box.settings().order == "raster" and box.settings().guidance == 2.0
+    assert box.settings().order is sampling.raster and box.settings().guidance == 2.0
     assert box.settings(repainting=True).candidates == 3
     assert all(control.description for control in (*box.controls.values(), box.text, box.question, box.step))
 

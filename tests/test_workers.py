@@ -98,11 +98,11 @@ def test_results_come_in_order_and_errors_come_back(ray):
     def sevenths(item):
         return np.full(3, 42 // (item - 7))
 
-    results = workers.mapped(sevenths, iter([9, 8, 7, 6]), 2)
+    results = workers.parallel_map(sevenths, iter([9, 8, 7, 6]), 2)
     assert next(results).tolist() == [21, 21, 21] and next(results).tolist() == [42, 42, 42]
     with pytest.raises(ZeroDivisionError):
         next(results)
-    assert list(workers.mapped(sevenths, [], 2)) == []
+    assert list(workers.parallel_map(sevenths, [], 2)) == []
 
 
 @pytest.mark.nightly
@@ -115,7 +115,7 @@ def test_what_cannot_travel_is_said(ray):
         raise UnknownError("picture 3", "no eye")
 
     with pytest.raises(workers.ClusterError, match="UnknownError: picture 3: no eye"):
-        list(workers.mapped(fail, [3], 1))
+        list(workers.parallel_map(fail, [3], 1))
 
 
 @pytest.mark.nightly
@@ -146,7 +146,7 @@ def test_an_item_that_kills_every_worker_is_given_up(ray, tmp_path, monkeypatch)
         return item
 
     with pytest.raises(workers.ClusterError, match="died on one item 2 times"):
-        list(workers.mapped(die, [0, 1, 2], 1))
+        list(workers.parallel_map(die, [0, 1, 2], 1))
     assert (tmp_path / "1").read_text() == "xx"
 
 
@@ -159,13 +159,13 @@ def test_threads_keep_the_order_and_do_not_run_away(threads):
         time.sleep(0.01 if item % 3 == 0 else 0)
         return item * item
 
-    for position, result in enumerate(workers.ahead(slow, range(12), threads)):
+    for position, result in enumerate(workers.prefetch(slow, range(12), threads)):
         assert result == position**2 and len(started) <= position + 1 + threads
     assert sorted(started) == list(range(12))
 
 
 def test_mapped_is_map_without_a_cluster():
-    assert list(workers.mapped(abs, iter([-3, 1]))) == [3, 1]
+    assert list(workers.parallel_map(abs, iter([-3, 1]))) == [3, 1]
     made = []
 
     class Doubler:
@@ -175,11 +175,11 @@ def test_mapped_is_map_without_a_cluster():
         def __call__(self, item):
             return 2 * item
 
-    assert list(workers.mapped(Doubler, [3, 1])) == [6, 2] and len(made) == 1
+    assert list(workers.parallel_map(Doubler, [3, 1])) == [6, 2] and len(made) == 1
 
 
 def test_without_a_cluster_a_sentence_says_what_to_call(monkeypatch):
     module = pytest.importorskip("ray", reason="Ray is not installed")
     monkeypatch.setattr(module, "is_initialized", lambda: False)
     with pytest.raises(workers.ClusterError, match=r"call ray.init\(\)"):
-        list(workers.mapped(open_image, ["a"], 1))
+        list(workers.parallel_map(open_image, ["a"], 1))

@@ -4,7 +4,7 @@ import json
 import sys
 
 import torch
-from test_finetuning import TEXTS, lessons_of, small
+from test_finetuning import TEXTS, data_of, small
 from test_pretraining import CELLS, EXAMPLES, TINY, TOKENIZER
 from tiny import tiny_painter
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -17,7 +17,7 @@ from xlxmert_core.model import XLxmert
 from xlxmert_core.text import Tokenizer
 from xlxmert_core.train import loop, optimisers
 from xlxmert_core.train.finetuning import Answering, Judging, Writing, batches
-from xlxmert_core.train.generator_losses import GeneratorObjective, players
+from xlxmert_core.train.generator_losses import GeneratorObjective, gan_optimisers
 from xlxmert_core.train.pretraining import PairedText, Pretraining, PretrainingBatches
 
 PRODUCTS = ("mm", "mv", "linear", "conv", "attention", "dot", "bilinear")
@@ -50,7 +50,7 @@ def pictures(step, generator) -> dict:
 
 def labels(encoder, optimiser) -> None:
     """One step of an eye or a reader."""
-    loop.fit(LabelObjective(encoder), {"all": optimiser(encoder)}, pictures, 1)
+    loop.fit(LabelObjective(encoder), optimiser(encoder), pictures, 1)
 
 
 def eye() -> None:
@@ -70,18 +70,18 @@ def pretraining() -> None:
     """Chapter 05's: the three tasks in turn, with Muon."""
     data = PairedText.build(EXAMPLES, range(100, 106), torch.arange(24).view(6, CELLS), TOKENIZER, ["yes", "no"], 12)
     objective = Pretraining(XLxmert(TINY, torch.randn(24, 10)))
-    loop.fit(objective, {"all": optimisers.muon(objective)}, PretrainingBatches(data, TOKENIZER, 4), 3)
+    loop.fit(objective, optimisers.muon(objective), PretrainingBatches(data, TOKENIZER, 4), 3)
 
 
 def generator() -> None:
-    """Chapter 06's: both players, once."""
+    """Chapter 06's: both networks, once."""
     torch.manual_seed(0)
     painter = tiny_painter()
     critic = Discriminator(10, 8, painter.image_size, painter.grid)
     objective = GeneratorObjective(painter.generator, critic, Backbone(), painter.model.centroids)
     loop.fit(
         objective,
-        players(objective),
+        gan_optimisers(objective),
         lambda *_: {
             "images": torch.zeros(2, 64, 64, 3, dtype=torch.uint8),
             "codes": torch.zeros(2, 16, dtype=torch.long),
@@ -95,12 +95,12 @@ def skills() -> None:
     """Chapters 08 and 09: a step of each fine-tuning."""
     tokenizer, features = Tokenizer.from_corpus(TEXTS), torch.randn(5, 4, 10)
     told = [{"yes": 1.0}, {"no": 1.0}, {"red": 0.6}]
-    one = lessons_of(tokenizer, told)
-    two = lessons_of(tokenizer, [{"yes": 1.0}, {"no": 1.0}, {"no": 1.0}], ((0, 1), (1, 2), (2, 3)))
+    one = data_of(tokenizer, told)
+    two = data_of(tokenizer, [{"yes": 1.0}, {"no": 1.0}, {"no": 1.0}], ((0, 1), (1, 2), (2, 3)))
     kinds = ((Answering(small(tokenizer)), one), (Judging(small(tokenizer)), two),
              (Writing(small(tokenizer, 12), tokenizer), one))  # fmt: skip
-    for objective, lessons in kinds:
-        loop.fit(objective, {"all": optimisers.muon(objective)}, batches(lessons, lambda r: features[r], 2), 1)
+    for objective, data in kinds:
+        loop.fit(objective, optimisers.muon(objective), batches(data, lambda r: features[r], 2), 1)
 
 
 def painting() -> None:

@@ -8,12 +8,13 @@
 from importlib import import_module
 
 from xlxmert_core.pipeline import Painting, Pipeline, load
+from xlxmert_core.sampling import PAPER
 
 __version__ = "0.1.0"
 __all__ = ["PAPER", "Painting", "Pipeline", "fine_tune_vqa", "load"]
 
 # Names of other rooms: their modules, imported when first asked for.
-LAZY = {"PAPER": "foreign.authors", "fine_tune_vqa": "train.finetuning"}
+LAZY = {"fine_tune_vqa": "train.finetuning"}
 
 
 def __getattr__(name: str):

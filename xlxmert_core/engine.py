@@ -6,10 +6,12 @@ Axes as in graphs.py.
 
 import copy
 import json
-from collections.abc import Callable, Iterator
+from collections import abc
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,7 +31,7 @@ class Engine:
         forms: name -> callable of tensors, as the modules of graphs.py.
     """
 
-    def __init__(self, model: XLxmert, forms: dict[str, Callable[..., Tensor | tuple[Tensor, ...]]]):
+    def __init__(self, model: XLxmert, forms: Mapping[str, Callable[..., Any]]):
         self.config, self.match_logits, self._forms = model.config, model.match_logits, forms
 
     def encode_text(self, words: Tensor, word_mask: Tensor) -> Tensor:
@@ -54,6 +56,9 @@ class Engine:
     def picture(self, codes: Tensor) -> Tensor:
         """Codes int64 [B, N] -> pictures in [-1, 1] [B, 3, S, S]."""
         return self._forms["picture"](codes)
+
+
+Painter = Engine | XLxmert
 
 
 class Graph:
@@ -115,7 +120,7 @@ def onnx(model: XLxmert, generator: Generator | None = None, folder: Path | None
     return Engine(model, found)
 
 
-def for_gpu(model: XLxmert, **options) -> Engine:
+def for_gpu(model: XLxmert, **options: Any) -> Engine:
     """The engine on a GPU: in bfloat16, its layers compiled and replayed as CUDA graphs.
 
     The first paintings compile, for about a minute, and again for another number of texts. ``options`` are those of
@@ -129,7 +134,7 @@ def for_gpu(model: XLxmert, **options) -> Engine:
 
 
 @contextmanager
-def alone(painter: Engine | XLxmert) -> Iterator[None]:
+def alone(painter: Painter) -> abc.Generator[None]:
     """Lets torch rest on one thread while an engine paints: its threads and ONNX Runtime's, in turns, would wait."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1 if isinstance(painter, Engine) else threads)
@@ -140,27 +145,42 @@ def alone(painter: Engine | XLxmert) -> Iterator[None]:
 
 
 class EngineCache:
-    """Keeps a model's engine until its weights change. A copy or a pickle of it starts with nothing kept.
+    """A model's engine, of the weights as they were when it was frozen. A copy or a pickle of it has none yet.
 
-    Changes are seen by torch's count of them, by the weights' places, and (fused optimisers are not counted) by the
-    norm of all vectors; a matrix alone that is changed through ``.data`` is not seen.
+    A change that torch counts, or that puts other weights in the place of these, freezes anew. While a weight has a
+    gradient the model is in training, and paints itself: the steps of fused optimisers are not counted. What nothing
+    counts (``weight.data.mul_``, or numpy on the same memory) is unseen until :meth:`freeze`.
     """
 
     def __init__(self):
-        self._state = self._engine = None
+        self._seen: list[tuple] | None = None
+        self._engine: Painter | None = None
 
-    def of(self, model: XLxmert, generator: Generator | None) -> Engine | XLxmert:
-        """The engine of the model as it is now, or the model itself where there is none."""
-        if (state := _state(model, generator)) != self._state:
-            self._state, self._engine = state, onnx(model, generator) or model
+    def of(self, model: XLxmert, generator: Generator | None) -> Painter:
+        """The engine, or the model itself where there is none."""
+        weights = _weights(model, generator)
+        if any(weight.grad is not None for weight in weights):
+            return model
+        if self._engine is None or self._seen != _counted(weights):
+            return self.freeze(model, generator)
+        return self._engine
+
+    def freeze(self, model: XLxmert, generator: Generator | None) -> Painter:
+        """Make the engine of the weights as they are now, and return it; their gradients go."""
+        weights = _weights(model, generator)
+        for weight in (w for w in weights if w.grad is not None):
+            weight.grad = None
+        self._seen, self._engine = _counted(weights), onnx(model, generator) or model
         return self._engine
 
     def __reduce__(self):
         return EngineCache, ()
 
 
-@torch.no_grad()
-def _state(*modules: nn.Module | None) -> tuple:
-    weights = [w for module in modules if module is not None for w in (*module.parameters(), *module.buffers())]
-    counted = [(id(w), w.data_ptr(), None if w.is_inference() else w._version) for w in weights]
-    return counted, nn.utils.get_total_norm([w for w in weights if w.dim() < 2 and w.is_floating_point()]).item()
+def _weights(*modules: nn.Module | None) -> list[Tensor]:
+    return [w for module in modules if module is not None for w in (*module.parameters(), *module.buffers())]
+
+
+def _counted(weights: Sequence[Tensor]) -> list[tuple]:
+    """What changes with the weights: which they are, where they lie, and torch's count of their changes."""
+    return [(id(w), w.data_ptr(), None if w.is_inference() else w._version) for w in weights]

@@ -6,7 +6,7 @@ two kinds of label (method: an ImageNet eye alone forgets colour when it is quan
 """
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from importlib.util import find_spec
 from itertools import pairwise
@@ -17,10 +17,20 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from xlxmert_core.config import ModelConfig
+from xlxmert_core.data.images import ImageLike
+from xlxmert_core.data.store import FeatureStore
+from xlxmert_core.vocabulary import check_codes
+
 AT_ONCE = 2**17  # pixels that a processor reads at once: larger maps leave its caches, and cost twice as much
 # (kernel, stride, expansion, width, repeats) of EfficientNet-Lite0 up to stride 16.
 STAGES = ((3, 1, 1, 16, 1), (3, 2, 6, 24, 2), (5, 2, 6, 40, 2), (3, 2, 6, 80, 3), (5, 1, 6, 112, 3))
 WIDTH = STAGES[-1][3]
+
+
+Several = list[ImageLike] | tuple[ImageLike, ...] | np.ndarray  # [B, H, W, 3]
+Pictures = ImageLike | Several | Tensor  # one or several, or what an eye has seen of them
+Mask = np.ndarray | Tensor | Sequence  # bool [grid, grid] or [B, grid, grid]
 
 
 class SameConv(nn.Conv2d):
@@ -168,18 +178,18 @@ class LabelObjective(nn.Module):
     deviation ``noise`` on the features pushes unlike cells apart, so that k-means does not mix them up.
     """
 
-    def __init__(self, encoder: GridEncoder, object_weight: float = 4.0, noise: float = 0.0):
+    def __init__(self, encoder: nn.Module, object_weight: float = 4.0, noise: float = 0.0):
         super().__init__()
         self.encoder, self.object_weight, self.noise = encoder, object_weight, noise
 
-    def forward(self, batch: dict, turn: str = "all") -> tuple[Tensor, dict]:
+    def forward(self, batch: dict) -> tuple[Tensor, dict]:
         """A batch of images uint8 [B, S, S, 3] and labels [B, grid, grid] -> (loss, accuracy per head)."""
         features = self.encoder(to_float(batch["images"]))  # [B, N, F]
         if self.training and self.noise:
             features = features + self.noise * torch.randn_like(features)
         logits = self.encoder.label_logits(features)
         weight = 1 + (self.object_weight - 1) * (batch["kind"].flatten(1) > 0)  # [B, N]
-        total, numbers = 0.0, {}
+        total, numbers = features.new_zeros(()), {}
         for name, values in logits.items():
             target = batch[name].flatten(1)  # [B, N]
             loss = F.cross_entropy(values.transpose(1, 2), target, reduction="none")
@@ -212,7 +222,8 @@ def extract(encoder: nn.Module, images: np.ndarray | Tensor, batch: int = 64) ->
     return torch.cat(parts).numpy()
 
 
-def extract_to_store(encoder: nn.Module, pictures: Iterable[tuple[int, np.ndarray]], store, batch: int = 64) -> int:
+def extract_to_store(encoder: nn.Module, pictures: Iterable[tuple[int, np.ndarray]], store: FeatureStore,
+                     batch: int = 64) -> int:  # fmt: skip
     """Append the features of all (image id, uint8 [S, S, 3]) that the store misses; returns how many.
 
     Interrupt it anywhere and call it again: finished batches are in the store and are not made twice.
@@ -229,3 +240,42 @@ def extract_to_store(encoder: nn.Module, pictures: Iterable[tuple[int, np.ndarra
     if ids:
         store.append(ids, extract(encoder, np.stack(images), batch))
     return done + len(ids)
+
+
+# --- What stands for pictures. -----------------------------------------------------------------------
+
+
+def listed(images: ImageLike | Several) -> Several:
+    """Pictures as a sequence: one of them, an array [H, W, 3] for instance, becomes a list."""
+    if isinstance(images, np.ndarray):
+        return images[None] if images.ndim == 3 else images
+    return images if isinstance(images, list | tuple) else [images]
+
+
+def in_place_of_pictures(tensor: Tensor, config: ModelConfig) -> Tensor:
+    """Codes int [B, N] or [N] -> int64 [B, N], or features float [B, N, F] or [N, F] -> float32 [B, N, F].
+
+    Raises ValueError for other shapes, and for codes that the model does not have.
+    """
+    features, cells, width = tensor.is_floating_point(), config.cells, config.feature_dim
+    shape = (cells, width) if features else (cells,)
+    if tensor.shape[-len(shape) :] != shape or tensor.ndim > len(shape) + 1:
+        found, wanted = list(tensor.shape), f"codes int [B, {cells}] or features float [B, {cells}, {width}]"
+        raise ValueError(f"A tensor in place of pictures must be {wanted}, got {tensor.dtype} {found}.")
+    if not features:
+        check_codes(tensor.cpu().numpy(), config.codes)
+    return tensor.reshape(-1, *shape).to(torch.float32 if features else torch.int64)
+
+
+def cells_of(mask: Mask, what: str, grid: int, pictures: int) -> Tensor:
+    """A mask bool [grid, grid], or [B, grid, grid], one for each picture -> bool [B, N].
+
+    ``what`` it is, "region" for instance, is said by the ValueError for another shape or number.
+    """
+    cells = mask if isinstance(mask, Tensor) else torch.from_numpy(np.asarray(mask, dtype=bool))
+    if cells.shape[-2:] != (grid, grid):
+        raise ValueError(f"The {what} must be bool [{grid}, {grid}], got {list(cells.shape)}.")
+    cells = cells.reshape(-1, grid**2).bool()
+    if len(cells) not in (1, pictures):
+        raise ValueError(f"{len(cells)} {what}s for {pictures} pictures: give one, or one for each.")
+    return cells.expand(pictures, -1)

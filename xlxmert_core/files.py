@@ -3,14 +3,14 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
 
 @contextmanager
 def replacing(path: str | os.PathLike, failures: tuple[type[Exception], ...] = (OSError,),
-              remedy: str = "free some space, or name another folder") -> Iterator[Path]:  # fmt: skip
+              remedy: str = "free some space, or name another folder") -> Generator[Path]:  # fmt: skip
     """A temporary file to write to; at the end it is flushed to disk and renamed over ``path``: all or nothing.
 
     Args:
@@ -32,7 +32,7 @@ def replacing(path: str | os.PathLike, failures: tuple[type[Exception], ...] = (
         temporary.unlink(missing_ok=True)
 
 
-def write_json(path: Path, value) -> None:
+def write_json(path: Path, value: object) -> None:
     """JSON to a temporary file beside ``path``, then renamed over it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:

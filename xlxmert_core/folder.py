@@ -1,7 +1,7 @@
 """The parts of a pipeline in a folder: written, and read again."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -21,28 +21,31 @@ PARTS = ("transformer.safetensors", "generator.safetensors", "encoder.safetensor
 EYE = ("feature_dim", "labels", "colour_dim")  # what a GridEncoder is built with
 
 
-def write_folder(pipeline, folder: Path, half: bool = False) -> None:
-    """Write all parts that a pipeline has, and remove those of an earlier save that it has not."""
-    encoder, generator = pipeline.encoder, pipeline.generator
+def write_folder(folder: Path, half: bool, model: XLxmert, tokenizer: Tokenizer, generator: Generator | None,
+                 encoder: nn.Module | None, answers: Sequence[str], skills: Mapping[str, Skill]) -> None:  # fmt: skip
+    """Write all parts that a pipeline has, and remove those of an earlier save that it has not.
+
+    Raises ValueError for an eye that is not the book's, OSError in one sentence when the disk is full, for instance.
+    """
     if not isinstance(encoder, GridEncoder | None):
         raise ValueError(f"Only the book's GridEncoder can be saved, not {type(encoder).__name__}: set encoder=None.")
     folder.mkdir(parents=True, exist_ok=True)
-    for name, module in {"transformer": pipeline.model, "generator": generator, "encoder": encoder}.items():
+    for name, module in {"transformer": model, "generator": generator, "encoder": encoder}.items():
         if module is None:
             (folder / f"{name}.safetensors").unlink(missing_ok=True)
         else:
             checkpoints.save(module, folder / f"{name}.safetensors", half=half)
     for name in NAMES:
-        if name in pipeline.skills:
-            pipeline.skills[name].save(folder / name, half)
+        if name in skills:
+            skills[name].save(folder / name, half)
         else:
             Skill.remove(folder / name)
-    pipeline.tokenizer.save(folder / "tokenizer.json")
+    tokenizer.save(folder / "tokenizer.json")
     config = {
-        "model": asdict(pipeline.model.config),
+        "model": asdict(model.config),
         "generator": None if generator is None else asdict(generator.config),
         "encoder": None if encoder is None else {name: getattr(encoder, name) for name in EYE},
-        "answers": pipeline.answers,
+        "answers": list(answers),
     }
     write_json(folder / "config.json", config)
 

@@ -10,6 +10,7 @@ import copy
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import pairwise
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -19,12 +20,14 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from xlxmert_core.config import GeneratorConfig
 
+Folded = TypeVar("Folded", bound=nn.Module)
+
 
 def conv(inputs: int, outputs: int, kernel: int, groups: int = 1) -> nn.Conv2d:
     """A size-keeping convolution that starts orthogonal, with bias zero."""
     layer = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, groups=groups)
     nn.init.orthogonal_(layer.weight)
-    nn.init.zeros_(layer.bias)
+    layer.bias.data.zero_()
     return layer
 
 
@@ -33,7 +36,7 @@ def sn_conv(inputs: int, outputs: int, kernel: int, groups: int = 1) -> nn.Modul
     return spectral_norm(conv(inputs, outputs, kernel, groups))
 
 
-def fold_spectral_norm(module: nn.Module) -> nn.Module:
+def fold_spectral_norm(module: Folded) -> Folded:
     """A copy, in eval mode, whose spectral norms are folded into plain weights; outputs are equal.
 
     The module itself is left as it is, ready to train on. A module without spectral norms is fine.
@@ -87,6 +90,10 @@ def resized_conv3(y: Tensor, weight: Tensor, bias: Tensor, size: int) -> Tensor:
 
 class Spade(nn.Module):
     """Instance norm, then scale and shift read from a style map (Park et al. 2019)."""
+
+    shared: Any  # convolutions, of whose biases torch's hints are not sure
+    gamma: Any
+    beta: Any
 
     def __init__(self, channels: int, style: int, hidden: int):
         super().__init__()
@@ -173,7 +180,7 @@ class Generator(nn.Module):
         for block, to_rgb in zip(self.blocks, self.to_rgb, strict=True):
             h = block(h, y, noise)
             image = image + _enlarge(to_rgb(h), size)
-        return torch.tanh(image)
+        return torch.tanh(image)  # ty: ignore[invalid-argument-type]  there is a block
 
 
 def _enlarge(rgb: Tensor, size: int) -> Tensor:
@@ -195,6 +202,8 @@ def halved_conv3(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 class DownBlock(nn.Module):
     """One halving (or none): conv, instance norm, LeakyReLU, conv, average pool; plus a skip."""
 
+    conv2: Any  # a convolution whose weight is parametrised
+
     def __init__(self, inputs: int, outputs: int, halve: bool, activate_first: bool):
         super().__init__()
         self.conv1, self.conv2 = sn_conv(inputs, outputs, 3), sn_conv(outputs, outputs, 3)
@@ -212,7 +221,7 @@ class DownBlock(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Is each patch real, and which code is at each cell? (paper, section 3.3)
+    """Is each patch real, and which code is at each cell? Paper, section 3.3.
 
     Args:
         feature_dim: F, the width of a code's centroid.

@@ -16,6 +16,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -26,6 +27,9 @@ from xlxmert_core.files import replacing
 from xlxmert_core.generator import Generator
 from xlxmert_core.model import XLxmert
 from xlxmert_core.transformer import Attention, Layer, for_attention
+
+if TYPE_CHECKING:
+    from onnx import ModelProto  # what only an export needs
 
 OPSET = 20
 SHIPPED = Path(__file__).parent / "graphs"
@@ -68,6 +72,9 @@ class Text(nn.Module):
 class Cells(nn.Module):
     """One step: the visual and the cross layers, from codes on."""
 
+    table: Tensor
+    place: Tensor
+
     @torch.no_grad()
     def __init__(self, model: XLxmert, attend: Attend = plain):
         super().__init__()
@@ -91,6 +98,9 @@ class Cells(nn.Module):
 class Head(nn.Module):
     """What the model thinks of some cells; a flat vocabulary's two matrices W and C are one, C W."""
 
+    weight: Tensor
+    bias: Tensor
+
     @torch.no_grad()
     def __init__(self, model: XLxmert):
         super().__init__()
@@ -98,7 +108,7 @@ class Head(nn.Module):
         if self.flat:
             feature = model.code_feature
             self.register_buffer("weight", model.centroids @ feature.weight)  # [K, H]
-            self.register_buffer("bias", model.centroids @ feature.bias + model.code_bias)
+            self.register_buffer("bias", model.centroids @ feature.bias + model.code_bias)  # ty: ignore[unsupported-operator]
 
     def forward(self, cells: Tensor) -> Tensor:
         """[M, H] -> logits [M, K]."""
@@ -109,6 +119,8 @@ class Head(nn.Module):
 
 class Picture(nn.Module):
     """The image generator, from codes on."""
+
+    centroids: Tensor
 
     def __init__(self, generator: Generator, centroids: Tensor):
         super().__init__()
@@ -131,6 +143,11 @@ class Int8(nn.Module):
     The weights take 7 bits, since processors without VNNI add pairs of products in 16.
     """
 
+    weight: Tensor
+    scale: Tensor
+    zero: Tensor
+    bias: Tensor
+
     def __init__(self, linear: nn.Linear):
         super().__init__()
         weight = linear.weight.detach()  # [out, in]
@@ -148,7 +165,7 @@ class Int8(nn.Module):
 
 def in_int8(model: XLxmert) -> XLxmert:
     """A copy whose layers multiply in 8-bit integers; embeddings and the heads' last maps stay as they are."""
-    memo = {id(weight): weight for weight in (*model.parameters(), *model.buffers())}
+    memo: dict[int, object] = {id(weight): weight for weight in (*model.parameters(), *model.buffers())}
     inside = (*model.encoder.modules(), model.code_transform.dense)
     memo |= {id(part): Int8(part) for part in inside if isinstance(part, nn.Linear)}
     return copy.deepcopy(model, memo).eval()
@@ -224,7 +241,7 @@ def axes(inputs: Mapping[str, Tensor]) -> dict[str, dict]:
 
 
 def to_onnx(module: nn.Module, inputs: Mapping[str, Tensor], axes: dict | None, outputs: Sequence[str],
-            optimize: bool = True):  # fmt: skip
+            optimize: bool = True) -> "ModelProto":  # fmt: skip
     """Trace one module into an ``onnx.ModelProto``, without the exporter's notes: they name folders of this machine."""
     logging.getLogger("onnxscript").setLevel(logging.ERROR)  # constants that it did not fold
     with warnings.catch_warnings(), torch.no_grad():
@@ -246,7 +263,7 @@ def tensors(module: nn.Module) -> dict[str, Tensor]:
     return dict(module.named_parameters()) | dict(module.named_buffers())
 
 
-def without_weights(proto, module: nn.Module) -> bytes:
+def without_weights(proto: "ModelProto", module: nn.Module) -> bytes:
     """A line with the names of the weights that are to be handed over, as JSON, then the graph without them."""
     from onnx import TensorProto
 

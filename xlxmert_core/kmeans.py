@@ -11,6 +11,7 @@ import zipfile
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -39,12 +40,14 @@ class Nearest:
     @cached_property
     def _moved(self) -> tuple[torch.Tensor, torch.Tensor]:
         moved = torch.tensor(self.centroids, device=self.device)
-        return -2 * moved, moved.square().sum(1)
+        lengths = moved.square().sum(1)
+        return moved.mul_(-2), lengths
 
     def __reduce__(self):
         return Nearest, (self.centroids, self.device)
 
     def __call__(self, features: np.ndarray) -> np.ndarray:
+        """float32 [..., F] -> the number of the nearest centroid int64 [...]."""
         flat = np.ascontiguousarray(features, dtype=np.float32).reshape(-1, self.centroids.shape[1])
         return self.search(flat)[1].reshape(np.shape(features)[:-1])
 
@@ -75,7 +78,7 @@ def in_memory(rows: np.ndarray, codes: int, iterations: int, seed: int,
         rows.shape[1], codes, niter=iterations, seed=seed, max_points_per_centroid=len(rows), min_points_per_centroid=1
     )
     kmeans.train(rows, init_centroids=start)
-    return float(kmeans.obj[-1]), kmeans.centroids.reshape(codes, -1).copy()
+    return float(np.asarray(kmeans.obj)[-1]), np.asarray(kmeans.centroids).reshape(codes, -1).copy()
 
 
 def _plus_plus(sample: np.ndarray, codes: int, rng: np.random.Generator) -> np.ndarray:
@@ -118,7 +121,7 @@ def lloyd(
             inertia.append(error)
             bar.set_postfix(inertia=f"{error:.4g}")
             if checkpoint is not None:
-                state = {"centroids": centroids, "inertia": inertia, "mark": mark}
+                state: dict[str, Any] = {"centroids": centroids, "inertia": inertia, "mark": mark}
                 Path(checkpoint).parent.mkdir(parents=True, exist_ok=True)
                 with replacing(checkpoint) as temporary, open(temporary, "wb") as file:
                     np.savez(file, **state)
@@ -177,7 +180,7 @@ def take(rows: np.ndarray | str | os.PathLike, chosen: np.ndarray, size: int = 2
 
 def fingerprint(centroids: np.ndarray) -> str:
     """SHA-256 of the centroids' numbers; 16 hex digits."""
-    return hashlib.sha256(np.ascontiguousarray(centroids)).hexdigest()[:16]
+    return hashlib.sha256(np.ascontiguousarray(centroids).data).hexdigest()[:16]
 
 
 def _resume(checkpoint: Path, mark: str, iterations: int) -> tuple[np.ndarray, list[float]]:

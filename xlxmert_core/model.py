@@ -16,11 +16,19 @@ from xlxmert_core.config import ModelConfig
 from xlxmert_core.onednn import Linear
 from xlxmert_core.transformer import Encoder
 
+AT_ONCE = 200  # rows that go through a model together; of the paper's 64 x 10 000 logits they make half a gigabyte
+
+
+def batches(rows: int, each: int = 1) -> list[slice]:
+    """Slices of so many rows that :data:`AT_ONCE` go through a model together, when every row becomes ``each``."""
+    few = max(1, AT_ONCE // each)
+    return [slice(start, start + few) for start in range(0, rows, few)]
+
 
 class Output(NamedTuple):
     """What the transformer says: words [B, L, H], cells [B, N, H], pooled [B, H]."""
 
-    words: Tensor
+    words: Tensor | None  # which an engine does not hand out
     cells: Tensor
     pooled: Tensor
 
@@ -116,6 +124,9 @@ class XLxmert(nn.Module):
 
     Raises ValueError when the centroids do not have the configuration's shape.
     """
+
+    centroids: Tensor
+    _boxes: Tensor
 
     def __init__(self, config: ModelConfig, centroids: Tensor | None = None):
         super().__init__()

@@ -41,7 +41,7 @@ class _Product(torch.autograd.Function):
         return product(x, weight, bias)
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx, grad):  # ty: ignore[incompatible-method-override]
         x, weight = ctx.saved_tensors
         rows = grad.flatten(0, -2)  # [M, out]
         return product(grad, weight.T), product(rows.T, x.flatten(0, -2).T), rows.sum(0)

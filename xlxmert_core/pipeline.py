@@ -5,28 +5,35 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from xlxmert_core import sampling
+from xlxmert_core import captioning, graphs, polish, sampling
 from xlxmert_core.data.images import open_image, to_square
-from xlxmert_core.engine import Engine, EngineCache, alone
-from xlxmert_core.features import AT_ONCE, extract, to_uint8
+from xlxmert_core.engine import Engine, EngineCache, Painter, alone
+from xlxmert_core.features import (
+    AT_ONCE,
+    Mask,
+    Pictures,
+    Several,
+    cells_of,
+    extract,
+    in_place_of_pictures,
+    listed,
+    to_uint8,
+)
 from xlxmert_core.folder import SHIPPED, open_folder, write_folder
 from xlxmert_core.foreign import authors
 from xlxmert_core.generator import Generator, fold_spectral_norm
-from xlxmert_core.graphs import Picture
-from xlxmert_core.model import Output, XLxmert
-from xlxmert_core.polish import DOUBT, cell_log_likelihood
-from xlxmert_core.polish import polish as second_thoughts
-from xlxmert_core.skills import Skill, length_logits
-from xlxmert_core.text import Tokenizer, one_each, warn_of
+from xlxmert_core.model import Output, XLxmert, batches
+from xlxmert_core.skills import Skill
+from xlxmert_core.text import Tokenizer, one_each, outside, warn_of
 from xlxmert_core.vocabulary import VisualVocabulary
 
 CELL = 16  # pixels along one side of a cell that GridEncoder sees
-LENGTHS = 4  # likeliest lengths of a caption that are written out
 LACKS = {  # a part that a pipeline may lack: what it then says
     "generator": "This model has no generator, so it makes no pictures: load it with generator='G_60.pth' or its like.",
     "vocabulary": "This model has no codes (no visual vocabulary): it reads continuous features, but cannot paint.",
@@ -68,12 +75,24 @@ class Pipeline:
         self.generator = None if generator is None else fold_spectral_norm(generator).eval()
         self.encoder = None if encoder is None else encoder.eval()
         self.answers, self._engine = list(answers), EngineCache()
-        self.vocabulary = VisualVocabulary(model.centroids.cpu().numpy()) if model.config.codes else None
+        self.vocabulary = VisualVocabulary(model.centroids.float().cpu().numpy()) if model.config.codes else None
 
     def _needs(self, *parts: str) -> None:
         for part in parts:
             if getattr(self, part) is None:
                 raise ValueError(LACKS[part].format(self.model.config.cells, self.model.config.feature_dim))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is. What is given may lie anywhere; tensors that come back lie there."""
+        return self.model.centroids.device
+
+    def to(self, device: str | torch.device) -> "Pipeline":
+        """Move all parts to a device, and return the pipeline itself."""
+        for part in (self.model, self.generator, self.encoder, *(skill.model for skill in self.skills.values())):
+            if part is not None:
+                part.to(device)
+        return self
 
     @property
     def grid(self) -> int:
@@ -85,115 +104,91 @@ class Pipeline:
         """Pixels along one side of a picture; without a generator, of what the book's eye reads."""
         return CELL * self.grid if self.generator is None else self.generator.config.image_size
 
-    def paint(self, texts: str | Sequence[str], steps: int = 16, seed: int = 0, order: Callable = sampling.halton,
-              schedule: Callable = sampling.cosine, temperature: float = 0.7, guidance: float = 0.0,
-              candidates: int = 4, polish: int = 1, callback: Callable | None = None) -> Painting:  # fmt: skip
+    def paint(self, texts: str | Sequence[str], seed: int = 0, callback: Callable[[dict], None] | None = None,
+              **settings: Any) -> Painting:  # fmt: skip
         """Paint each text on an empty canvas.
 
         Args:
-            steps: forward passes; the paper's demo is 4 with ``mask_predict``, ``linear`` and temperature 0
-                (``**xlxmert_core.PAPER``), its slow mode ``grid**2`` with a one-cell order. The defaults
-                are the best of chapter 07's table.
-            guidance: of a model that was trained with empty captions too; the authors' was not.
             seed: of everything drawn at random (nothing is at temperature 0 with a confidence order).
-            order, schedule: functions of :mod:`xlxmert_core.sampling`.
-            candidates: paint each text so many times and keep the one with the best :meth:`score`.
-            polish: how often doubtful cells are painted anew at the end (see :mod:`xlxmert_core.polish`).
-            callback: called after every step with the step's dict (of all candidates).
+            callback: called after every step with the step's dict (of all candidates); of more texts than are painted
+                together (``model.AT_ONCE``), for one batch after another.
+            settings: steps, order, schedule, temperature, guidance, candidates and polish, those of
+                :class:`~xlxmert_core.sampling.Sampling`; the paper's demo is ``**xlxmert_core.PAPER``.
         """
         texts = [texts] if isinstance(texts, str) else list(texts)
-        return self._fill(texts, None, None, steps, seed, order, schedule, temperature, guidance, candidates,
-                          polish, callback)  # fmt: skip
+        return self._paint(texts, None, None, seed, callback, sampling.Sampling(**settings))
 
-    def repaint(self, image_or_codes, mask, text: str | Sequence[str], steps: int = 16, seed: int = 0,
-                order: Callable = sampling.halton, schedule: Callable = sampling.cosine,
-                temperature: float = 0.7, guidance: float = 0.0, candidates: int = 4,
-                polish: int = 1, callback: Callable | None = None) -> Painting:  # fmt: skip
+    def repaint(self, image_or_codes: Pictures, mask: Mask, text: str | Sequence[str], seed: int = 0,
+                callback: Callable[[dict], None] | None = None, **settings: Any) -> Painting:  # fmt: skip
         """Paint the masked cells anew, for another text; every other cell keeps its code bit for bit.
 
         Args:
             image_or_codes: picture(s) or codes as in :meth:`encode`.
             mask: bool [grid, grid] or [B, grid, grid]; True where to paint.
+
+        The other arguments are those of :meth:`paint`.
         """
-        codes = self.encode(image_or_codes)
-        texts = one_each(text, len(codes), "texts")
-        editable = self._cells(mask, "mask", len(codes))
-        return self._fill(texts, codes, editable, steps, seed, order, schedule, temperature, guidance, candidates,
-                          polish, callback)  # fmt: skip
+        how, codes = sampling.Sampling(**settings), self.encode(image_or_codes)
+        texts, editable = one_each(text, len(codes), "texts"), cells_of(mask, "mask", self.grid, len(codes))
+        return self._paint(texts, codes, editable.to(self.device), seed, callback, how)
 
     @torch.inference_mode()
-    def _fill(self, texts, codes, editable, steps, seed, order, schedule, temperature, guidance, candidates, polish,
-              callback):  # fmt: skip
+    def _paint(self, texts, codes, editable, seed, callback, how: sampling.Sampling) -> Painting:
         self._needs("vocabulary", "generator")
-        history: list[dict] = []
-
-        def remember(step: dict) -> None:
-            history.append({k: v.clone() if isinstance(v, Tensor) else v for k, v in step.items()})
-            if callback is not None:
-                callback(step)
-
         if not all(text.strip() for text in texts):
-            warnings.warn("An empty text asks for nothing: the picture will be whatever comes.", stacklevel=4)
-        given = (*self._words(texts), codes, editable)
-        words, word_mask, codes, editable = (
-            t if t is None else t.repeat_interleave(candidates, 0) for t in given
-        )  # [B * candidates, ...]
+            warnings.warn("An empty text asks for nothing: the picture will be whatever comes.", stacklevel=outside())
+        generator, uncond = torch.Generator().manual_seed(seed), self._words([""]) if how.guidance else None
+        found, histories = [], []
         with alone(painter := self.engine):
-            codes = sampling.paint(
-                painter, words, word_mask, steps=steps, order=order, schedule=schedule, temperature=temperature,
-                guidance=guidance, generator=torch.Generator().manual_seed(seed), codes=codes, editable=editable,
-                uncond=self._words([""]) if guidance else None, callback=remember,
-            )  # fmt: skip
-            codes, settled = second_thoughts(painter, words, word_mask, codes, editable, polish, callback=remember)
-            if candidates > 1:
-                best = self._score(painter, words, word_mask, codes, settled).view(-1, candidates).argmax(1)
-                rows = torch.arange(len(texts)) * candidates + best  # [B]
-                codes = codes[rows]
-                history = [{k: v[rows] if isinstance(v, Tensor) else v for k, v in step.items()} for step in history]
-        return Painting(self.render(codes), codes, history)
+            for part in batches(len(texts), how.candidates):
+                below, free = (None if t is None else t[part] for t in (codes, editable))
+                given = self._words(texts[part])
+                made, history = polish.paint_best(painter, *given, how, generator, below, free, uncond, callback)
+                found, histories = [*found, made], [*histories, history]
+        codes = torch.cat(found)
+        return Painting(self.render(codes), codes, polish.joined(histories))
 
     @property
-    def engine(self) -> Engine | XLxmert:
+    def engine(self) -> Painter:
         """What paints: the model's :class:`~xlxmert_core.engine.Engine`, or the plain model where it has none."""
         return self._engine.of(self.model, self.generator)
 
-    def _match(self, words: Tensor, word_mask: Tensor, codes: Tensor) -> Tensor:
-        self._needs("vocabulary")
-        model = self.engine
-        return model.match_logits(model(words, word_mask, model.embed_codes(codes)).pooled).softmax(-1)[:, 1]
+    def freeze(self) -> "Pipeline":
+        """Paint with the weights as they are now, at full pace; returns the pipeline itself.
 
-    def _score(self, model, words: Tensor, word_mask: Tensor, codes: Tensor, settled: Tensor) -> Tensor:
-        """settled bool [B]: rows that are known to have no doubtful cell."""
-        odd, left = torch.zeros(len(codes)), ~settled
-        if left.any():
-            odd[left] = (cell_log_likelihood(model, words[left], word_mask[left], codes[left]) < DOUBT).sum(1).float()
-        return self._match(words, word_mask, codes).log() - odd
+        The first painting does so too, and so does the next one after a change that torch counts. Call it after
+        training, which ends with gradients (they go), and after a change through ``weight.data``, which nothing counts.
+        """
+        self._engine.freeze(self.model, self.generator)
+        return self
 
     @torch.inference_mode()
     def score(self, texts: str | Sequence[str], codes: Tensor) -> Tensor:
         """What candidates are chosen by: log-probability of the match, minus one for each doubtful cell; [B]."""
         self._needs("vocabulary")
-        given = (*self._words(one_each(texts, len(codes), "texts")), codes, torch.zeros(len(codes), dtype=torch.bool))
-        return self._score(self.engine, *given)
+        return polish.score(self.engine, *self._words(one_each(texts, len(codes), "texts")), codes.to(self.device))
 
     @torch.inference_mode()
     def match(self, texts: str | Sequence[str], codes: Tensor) -> Tensor:
         """How likely each text belongs to its picture: codes int64 [B, N] -> probabilities [B]."""
-        return self._match(*self._words(one_each(texts, len(codes), "texts")), codes)
+        self._needs("vocabulary")
+        return polish.match(self.engine, *self._words(one_each(texts, len(codes), "texts")), codes.to(self.device))
 
     def _words(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        warn_of(self.tokenizer, texts, self.model.config.max_words, stacklevel=6)
-        return self.tokenizer.encode(texts, self.model.config.max_words)
+        warn_of(self.tokenizer, texts, self.model.config.max_words)
+        words, mask = self.tokenizer.encode(texts, self.model.config.max_words)
+        return words.to(self.device), mask.to(self.device)
 
     @torch.inference_mode()
     def render(self, codes: Tensor) -> np.ndarray:
         """Codes int64 [B, N] -> pictures uint8 [B, S, S, 3], through the generator."""
         self._needs("vocabulary", "generator")
         engine, few = self.engine, max(1, AT_ONCE // self.image_size**2)  # few at a time stay in the caches
-        picture = engine.picture if isinstance(engine, Engine) else Picture(self.generator, self.model.centroids)
-        return to_uint8(torch.cat([picture(part) for part in codes.split(few)]))
+        generator = cast("Generator", self.generator)
+        picture = engine.picture if isinstance(engine, Engine) else graphs.Picture(generator, self.model.centroids)
+        return to_uint8(torch.cat([picture(part) for part in codes.to(self.device).split(few)]))
 
-    def encode(self, images) -> Tensor:
+    def encode(self, images: Pictures) -> Tensor:
         """Pictures -> codes int64 [B, N].
 
         ``images`` is one picture or a list: PIL image, numpy array [H, W, 3] (or [B, H, W, 3]) or a path. A torch
@@ -202,39 +197,36 @@ class Pipeline:
         self._needs("vocabulary")
         if isinstance(images, Tensor) and not images.is_floating_point():
             return self._given(images)
-        return torch.from_numpy(self.vocabulary.encode(self.features(images)))
+        return torch.from_numpy(self.vocabulary.encode(self.features(images))).to(self.device)
 
-    def features(self, images) -> np.ndarray:
+    def features(self, images: Pictures) -> np.ndarray:
         """Pictures (as in :meth:`encode`) -> continuous grid features float32 [B, N, F]; codes -> their centroids."""
         if isinstance(images, Tensor):
             given = self._given(images)
-            return (given if images.is_floating_point() else self.model.embed_codes(given)).cpu().numpy()
+            return (given if images.is_floating_point() else self.model.embed_codes(given)).float().cpu().numpy()
         self._needs("encoder")
-        if isinstance(images, str | os.PathLike) or not isinstance(images, list | tuple | np.ndarray):
-            images = [images]
-        elif isinstance(images, np.ndarray) and images.ndim == 3:
-            images = images[None]
+        several = listed(images)
+        return np.concatenate([self._look(several[part]) for part in batches(len(several))])
+
+    def _look(self, images: Several) -> np.ndarray:
         if hasattr(self.encoder, "features"):
             return self.encoder.features(list(images))
-        return extract(self.encoder, np.stack([to_square(open_image(i), self.image_size) for i in images]))
+        squares = np.stack([to_square(open_image(image), self.image_size) for image in images])
+        return extract(cast("nn.Module", self.encoder), squares)
 
     def _given(self, tensor: Tensor) -> Tensor:
-        """Codes int [B, N] or [N], or features float [B, N, F] or [N, F], checked and with the axis B."""
-        if not (features := tensor.is_floating_point()):
+        if not tensor.is_floating_point():
             self._needs("vocabulary")
-        cells, width, codes = self.model.config.cells, self.model.config.feature_dim, self.model.config.codes
-        shape = (cells, width) if features else (cells,)
-        if tensor.shape[-len(shape) :] != shape or tensor.ndim > len(shape) + 1:
-            found, wanted = list(tensor.shape), f"codes int [B, {cells}] or features float [B, {cells}, {width}]"
-            raise ValueError(f"A tensor in place of pictures must be {wanted}, got {tensor.dtype} {found}.")
-        if not features and tensor.numel() and not 0 <= int(tensor.min()) <= int(tensor.max()) < codes:
-            raise ValueError(f"Codes go from 0 to {codes - 1}, got {int(tensor.min())} to {int(tensor.max())}.")
-        return tensor.reshape(-1, *shape).to(torch.float32 if features else torch.int64)
+        return in_place_of_pictures(tensor, self.model.config).to(self.device)
 
-    def _seen(self, images) -> Tensor:
+    def _features(self, images: Pictures) -> Tensor:
+        """What :meth:`features` finds, [B, N, F], as the model reads it."""
+        return torch.from_numpy(self.features(images)).to(self.model.centroids)
+
+    def _seen(self, images: Pictures) -> Tensor:
         """What the pretrained model reads, [B, N, F]: the centroids of the codes, or features when it has no codes."""
         if self.vocabulary is None:
-            return torch.from_numpy(self.features(images))
+            return self._features(images)
         return self.model.embed_codes(self.encode(images))
 
     @torch.inference_mode()
@@ -245,77 +237,68 @@ class Pipeline:
             features: float [B, N, F] of the grid's cells, or of any regions with their boxes.
             boxes: [N, 4] or [B, N, 4] as (x0, y0, x1, y1) between 0 and 1; LXMERT's own are 36 of a detector.
         """
-        return self.model(*self._words(one_each(texts, len(features), "texts")), features, boxes=boxes)
+        boxes = None if boxes is None else boxes.to(self.model.centroids)
+        words = self._words(one_each(texts, len(features), "texts"))
+        return self.model(*words, features.to(self.model.centroids), boxes=boxes)
 
     @torch.inference_mode()
-    def caption(self, images, region=None, **options) -> list[str]:
-        """Write one sentence about each picture (see :func:`xlxmert_core.sampling.write_caption`).
+    def caption(self, images: Pictures, region: Mask | None = None, **options: Any) -> list[str]:
+        """Write one sentence about each picture (see :func:`xlxmert_core.captioning.write_caption`).
 
         Args:
             region: bool [grid, grid] or [B, grid, grid]; True on the cells to describe, the others are hidden.
         """
         skill = self.skills.get("captions")
-        features = torch.from_numpy(self.features(images)) if skill else self._seen(images)
+        features = self._features(images) if skill else self._seen(images)
         if region is not None:
-            options["hidden"] = ~self._cells(region, "region", len(features))
+            options["hidden"] = ~cells_of(region, "region", self.grid, len(features)).to(self.device)
         if skill is None:
-            return sampling.write_caption(self.model, self.tokenizer, features, **options)[0]
+            return captioning.write_caption(self.model, self.tokenizer, features, **options)[0]
+        assert isinstance(skill.model, XLxmert), "a caption is about one picture"
         if "lengths" not in options:
-            guess = length_logits(skill.model, skill.tokenizer, features, options.get("hidden"))[:, 1:]  # not 0 words
-            prior, lengths = guess.log_softmax(1).topk(min(LENGTHS, guess.shape[1]))
-            options |= {"prior": prior, "lengths": lengths + 1}
-        return sampling.write_caption(skill.model, skill.tokenizer, features, **options)[0]
-
-    def _cells(self, mask, what: str, pictures: int) -> Tensor:
-        """bool [grid, grid] or [B, grid, grid] -> bool [B, N]."""
-        cells = torch.as_tensor(np.asarray(mask), dtype=torch.bool)
-        if cells.shape[-2:] != (self.grid, self.grid):
-            raise ValueError(f"The {what} must be bool [{self.grid}, {self.grid}], got {list(cells.shape)}.")
-        cells = cells.reshape(-1, self.grid**2)
-        if len(cells) not in (1, pictures):
-            raise ValueError(f"{len(cells)} {what}s for {pictures} pictures: give one, or one for each.")
-        return cells.expand(pictures, -1)
+            found = captioning.likely_lengths(skill.model, skill.tokenizer, features, options.get("hidden"))
+            options |= dict(zip(("lengths", "prior"), found, strict=True))
+        return captioning.write_caption(skill.model, skill.tokenizer, features, **options)[0]
 
     @torch.inference_mode()
-    def answer(self, images, questions: str | Sequence[str], skill: str = "vqa") -> list[str]:
+    def answer(self, images: Pictures, questions: str | Sequence[str], skill: str = "vqa") -> list[str]:
         """Answer one question about each picture, with a skill ("vqa" or "gqa") or, lacking it, as pretrained.
 
         Raises ValueError for another skill, when the model was trained without questions, or the counts differ.
         """
         if skill not in ("vqa", "gqa"):
             raise ValueError(f"There is no skill {skill!r} that answers questions: choose 'vqa' or 'gqa'.")
-        if skill in self.skills:
-            features = torch.from_numpy(self.features(images))
-            return self._answer(skill, one_each(questions, len(features), "questions"), features)
-        if not self.answers:
+        if not (able := self.skills.get(skill)) and not self.answers:
             raise ValueError("This model has no answer vocabulary: it was pretrained without questions.")
-        seen = self._seen(images)
-        out = self.model(*self._words(one_each(questions, len(seen), "questions")), seen)
-        best = self.model.answer_logits(out.pooled)[:, : len(self.answers)].argmax(1)
-        return [self.answers[i] for i in best.tolist()]
+        features = self._features(images) if able else self._seen(images)
+        able = able or Skill(self.model, self.tokenizer, self.answers)
+        return self._answer(able, one_each(questions, len(features), "questions"), features)
 
     @torch.inference_mode()
-    def judge(self, left, right, statements: str | Sequence[str]) -> list[bool]:
+    def judge(self, left: Pictures, right: Pictures, statements: str | Sequence[str]) -> list[bool]:
         """Whether each statement is true of a left and a right picture, or of several pairs.
 
         Raises ValueError without the skill "nlvr2", or when the counts differ.
         """
         if "nlvr2" not in self.skills:
             raise ValueError("This pipeline cannot judge pairs of pictures: it has no skill 'nlvr2' (chapter 09).")
-        both = [torch.from_numpy(self.features(side)) for side in (left, right)]
+        both = [self._features(side) for side in (left, right)]
         if len(both[0]) != len(both[1]):
             raise ValueError(f"{len(both[0])} pictures on the left but {len(both[1])} on the right: make pairs.")
         statements = one_each(statements, len(both[0]), "statements")
-        return [answer == "True" for answer in self._answer("nlvr2", statements, torch.stack(both, 1))]
+        return [answer == "True" for answer in self._answer(self.skills["nlvr2"], statements, torch.stack(both, 1))]
 
-    def _answer(self, skill: str, questions: Sequence[str], features: Tensor) -> list[str]:
-        able = self.skills[skill]
-        warn_of(able.tokenizer, questions, self.model.config.max_words, stacklevel=5)
+    def _answer(self, able: Skill, questions: Sequence[str], features: Tensor) -> list[str]:
+        warn_of(able.tokenizer, questions, self.model.config.max_words)
         return able.answer(questions, features)
 
     def save(self, folder: str | os.PathLike, half: bool = False) -> None:
-        """Write all parts to a folder (safetensors and JSON); ``half`` stores the weights as float16."""
-        write_folder(self, Path(folder), half)
+        """Write all parts to a folder (safetensors and JSON); ``half`` stores the weights as float16.
+
+        Raises ValueError for an eye that is not the book's, OSError in one sentence for a full disk.
+        """
+        parts = (self.model, self.tokenizer, self.generator, self.encoder, self.answers, self.skills)
+        write_folder(Path(folder), half, *parts)
 
 
 def load(name_or_path: str | os.PathLike = "storybook", generator: str | os.PathLike | None = None,

@@ -1,17 +1,22 @@
-"""Painting and writing: one loop that fills in what is masked, from easy to hard or in any order.
+"""The sampler: one loop that fills in what is masked, from easy to hard or in any order.
 
 Paper, section 3.2 and appendix. ``fill`` is the loop; an *order* says which cells to trust, a *schedule*
-how many stay masked, a *prediction* what the model thinks. ``paint`` fills a grid of codes, ``write_caption``
-a row of words. Axes: B batch, N cells (or word slots), K codes, L words, F feature width, M scored cells.
+how many stay masked, a *prediction* what the model thinks; :class:`Sampling` holds the settings. ``paint`` fills a grid
+of codes, captioning.py a row of words. Axes: B batch, N cells (or word slots), K codes, L words, F feature width,
+M scored cells.
 """
 
 import math
 from collections.abc import Callable, Sequence
-from functools import lru_cache
-from typing import NamedTuple
+from dataclasses import dataclass, fields, replace
+from functools import lru_cache, partial
+from numbers import Integral, Real
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+
+from xlxmert_core.engine import Painter
 
 
 class Step(NamedTuple):
@@ -28,17 +33,9 @@ Order = Callable[[Tensor, Tensor, Step, "Rows"], Tensor]
 Schedule = Callable[[int, int], float]  # (step, steps) -> share of the editable cells still masked
 
 
-def fill(
-    predict: Predict,
-    values: Tensor,
-    masked: Tensor,
-    steps: int,
-    order: Order,
-    schedule: Schedule,
-    temperature: float = 0.0,
-    generator: torch.Generator | None = None,
-    callback: Callable[[dict], None] | None = None,
-) -> Tensor:
+def fill(predict: Predict, values: Tensor, masked: Tensor, steps: int, order: Order, schedule: Schedule,
+         temperature: float = 0.0, generator: torch.Generator | None = None,
+         callback: Callable[[dict], None] | None = None) -> Tensor:  # fmt: skip
     """Fill the masked cells in ``steps`` rounds; all others keep their values and are seen throughout.
 
     Args:
@@ -58,7 +55,7 @@ def fill(
     confidence = torch.ones(values.shape, device=values.device)
     for index in range(steps):
         step = Step(index, steps)
-        scored = torch.ones_like(masked) if order is mask_predict else masked
+        scored = torch.ones_like(masked) if rescores(order) else masked
         logits = predict(values, masked, scored, step)  # [M, K]
         choice, probability = choose(logits, masked[scored], masked.sum(1), temperature, rows)
         confidence = confidence.masked_scatter(scored, probability)
@@ -143,12 +140,26 @@ def arccos(step: int, steps: int) -> float:
 # --- Orders: the higher a cell's score, the sooner it is kept. --------------------------------------
 
 
+def rescores(order: Order) -> bool:
+    """Whether an order is given the confidence of *all* cells afresh: then a cell once written may be masked again.
+
+    It says so by its attribute ``rescores``, a ``functools.partial`` by its function's. For all other orders a
+    written cell keeps the confidence that it was written with.
+    """
+    while isinstance(order, partial) and not hasattr(order, "rescores"):
+        order = order.func
+    return bool(getattr(order, "rescores", False))
+
+
 def mask_predict(confidence: Tensor, masked: Tensor, step: Step, rows: Rows) -> Tensor:
     """Trust the most confident of *all* cells, scored afresh; any other may be masked again.
 
     Mask-Predict-T (Ghazvininejad et al. 2019): the paper's four-step sampler.
     """
     return confidence
+
+
+mask_predict.rescores = True  # ty: ignore[missing-attribute]  what an order says of itself
 
 
 def easy_first(confidence: Tensor, masked: Tensor, step: Step, rows: Rows) -> Tensor:
@@ -214,44 +225,96 @@ def _radical_inverse(number: int, base: int) -> float:
     return value
 
 
-# --- The two users of the loop. ---------------------------------------------------------------------
+# --- The settings, and painting with them. ----------------------------------------------------------
+
+ORDERS = {f.__name__: f for f in (halton, mask_predict, easy_first, maskgit, random, raster)}
+SCHEDULES = {f.__name__: f for f in (cosine, arccos, linear)}
+WHOLE = {"steps": 1, "candidates": 1, "polish": 0}  # settings that are whole numbers, and the least of each
+REAL = {"temperature": 0, "guidance": 0}
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How to paint; the defaults are the best of chapter 07's table. ``paint(text, **sampling)`` hands all of it over.
+
+    Attributes:
+        steps: forward passes; the slow modes of the paper take one for each cell, with a one-cell order.
+        order, schedule: which cells to trust, and how many stay masked: a function, or its name in ``ORDERS`` or
+            ``SCHEDULES``.
+        temperature: 0 takes the likeliest code, otherwise codes are drawn.
+        guidance: w of classifier-free guidance, (1 + w) c - w u, rising linearly to its full value; of a model that
+            was trained with empty captions too (the authors' was not).
+        candidates: paint each text so many times and keep the best (:func:`xlxmert_core.polish.score`).
+        polish: how often doubtful cells are painted anew at the end (:func:`xlxmert_core.polish.polish`).
+
+    Raises ValueError in one sentence for a setting that is none.
+    """
+
+    steps: int = 16
+    order: Order = halton
+    schedule: Schedule = cosine
+    temperature: float = 0.7
+    guidance: float = 0.0
+    candidates: int = 4
+    polish: int = 1
+
+    def __post_init__(self):
+        for name, known in (("order", ORDERS), ("schedule", SCHEDULES)):
+            value = getattr(self, name)
+            if isinstance(value, str) and value in known:
+                object.__setattr__(self, name, known[value])
+            elif not callable(value):
+                raise ValueError(f"There is no {name} {value!r}: choose {', '.join(known)}.")
+        for name, least in (WHOLE | REAL).items():
+            check_number(name, getattr(self, name), least, whole=name in WHOLE)
+
+    def keys(self) -> list[str]:
+        """The names of the settings: with it and ``[name]`` they can be handed over by ``**``."""
+        return [field.name for field in fields(self)]
+
+    def __getitem__(self, name: str) -> Any:
+        return getattr(self, name)
+
+
+def check_number(name: str, value: object, least: float, most: float = math.inf, whole: bool = True) -> None:
+    """Refuse a setting that is no (whole) number from ``least`` to ``most``, with a ValueError that says so."""
+    right = isinstance(value, Integral if whole else Real) and not isinstance(value, bool)
+    if not (right and math.isfinite(value) and least <= float(value) <= most):
+        kind = "a whole number" if whole else "a number"
+        wanted = f"from {least} to {most}" if most < math.inf else f"from {least} on"
+        raise ValueError(f"The {name} must be {kind} {wanted}, not {value!r}.")
+
+
+DEFAULT = Sampling()
+PAPER = Sampling(4, mask_predict, linear, 0.0, candidates=1, polish=0)  # the authors' demo: greedy, nothing done after
+PAINT_BOX = Sampling(steps=8, guidance=1.0)  # as good as DEFAULT (chapter 07's table), in half as many steps
 
 
 @torch.no_grad()
-def paint(
-    model,
-    words: Tensor,
-    word_mask: Tensor,
-    steps: int = 4,
-    order: Order = mask_predict,
-    schedule: Schedule = linear,
-    temperature: float = 0.0,
-    guidance: float = 0.0,
-    generator: torch.Generator | None = None,
-    codes: Tensor | None = None,
-    editable: Tensor | None = None,
-    uncond: tuple[Tensor, Tensor] | None = None,
-    callback: Callable[[dict], None] | None = None,
-) -> Tensor:
-    """Paint a sentence: words int64 [B, L] with word_mask bool [B, L] -> codes int64 [B, N].
+def paint(model: Painter, words: Tensor, word_mask: Tensor, generator: torch.Generator | None = None,
+          codes: Tensor | None = None, editable: Tensor | None = None, uncond: tuple[Tensor, Tensor] | None = None,
+          callback: Callable[[dict], None] | None = None, **settings: Any) -> Tensor:  # fmt: skip
+    """Paint each sentence once: words int64 [B, L] with word_mask bool [B, L] -> codes int64 [B, N].
 
     Args:
-        model: an XLxmert in eval mode; the text is encoded once.
-        steps: forward passes. 4 with ``mask_predict`` is the paper's demo; N with ``random``, ``raster``
-            or ``easy_first`` its one-cell-a-step samplers.
-        guidance: w of classifier-free guidance, (1 + w) c - w u, rising linearly to its full value.
+        model: an XLxmert in eval mode, or its engine; the text is encoded once.
         codes, editable: an existing picture, int64 [B, N], and the cells to repaint, bool [B, N].
         uncond: (words, word_mask) of the text to move away from, one row or B rows: the empty text,
             or a negative prompt. Needed with guidance.
+        settings: of :class:`Sampling`, in place of ``PAPER``'s; candidates and polish are
+            :func:`xlxmert_core.polish.paint_best`'s.
 
     The other arguments are those of :func:`fill`. Raises ValueError when arguments contradict each other.
     """
+    how = replace(PAPER, **settings)
+    if how.candidates > 1 or how.polish:
+        raise ValueError("sampling.paint() paints once: candidates and polish are polish.paint_best()'s.")
     codes, editable = _canvas(model, len(words), words.device, codes, editable)
     text = model.encode_text(words, word_mask)  # [B, L, H]
-    if guidance and uncond is None:
-        raise ValueError("paint() with guidance needs uncond=(words, word_mask): the encoded empty text.")
-    if guidance:
-        other = [model.encode_text(*uncond), uncond[0], uncond[1]]
+    if how.guidance:
+        if uncond is None:
+            raise ValueError("paint() with guidance needs uncond=(words, word_mask): the encoded empty text.")
+        other = (model.encode_text(*uncond), *uncond)
         other_text, *other_words = [t.expand(len(words), *t.shape[1:]) for t in other]
 
     def predict(values, masked, scored, step):
@@ -259,14 +322,13 @@ def paint(
         features = model.embed_codes(values)  # [B, N, F]
         cells = model(words, word_mask, features, masked, text=text).cells  # [B, N, H]
         logits = model.code_logits(cells[scored])  # [M, K]
-        if not guidance:
+        if not how.guidance:
             return logits
-        weight = guidance * (step.index + 1) / step.count
+        weight = how.guidance * (step.index + 1) / step.count
         cells = model(*other_words, features, masked, text=other_text).cells
         return (1 + weight) * logits - weight * model.code_logits(cells[scored])
 
-    options = (steps, order, schedule, temperature, generator, callback)
-    return fill(predict, codes, editable, *options)
+    return fill(predict, codes, editable, how.steps, how.order, how.schedule, how.temperature, generator, callback)
 
 
 def _canvas(model, batch, device, codes, editable):
@@ -281,70 +343,3 @@ def _canvas(model, batch, device, codes, editable):
         if value.shape != shape:
             raise ValueError(f"paint() needs {name} {list(shape)} for {batch} texts, got {list(value.shape)}.")
     return codes, editable.bool()
-
-
-@torch.no_grad()
-def write_caption(model, tokenizer, features: Tensor, lengths: Sequence[int] | Tensor = range(5, 29),
-                  order: Order = left_to_right, steps: int | None = None, schedule: Schedule = linear,
-                  temperature: float = 0.0, generator: torch.Generator | None = None, hidden: Tensor | None = None,
-                  prior: Tensor | None = None,
-                  callback: Callable[[dict], None] | None = None) -> tuple[list[str], Tensor]:  # fmt: skip
-    """Write one sentence about each picture: features [B, N, F] -> (texts, scores [B]).
-
-    For each picture a candidate of every length ([CLS], that many [MASK], [SEP]) is filled in, all in one batch,
-    and the one with the best score wins: the mean log-probability of its words or, with a prior, the sum of them
-    and of the length (a mean favours whoever says the same thing twice).
-
-    Args:
-        model: an XLxmert in eval mode.
-        lengths: numbers of words (or word pieces) to try: the same for all pictures, or int64 [B, C].
-        order: ``left_to_right``, ``easy_first`` or ``mask_predict``.
-        steps: forward passes; None writes one word a step.
-        hidden: bool [B, N], cells that must not be seen: what is described is the rest.
-        prior: float [B, C], log-probabilities of the lengths.
-    """
-    lengths = torch.as_tensor(lengths if isinstance(lengths, Tensor) else list(lengths), device=features.device)
-    if not lengths.numel() or lengths.min() < 1 or lengths.max() + 2 > model.config.positions:
-        limit = model.config.positions - 2
-        raise ValueError(f"write_caption() got lengths {lengths.tolist()}: give some from 1 to {limit}.")
-    lengths = lengths.expand(len(features), -1)  # [B, C]
-    count = lengths.shape[1]
-    words = blank_sentences(tokenizer, lengths.flatten())  # [B * C, L]
-    word_mask, blanks = words != tokenizer.pad, words == tokenizer.mask
-    seen = features.repeat_interleave(count, 0)  # [B * C, N, F]
-    unseen = None if hidden is None else hidden.repeat_interleave(count, 0)
-    special = [tokenizer.pad, tokenizer.cls, tokenizer.sep, tokenizer.mask, tokenizer.unk]
-    log_probability = torch.zeros(words.shape, device=features.device)
-    before, read = torch.full_like(words, -1), features.new_zeros(*words.shape, model.config.hidden)
-
-    def predict(values, masked, scored, step):
-        """Words and blanks [B * C, L] -> logits [M, V] of the scored slots; special tokens are never written."""
-        asked = values.masked_fill(masked, tokenizer.mask)
-        new = (asked != before).any(1)  # a short sentence stays as it is in most steps of a long one's
-        if new.any():
-            given = (None if t is None else t[new] for t in (asked, word_mask, seen, unseen))
-            before[new], read[new] = asked[new], model(*given).words
-        logits = model.word_logits(read[scored])  # [M, V]
-        logits[:, special] = -math.inf
-        return logits
-
-    def remember(state):
-        log_probability[state["written"]] = state["confidence"][state["written"]].log()
-        if callback is not None:
-            callback(state)
-
-    options = (steps or int(lengths.max()), order, schedule, temperature, generator, remember)
-    words = fill(predict, words, blanks, *options).unflatten(0, (-1, count))  # [B, C, L]
-    scores = log_probability.sum(1).view_as(lengths)  # [B, C]
-    score, best = (scores / lengths if prior is None else scores + prior).max(1)  # [B]
-    return [tokenizer.decode(row) for row in words[torch.arange(len(best)), best].tolist()], score
-
-
-def blank_sentences(tokenizer, lengths: Tensor) -> Tensor:
-    """One row a length, [CLS] [MASK] ... [SEP], padded to the longest: lengths int64 [R] -> [R, max + 2]."""
-    place = torch.arange(int(lengths.max()) + 2, device=lengths.device)
-    words = torch.full((len(lengths), len(place)), tokenizer.mask, device=lengths.device)
-    words[:, 0] = tokenizer.cls
-    words[place > lengths[:, None]] = tokenizer.pad
-    words[torch.arange(len(lengths)), lengths + 1] = tokenizer.sep
-    return words

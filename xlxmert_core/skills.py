@@ -15,7 +15,7 @@ from torch import Tensor
 from xlxmert_core import checkpoints
 from xlxmert_core.config import ModelConfig
 from xlxmert_core.files import write_json
-from xlxmert_core.model import PairClassifier, XLxmert
+from xlxmert_core.model import PairClassifier, XLxmert, batches
 from xlxmert_core.text import Tokenizer
 
 NAMES = ("vqa", "gqa", "nlvr2", "captions")
@@ -68,16 +68,19 @@ class Skill:
         return cls(model, Tokenizer.load(folder / "tokenizer.json"), config["answers"])
 
     @torch.inference_mode()
-    def answer(self, questions: Sequence[str], features: torch.Tensor) -> list[str]:
-        """The likeliest answers: features float [B, N, F], or [B, 2, N, F] for pairs."""
-        model = self.model
+    def answer(self, questions: Sequence[str], features: Tensor) -> list[str]:
+        """The likeliest answer to each of B questions: features float [B, N, F], or [B, 2, N, F] for pairs."""
+        found: list[int] = []
+        for part in batches(len(questions)):
+            found += self._logits(questions[part], features[part]).argmax(1).tolist()
+        return [self.answers[i] for i in found]
+
+    def _logits(self, questions: Sequence[str], features: Tensor) -> Tensor:
+        model, encoded = self.model, self.tokenizer.encode(questions, self.model.config.max_words)
+        words, word_mask = (part.to(features.device) for part in encoded)
         if isinstance(model, PairClassifier):
-            limit = model.model.config.max_words
-            logits = model(*self.tokenizer.encode(questions, limit), *features.unbind(1))
-        else:
-            out = model(*self.tokenizer.encode(questions, model.config.max_words), features)
-            logits = model.answer_logits(out.pooled)
-        return [self.answers[i] for i in logits.argmax(1).tolist()]
+            return model(words, word_mask, *features.unbind(1))
+        return model.answer_logits(model(words, word_mask, features).pooled)[:, : len(self.answers)]
 
 
 def length_logits(model: XLxmert, tokenizer: Tokenizer, features: Tensor, hidden: Tensor | None = None) -> Tensor:

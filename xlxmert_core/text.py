@@ -2,9 +2,11 @@
 
 import difflib
 import os
+import sys
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -31,10 +33,11 @@ class Tokenizer:
         self.backend = backend
         backend.no_padding()
         backend.no_truncation()
-        missing = [token for token in SPECIAL if backend.token_to_id(token) is None]
+        ids = {token: backend.token_to_id(token) for token in SPECIAL}
+        missing = [token for token, number in ids.items() if number is None]
         if missing:
             raise ValueError(f"The vocabulary has no {', '.join(missing)}: use one with BERT's special tokens.")
-        self.pad, self.unk, self.cls, self.sep, self.mask = map(backend.token_to_id, SPECIAL)
+        self.pad, self.unk, self.cls, self.sep, self.mask = (n for n in ids.values() if n is not None)
         self.size = backend.get_vocab_size()
         self.first_word = max(self.pad, self.unk, self.cls, self.sep, self.mask) + 1
         while (backend.id_to_token(self.first_word) or "").startswith("[unused"):
@@ -51,7 +54,7 @@ class Tokenizer:
             return self
         known = self.backend.get_vocab()
         fresh = [word for word in _ranked(self.backend, sentences) if word not in known]
-        return Tokenizer(_word_level([*sorted(known, key=known.get), *fresh]))
+        return Tokenizer(_word_level([*sorted(known, key=lambda word: known[word]), *fresh]))
 
     @classmethod
     def from_word_pieces(cls, vocabulary: str | os.PathLike) -> "Tokenizer":
@@ -115,12 +118,13 @@ class Tokenizer:
 
     def unknown(self, text: str) -> list[tuple[str, list[str]]]:
         """Words that become [UNK], each with up to three known words spelled like it."""
-        known = [word for word in self.backend.get_vocab() if word not in SPECIAL]
-        lost = []
-        for word in _words(self.backend, text):
-            if self.unk in self.backend.encode(word, add_special_tokens=False).ids and word not in dict(lost):
-                lost.append((word, difflib.get_close_matches(word, known, n=3)))
-        return lost
+        words = dict.fromkeys(_words(self.backend, text))  # each once, in their order
+        lost = [word for word in words if self.unk in self.backend.encode(word, add_special_tokens=False).ids]
+        return [(word, difflib.get_close_matches(word, self._known, n=3)) for word in lost]
+
+    @cached_property
+    def _known(self) -> list[str]:
+        return [word for word in self.backend.get_vocab() if word not in SPECIAL]
 
 
 def _word_level(tokens: Sequence[str]) -> Backend:
@@ -149,16 +153,27 @@ def _words(backend: Backend, text: str) -> list[str]:
     return [word for word, _ in backend.pre_tokenizer.pre_tokenize_str(normal)]
 
 
-def warn_of(tokenizer: Tokenizer, texts: Sequence[str], limit: int, stacklevel: int) -> None:
+def outside() -> int:
+    """The ``stacklevel`` with which the function that asks warns of the line that called into this package.
+
+    It counts the frames of the package and of torch, whose decorators stand between; as pandas does.
+    """
+    frame, level = sys._getframe(1), 1
+    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in ("xlxmert_core", "torch"):
+        frame, level = frame.f_back, level + 1
+    return level
+
+
+def warn_of(tokenizer: Tokenizer, texts: Sequence[str], limit: int) -> None:
     """Warn of words that the tokenizer does not know and of texts that are cut to ``limit`` tokens."""
     for text in texts:
         unknown = tokenizer.unknown(text)
         if hints := [f"{word!r}" + (f" (near: {', '.join(near)})" if near else "") for word, near in unknown]:
             more = f" and {len(hints) - SHOWN} more" if len(hints) > SHOWN else ""
-            warnings.warn(f"Words the model never learned: {'; '.join(hints[:SHOWN])}{more}.", stacklevel=stacklevel)
+            warnings.warn(f"Words the model never learned: {'; '.join(hints[:SHOWN])}{more}.", stacklevel=outside())
         if (length := tokenizer.length(text)) > limit - 2:
             message = f"The text has {length} words; the model reads the first {limit - 2}."
-            warnings.warn(message, stacklevel=stacklevel)
+            warnings.warn(message, stacklevel=outside())
 
 
 def one_each(given: str | Sequence[str], pictures: int, what: str) -> list[str]:

@@ -4,6 +4,8 @@ Every sub-layer is ``LayerNorm(x + sub-layer(x))``: post-norm, as in BERT. Axes:
 N cells, H hidden, Q queries, C context (what is looked at), h heads, d = H / h.
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -121,6 +123,10 @@ class CrossLayer(nn.Module):
 
 class Encoder(nn.Module):
     """The three encoders: language (words only), visual (cells only), cross-modality (both)."""
+
+    language: Any  # nn.ModuleLists, of whose items a type checker knows nothing
+    visual: Any
+    cross: Any
 
     def __init__(self, config: ModelConfig):
         super().__init__()

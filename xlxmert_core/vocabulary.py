@@ -10,6 +10,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +18,11 @@ import numpy as np
 from xlxmert_core.files import replacing
 from xlxmert_core.kmeans import BLOCK, Nearest, in_memory, lloyd, take
 
+Features = np.ndarray | Sequence  # [M, N, F], or what is sliced like it
 POINTS_PER_CENTROID = 256  # faiss's own limit
 
 
-def sample_rows(features: Sequence, rows: int, rng: np.random.Generator, chunk: int = 512) -> np.ndarray:
+def sample_rows(features: Features, rows: int, rng: np.random.Generator, chunk: int = 512) -> np.ndarray:
     """Draw ``rows`` cells without replacement from features [M, N, F] (an array, memmap or store slice).
 
     Reads ``chunk`` pictures at a time: memory is the result float32 [rows, F] plus one chunk.
@@ -34,7 +36,7 @@ def sample_rows(features: Sequence, rows: int, rng: np.random.Generator, chunk: 
     return sample
 
 
-def sample_to_file(features: Sequence, rows: int, rng: np.random.Generator, path: Path, chunk: int = 512) -> None:
+def sample_to_file(features: Features, rows: int, rng: np.random.Generator, path: Path, chunk: int = 512) -> None:
     """Like :func:`sample_rows`, the same cells, into a .npy file of the features' own type: memory is one chunk."""
     cells, width = _size(features)
     dtype = np.asarray(features[0:1]).dtype
@@ -46,7 +48,7 @@ def sample_to_file(features: Sequence, rows: int, rng: np.random.Generator, path
             file.write(part.tobytes())
 
 
-def _size(features: Sequence) -> tuple[int, int]:
+def _size(features: Features) -> tuple[int, int]:
     """How many cells there are in features [M, N, F], and F."""
     if len(features) == 0:
         raise ValueError("The feature set is empty: extract features first (chapter 02).")
@@ -54,14 +56,14 @@ def _size(features: Sequence) -> tuple[int, int]:
     return len(features) * cells, width
 
 
-def _enough(features: Sequence, codes: int) -> tuple[int, int]:
+def _enough(features: Features, codes: int) -> tuple[int, int]:
     cells, width = _size(features)
     if cells < codes:
         raise ValueError(f"{cells} cells cannot make {codes} codes: use more pictures or fewer codes.")
     return cells, width
 
 
-def _drawn(features: Sequence, rows: int, rng: np.random.Generator, chunk: int) -> Iterator[np.ndarray]:
+def _drawn(features: Features, rows: int, rng: np.random.Generator, chunk: int) -> Iterator[np.ndarray]:
     """The drawn cells [n, F] of each chunk of pictures, in their order."""
     pictures, (total, width) = len(features), _size(features)
     cells = total // pictures
@@ -78,7 +80,10 @@ def _drawn(features: Sequence, rows: int, rng: np.random.Generator, chunk: int) 
 
 
 class VisualVocabulary:
-    """K centroids [K, F]; ``encode`` looks up the nearest, ``decode`` gives it back."""
+    """K centroids [K, F]; ``encode`` looks up the nearest, ``decode`` gives it back.
+
+    The centroids stay as they are: what the first ``encode`` made of them is kept.
+    """
 
     def __init__(self, centroids: np.ndarray):
         self.centroids = np.ascontiguousarray(centroids, dtype=np.float32)
@@ -89,7 +94,7 @@ class VisualVocabulary:
         return len(self.centroids)
 
     @classmethod
-    def fit(cls, features: Sequence, codes: int, seed: int = 0, iterations: int = 20, plus_plus: bool = True,
+    def fit(cls, features: Features, codes: int, seed: int = 0, iterations: int = 20, plus_plus: bool = True,
             memory: float = 8e9, scratch: str | os.PathLike | None = None, device: str | None = None,
             progress: str | None = None, starts: int = 1) -> "VisualVocabulary":  # fmt: skip
         """k-means on a streamed subsample of features [M, N, F].
@@ -112,7 +117,7 @@ class VisualVocabulary:
 
     @classmethod
     def fit_streamed(
-        cls, features: Sequence, codes: int, seed: int = 0, iterations: int = 20, memory: float = 8e9,
+        cls, features: Features, codes: int, seed: int = 0, iterations: int = 20, memory: float = 8e9,
         scratch: str | os.PathLike | None = None, device: str | None = None, progress: str | None = None,
     ) -> "VisualVocabulary":  # fmt: skip
         """k-means on a subsample of features [M, N, F] that lies on disk and is read once an iteration.
@@ -148,7 +153,7 @@ class VisualVocabulary:
                 sample.unlink(missing_ok=True)
 
     @classmethod
-    def fit_product(cls, features: Sequence, codes: Sequence[int], widths: Sequence[int], seed: int = 0,
+    def fit_product(cls, features: Features, codes: Sequence[int], widths: Sequence[int], seed: int = 0,
                     iterations: int = 20) -> "VisualVocabulary":  # fmt: skip
         """Product quantisation (Jégou et al., 2011): k-means on each part of the features, then all combinations.
 
@@ -173,7 +178,11 @@ class VisualVocabulary:
         """features [..., F] -> codes int64 [...]: the nearest centroid in L2, exactly."""
         features = np.asarray(features, dtype=np.float32)
         self.check_width(features.shape[-1])
-        return Nearest(self.centroids)(features)
+        return self._nearest(features)
+
+    @cached_property
+    def _nearest(self) -> Nearest:
+        return Nearest(self.centroids)
 
     def check_width(self, width: int) -> None:
         """Refuse features of another width than the centroids', with a ValueError."""

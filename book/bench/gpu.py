@@ -63,16 +63,12 @@ def busy(case: Callable[[], object]) -> str:
     return f"busy {sum(kinds.values()) / wall:.0%} ({parts})"
 
 
-def on_card(module: torch.nn.Module) -> torch.nn.Module:
-    """A copy on the device."""
-    return copy.deepcopy(module).to(ON)
-
-
 def painters(config: ModelConfig, given: tuple) -> dict:
     """Ways to paint the given texts in four steps."""
-    theirs, ours = (on_card(module) for module in bench_painting.pair(config))
-    low, half = (copy.deepcopy(module).to(torch.bfloat16) for module in (theirs, ours))
-    models = {"plain": ours, "engine": eager(ours), "engine, bf16": eager(half)}
+    theirs, ours = bench_painting.pair(config)
+    theirs, ours = theirs.to(ON), ours.to(ON)
+    low, half = copy.deepcopy(theirs).to(torch.bfloat16), copy.deepcopy(ours).to(torch.bfloat16)
+    models: dict[str, Engine | XLxmert] = {"plain": ours, "engine": eager(ours), "engine, bf16": eager(half)}
     if ON == "cuda":
         models |= {"engine, bf16, compiled": for_gpu(ours, mode="default"), "engine, bf16, graphs": for_gpu(ours)}
     cases = {
@@ -84,7 +80,7 @@ def painters(config: ModelConfig, given: tuple) -> dict:
 
 def eager(model: XLxmert) -> Engine:
     """The engine's forms, not compiled."""
-    return Engine(model, forms(model, attend=plain))
+    return Engine(model, {name: form for name, form in forms(model, attend=plain).items()})
 
 
 def painting(config: ModelConfig, texts: int, repetitions: int, best: float) -> list:
@@ -133,21 +129,21 @@ def low(step: Callable[[], float]) -> Callable[[], float]:
 
 def their_step(config: ModelConfig, given: dict) -> Callable[[], float]:
     """Hugging Face's encoders under our head for every cell, in training."""
-    theirs, head = (on_card(module) for module in (bench_painting.hugging_face(config, config.dropout), ours(config)))
+    theirs, head = bench_painting.hugging_face(config, config.dropout).to(ON), ours(config).to(ON)
     optimiser = bench_training.eager_adamw(theirs, head)
     return lambda: bench_training.their_step(theirs, head, optimiser, given)
 
 
 def our_step(config: ModelConfig, given: dict, compiled: bool = False, fused: bool = True) -> Callable[[], float]:
     """Our model in training."""
-    model = on_card(ours(config)).train()
+    model = ours(config).to(ON).train()
     optimiser = optimisers.adamw(model, 1e-4, fused=fused)
     if compiled:
         model.encoder.compile()
     return lambda: bench_training.our_step(model, optimiser, given)
 
 
-def ours(config: ModelConfig) -> torch.nn.Module:
+def ours(config: ModelConfig) -> XLxmert:
     """Our model with random weights."""
     torch.manual_seed(0)
     return XLxmert(config, torch.randn(config.codes, config.feature_dim))
@@ -177,7 +173,7 @@ def held(case: Callable[[], object]) -> float:
 
 def growths(config: ModelConfig, batches: tuple[int, ...]) -> list[Growth]:
     """Seconds of a painting by the number of texts, eager and with CUDA graphs."""
-    model = on_card(ours(config).eval())
+    model = ours(config).to(ON).eval()
     half = eager(copy.deepcopy(model).to(torch.bfloat16))
     found: dict[str, dict[int, float]] = {}
     for batch in batches:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from book.build.run_chapters import KERNEL, ROOT
 
@@ -90,7 +90,7 @@ def interleaved(cases: Mapping[str, Callable[[], object]], repetitions: int, war
     return {name: Times(statistics.median(s), min(s), max(s)) for name, s in counted.items()}
 
 
-def child(function: str, *given, environment: Mapping[str, str] | None = None):
+def child(function: str, *given: object, environment: Mapping[str, str] | None = None) -> Any:
     """Call ``module:function(*given)`` in a fresh process and return what it returns; both go as JSON.
 
     Raises RuntimeError with the process's last line when it fails.

@@ -1,9 +1,14 @@
 """The page of ``make bench``: a table and a plot for each family, with nothing in it but what the run found."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from book.bench.measure import Family, Growth, Limit, Race, Times
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 HEAD = """\
 # {title}
@@ -103,9 +108,10 @@ def draw(family: Family, path: Path) -> None:
 
     races = [found for found in family.found if isinstance(found, Race)]
     growths = [found for found in family.found if isinstance(found, Growth)]
-    panels = [(paint, shown) for paint, shown in ((bars, races), (lines, growths)) if shown]
+    ways: list[tuple[Callable, list]] = [(bars, races), (lines, growths)]
+    panels = [(paint, shown) for paint, shown in ways if shown]
     with plt.rc_context({"svg.hashsalt": family.title, "svg.fonttype": "none", "font.size": 9}):
-        heights = {bars: 0.9 + 0.28 * sum(len(race.times) - 1 for race in races), lines: 3}
+        heights: dict[Callable, float] = {bars: 0.9 + 0.28 * sum(len(race.times) - 1 for race in races), lines: 3}
         shares = [heights[paint] for paint, _ in panels] or [1]
         figure, axes = plt.subplots(
             len(shares), 1, figsize=(7, sum(shares)), squeeze=False, height_ratios=shares, layout="constrained"
@@ -117,7 +123,7 @@ def draw(family: Family, path: Path) -> None:
         plt.close(figure)
 
 
-def bars(axis, races: list[Race]) -> None:
+def bars(axis: "Axes", races: list[Race]) -> None:
     """How many times as fast as the baseline each case is; a stroke marks its goal."""
     cases = [(race, case) for race in races for case in list(race.times)[1:]]
     names = [f"{race.work}: {case}" for race, case in cases]
@@ -131,7 +137,7 @@ def bars(axis, races: list[Race]) -> None:
     axis.set_xlabel("times as fast as the baseline" + " (red: the goal)" * some)
 
 
-def lines(axis, growths: list[Growth]) -> None:
+def lines(axis: "Axes", growths: list[Growth]) -> None:
     """Seconds against size, both logarithmic."""
     for growth in growths:
         axis.plot(list(growth.seconds), list(growth.seconds.values()), "o-", label=f"{growth.work} by {growth.size}")

@@ -14,6 +14,7 @@ from xlxmert_core.config import ModelConfig, paper
 from xlxmert_core.engine import Engine, onnx
 from xlxmert_core.foreign.convert import from_lxmert
 from xlxmert_core.model import XLxmert
+from xlxmert_core.sampling import Order, Schedule
 
 GRAPHS = ROOT / "_build" / "graphs"
 OURS = ("word_transform", "word_bias", "match_head", "code_", "answer_head", "mask_feature", "centroids")
@@ -27,9 +28,12 @@ cell by cell. The share of equal codes in 8-bit integers is measured with the sh
 
 def engine(model: XLxmert, int8: bool = False) -> Engine:
     """The model's engine; its graphs are exported where they are not there."""
-    if onnx(model, folder=GRAPHS, int8=int8) is None:
+    found = onnx(model, folder=GRAPHS, int8=int8)
+    if found is None:
         graphs.export(model, folder=GRAPHS, int8=int8)
-    return onnx(model, folder=GRAPHS, int8=int8)
+        found = onnx(model, folder=GRAPHS, int8=int8)
+    assert found is not None, "the bench needs ONNX Runtime"
+    return found
 
 
 def hugging_face(config: ModelConfig, dropout: float = 0.0) -> torch.nn.Module:
@@ -62,7 +66,7 @@ def pair(config: ModelConfig, spread: float = 1.5) -> tuple[torch.nn.Module, XLx
 
 
 @torch.inference_mode()
-def original(theirs, ours: XLxmert, words: Tensor, mask: Tensor, steps: int) -> Tensor:
+def original(theirs: torch.nn.Module, ours: XLxmert, words: Tensor, mask: Tensor, steps: int) -> Tensor:
     """The original's Mask-Predict: the whole model and the whole head for every cell at every step; codes [B, N]."""
     batch, cells = len(words), ours.config.cells
     codes = torch.zeros(batch, cells, dtype=torch.long, device=words.device)
@@ -79,7 +83,7 @@ def original(theirs, ours: XLxmert, words: Tensor, mask: Tensor, steps: int) -> 
 
 
 @torch.inference_mode()
-def original_one_by_one(theirs, ours: XLxmert, words: Tensor, mask: Tensor) -> Tensor:
+def original_one_by_one(theirs: torch.nn.Module, ours: XLxmert, words: Tensor, mask: Tensor) -> Tensor:
     """The original's slow sampler: one cell a step, row by row, with all the work of a whole step; codes [B, N]."""
     codes = torch.zeros(len(words), ours.config.cells, dtype=torch.long)
     masked, boxes = torch.ones_like(codes, dtype=torch.bool), ours.boxes().expand(len(words), -1, -1)
@@ -103,12 +107,11 @@ def share_equal(a: Tensor, b: Tensor) -> float:
     return (a == b).float().mean().item()
 
 
-def int8_share(steps: int, order=sampling.halton, schedule=sampling.cosine) -> float:
+def int8_share(steps: int, order: Order = sampling.halton, schedule: Schedule = sampling.cosine) -> float:
     """Share of codes that the shipped model paints the same in 8-bit integers."""
     painter = xlxmert_core.load("storybook")
     words, mask = painter.tokenizer.encode(TEXTS, painter.model.config.max_words)
-    options = {"steps": steps, "order": order, "schedule": schedule}
-    return share_equal(*(sampling.paint(model, words, mask, **options)
+    return share_equal(*(sampling.paint(model, words, mask, steps=steps, order=order, schedule=schedule)
                          for model in (painter.model, engine(painter.model, int8=True))))  # fmt: skip
 
 
@@ -124,8 +127,7 @@ def races(config: ModelConfig, repetitions: int) -> list[Race]:
     said = f"codes equal to Hugging Face's ({want.unique().numel()} different ones): {same}"
     found = [Race("4 steps", times, {"engine": 1.7, "engine, int8": 2}, said)]
 
-    options = {"steps": config.cells, "order": sampling.raster}
-    slow = {"engine": lambda: sampling.paint(models["engine"], *given, **options)}
+    slow = {"engine": lambda: sampling.paint(models["engine"], *given, steps=config.cells, order=sampling.raster)}
     equal = share_equal(slow["engine"](), original_one_by_one(theirs, ours, *given))
     times = interleaved({"Hugging Face": lambda: original_one_by_one(theirs, ours, *given)} | slow,
                         max(1, repetitions // 3), warm=0)  # fmt: skip

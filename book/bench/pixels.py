@@ -1,5 +1,7 @@
 """Pixels to features and codes to pixels: the eye and the image generator against eager layers."""
 
+from typing import Any
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -35,7 +37,7 @@ def eye(count: int, size: int) -> dict:
     return {"times": {k: list(t) for k, t in times.items()}, "said": f"largest difference {apart:.1e} of deviation 1"}
 
 
-def plain_spade(spade, x: Tensor, y: Tensor) -> Tensor:
+def plain_spade(spade: Any, x: Tensor, y: Tensor) -> Tensor:
     """SPADE with the style map made large first."""
     hidden = F.relu(spade.shared(F.interpolate(y, size=x.shape[2:], mode="bilinear", align_corners=False)))
     return F.instance_norm(x) * (1 + spade.gamma(hidden)) + spade.beta(hidden)
@@ -45,7 +47,7 @@ def plain_generator(model: Generator, features: Tensor) -> Tensor:
     """The paper's generator, step by step: pictures [B, 3, S, S]."""
     up = nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False)
     seed = torch.tanh(model.bottleneck(features))
-    h, y, image = model.start(seed), model.style(seed), 0
+    h, y, image = model.start(seed), model.style(seed), torch.zeros(())
     for block, to_rgb in zip(model.blocks, model.to_rgb, strict=True):
         inner = block.conv1(up(F.leaky_relu(plain_spade(block.norm1, h, y), 0.2)))
         h = block.conv2(F.leaky_relu(plain_spade(block.norm2, inner, y), 0.2)) + block.skip(up(h))

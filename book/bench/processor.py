@@ -11,13 +11,13 @@ import torch
 from book.bench.measure import Family, Limit, Race, Times, child
 from book.bench.training import batch
 from book.build.run_chapters import KERNEL, ROOT
-from xlxmert_core.chapters.profiles import profile
+from xlxmert_core.datasets.profiles import profile
 from xlxmert_core.features import Backbone, GridEncoder, LabelObjective
 from xlxmert_core.generator import Discriminator, Generator
 from xlxmert_core.model import XLxmert
 from xlxmert_core.train import loop, optimisers
 from xlxmert_core.train.finetuning import Answering
-from xlxmert_core.train.generator_losses import GeneratorObjective, players
+from xlxmert_core.train.generator_losses import GeneratorObjective, gan_optimisers
 from xlxmert_core.train.pretraining import Pretraining
 from xlxmert_core.vocabulary import VisualVocabulary
 
@@ -55,12 +55,12 @@ def painting_task(size: int = 64) -> Callable[[], object]:
 
 def generator() -> Callable[[], object]:
     """Chapter 06: pixels and perception, 16 pictures."""
-    return players_of(critic=False)
+    return gan_step(critic=False)
 
 
 def critic() -> Callable[[], object]:
-    """Chapter 06: both players."""
-    return players_of(critic=True)
+    """Chapter 06: both networks."""
+    return gan_step(critic=True)
 
 
 def answers() -> Callable[[], object]:
@@ -94,14 +94,14 @@ def pictures(count: int) -> torch.Tensor:
     return torch.randint(256, (count, 128, 128, 3), dtype=torch.uint8)
 
 
-def players_of(critic: bool) -> Callable[[], object]:
+def gan_step(critic: bool) -> Callable[[], object]:
     """One turn of the generator, and of its critic where there is one."""
     run = profile("ci")
     other = Discriminator(run.model.feature_dim, (16, 32, 48, 64, 64), run.generator.image_size) if critic else None
     centroids = torch.randn(run.model.codes, run.model.feature_dim)
     objective = GeneratorObjective(Generator(run.generator), other, Backbone(), centroids)
     codes = torch.randint(run.model.codes, (16, 64))
-    return step(objective, players(objective), {"images": pictures(16), "codes": codes})
+    return step(objective, gan_optimisers(objective), {"images": pictures(16), "codes": codes})
 
 
 def step(objective: torch.nn.Module, optimisers: dict, given: dict) -> Callable[[], object]:

@@ -3,8 +3,9 @@
 import subprocess
 import sys
 import time
+from typing import Any
 
-from book.bench.measure import ALLOCATOR, Family, Limit, Race, Times, child, interleaved
+from book.bench.measure import ALLOCATOR, Family, Growth, Limit, Race, Times, child, interleaved
 
 TEXT = """What a reader waits for, with the shipped weights and `Pipeline.paint`. A cold process is a new Python that
 imports, loads and paints; the import is what `xlxmert_core` adds to torch's own. The C library gives large buffers
@@ -15,7 +16,7 @@ chapters: spinning ones are a little faster on a quiet machine, and ten times sl
 a model's operations are over before a second thread is awake: a single picture waits for their number, a batch for
 arithmetic."""
 SENTENCE = "a large red house in the snow"
-ALONE = {"steps": 8, "candidates": 1, "polish": 0}
+ALONE: dict[str, Any] = {"steps": 8, "candidates": 1, "polish": 0}
 
 
 def import_seconds() -> float:
@@ -48,7 +49,11 @@ def run(quick: bool) -> Family:
     pictures, repetitions = (2, 1) if quick else (64, 5)
     beyond = sorted(import_seconds() for _ in range(repetitions))[repetitions // 2]
     cold = interleaved({"": first_picture}, repetitions, warm=0, clock=time.perf_counter)[""].median
-    found, alone = [Limit("import beyond torch", beyond, "s", 1.5), Limit("first picture, cold", cold, "s", 5)], {}
+    alone: dict[str, Times] = {}
+    found: list[Race | Limit | Growth] = [
+        Limit("import beyond torch", beyond, "s", 1.5),
+        Limit("first picture, cold", cold, "s", 5),
+    ]
     for name, environment in {"given back": {}, "kept": ALLOCATOR}.items():
         seen = {k: Times(*v) for k, v in child("book.bench.storybook:warm", pictures, environment=environment).items()}
         each = Times(*(seconds / pictures for seconds in seen["batch"]))

@@ -4,10 +4,12 @@ from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
+from torch.optim import Optimizer
 
-from book.bench.measure import Family, Limit, Race, added_megabytes, child, interleaved
+from book.bench.measure import Family, Growth, Limit, Race, added_megabytes, child, interleaved
 from book.bench.painting import pair
 from xlxmert_core.config import ModelConfig, paper
+from xlxmert_core.model import XLxmert
 from xlxmert_core.train import optimisers
 from xlxmert_core.train.pretraining import IGNORED, Pretraining
 
@@ -29,7 +31,7 @@ def batch(size: int, sizes: ModelConfig = SIZES) -> dict:
             "masked": masked, "answers": torch.full((size,), IGNORED)}  # fmt: skip
 
 
-def our_step(ours, optimiser, given: dict):
+def our_step(ours: XLxmert, optimiser: Optimizer, given: dict) -> float:
     """A step as ``loop.fit`` takes it; returns its loss."""
     optimiser.zero_grad()
     loss, _ = Pretraining(ours)(given)
@@ -38,7 +40,7 @@ def our_step(ours, optimiser, given: dict):
     return loss.item()
 
 
-def their_step(theirs, ours, optimiser, given: dict):
+def their_step(theirs: torch.nn.Module, ours: XLxmert, optimiser: Optimizer, given: dict) -> float:
     """The same with their encoders and the head for every cell; returns its loss."""
     optimiser.zero_grad()
     features = torch.where(given["masked"][..., None], ours.mask_feature, ours.embed_codes(given["codes"]))
@@ -51,7 +53,7 @@ def their_step(theirs, ours, optimiser, given: dict):
     return loss.item()
 
 
-def eager_adamw(theirs, head) -> torch.optim.Optimizer:
+def eager_adamw(theirs: torch.nn.Module, head: XLxmert) -> Optimizer:
     """torch's plain AdamW for their encoders, put in training mode, and our head for the codes."""
     hands = ("code_transform", "code_feature", "code_bias", "mask_feature")
     extra = [value for name, value in head.named_parameters() if name.startswith(hands)]
@@ -82,7 +84,7 @@ def run(quick: bool) -> Family:
     times = interleaved(both, 1 if quick else 7)
     said = "first loss: " + ", ".join(f"{name} {loss:.4f}" for name, loss in first.items())
     added = {name: child("book.bench.training:memory", name, size) for name in both}
-    found = [Race(f"a step of {size}", times, {"ours": 1.4}, said)]
+    found: list[Race | Limit | Growth] = [Race(f"a step of {size}", times, {"ours": 1.4}, said)]
     found += [Limit(f"memory added, {name}", value, "MB") for name, value in added.items()]
     share = 100 * added["ours"] / max(added["Hugging Face"], 1e-9)
     return Family("Pretraining", TEXT, [*found, Limit("ours, of theirs", share, "%", 70)])

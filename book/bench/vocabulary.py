@@ -27,7 +27,7 @@ def raw(data: np.ndarray, codes: int, iterations: int) -> np.ndarray:
     """faiss.Kmeans alone, on the rows that it would draw itself."""
     kmeans = faiss.Kmeans(data.shape[1], codes, niter=iterations, seed=1)
     kmeans.train(data)
-    return kmeans.centroids
+    return np.asarray(kmeans.centroids)
 
 
 def mini(data: np.ndarray, codes: int) -> np.ndarray:

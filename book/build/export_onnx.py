@@ -14,8 +14,10 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from xlxmert_core import graphs
+from xlxmert_core.model import XLxmert
 from xlxmert_core.pipeline import Pipeline
 from xlxmert_core.polish import DOUBT
+from xlxmert_core.text import Tokenizer
 
 SMALLEST = 64  # numbers an initializer must have to be worth storing in half precision
 EXAMPLES = (
@@ -46,6 +48,7 @@ class Answers(nn.Module):
     def __init__(self, painter: Pipeline):
         super().__init__()
         model = painter.skills["vqa"].model
+        assert isinstance(model, XLxmert), "a question is about one picture"
         self.text, self.cells = graphs.Text(model, graphs.fused), graphs.Cells(model, graphs.fused)
         self.head = model.answer_head
 
@@ -60,6 +63,7 @@ class Pixels(nn.Module):
 
     def __init__(self, painter: Pipeline):
         super().__init__()
+        assert painter.generator is not None, "without a generator there are no pixels"
         self.picture = graphs.Picture(painter.generator, painter.model.centroids)
 
     def forward(self, codes: Tensor) -> Tensor:
@@ -121,7 +125,7 @@ def describe(painter: Pipeline) -> dict:
     }
 
 
-def vocabulary(tokenizer) -> list[str]:
+def vocabulary(tokenizer: Tokenizer) -> list[str]:
     """The tokens, each at the place of its id."""
     table = tokenizer.backend.get_vocab()
-    return sorted(table, key=table.get)
+    return sorted(table, key=lambda word: table[word])

@@ -6,6 +6,7 @@ never believed: the next one finds the mark, removes the environment and begins 
 Needs nothing but Python itself.
 """
 
+import os
 import shutil
 import subprocess
 import sys
@@ -64,7 +65,7 @@ def run(command: list[str]) -> None:
     else:
         process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, errors="replace")
         said = ["starts"]
-        threading.Thread(target=lambda: said.extend(process.stdout), daemon=True).start()
+        threading.Thread(target=lambda: said.extend(process.stdout or ()), daemon=True).start()
         begun = time.monotonic()
         while (code := wait(process)) is None:
             print(f"  {time.monotonic() - begun:4.0f} s  {said[-1].strip()[:100]}", flush=True)
@@ -98,10 +99,10 @@ def damaged(home: Path) -> list[str]:
 def whole(package: Distribution) -> bool:
     """Whether every file that pip recorded of a package has the size that it recorded."""
     files = [file for file in package.files or [] if file.size is not None]
-    return bool(files) and all(size(package.locate_file(file)) == file.size for file in files)
+    return bool(files) and all(size(str(package.locate_file(file))) == file.size for file in files)
 
 
-def size(path) -> int | None:
+def size(path: str | os.PathLike) -> int | None:
     """A file's size; None without the file."""
     try:
         return Path(path).stat().st_size

@@ -34,7 +34,7 @@ def contents(*places: Path) -> str:
     return digest.hexdigest()[:16]
 
 
-def write(path: Path, value) -> None:
+def write(path: Path, value: object) -> None:
     """JSON, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.with_suffix(".tmp").write_text(json.dumps(value, indent=1) + "\n")

@@ -40,7 +40,7 @@ def declared(names: list[str], dataset: str) -> dict[str, Declared]:
     rows, bars, found = tomllib.loads(TABLE.read_text()), read_bars(BARS), {}
     for name in names:
         row = rows.get(name, {})
-        both = (row, row.get("photographs", {})) if dataset != "storybook" else (row,)
+        both = (row, row.get("own", {})) if dataset != "storybook" else (row,)
         needs, makes = (tuple(chain.from_iterable(part.get(kind, ()) for part in both)) for kind in ("needs", "makes"))
         timed = any(map(TIME.search, bars.get(name, {})))
         found[name] = Declared(needs, makes, row.get("alone", False) or timed, timed)

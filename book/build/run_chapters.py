@@ -5,8 +5,12 @@ import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import yaml
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PARAMETERS = ("profile", "dataset", "seed", "artifacts")
@@ -142,7 +146,7 @@ def execute(run: Run, chapter: str) -> Result:
     return Result(chapter, round(seconds, 1), json.loads(seen.read_text())["megabytes"])
 
 
-def without_records(notebook):
+def without_records(notebook: "NotebookNode") -> "NotebookNode":
     """The notebook without papermill's records, which name folders of this machine, and without widgets' state."""
     notebook.metadata.pop("widgets", None)
     for part in (notebook, *notebook.cells):

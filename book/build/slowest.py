@@ -12,7 +12,7 @@ REPORT = ROOT / "_build" / "tests.xml"
 def slowest(report: Path, count: int = 20) -> list[tuple[float, str]]:
     """(seconds, test) of the slowest, their fixtures included, the slowest first."""
     cases = ElementTree.parse(report).iter("testcase")
-    found = [(float(case.get("time")), f"{case.get('classname')}::{case.get('name')}") for case in cases]
+    found = [(float(case.attrib["time"]), f"{case.get('classname')}::{case.get('name')}") for case in cases]
     return sorted(found, reverse=True)[:count]
 
 

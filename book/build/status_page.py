@@ -68,10 +68,11 @@ def row(result: Result) -> str:
 def side_by_side(run: Run, results: list[Result]) -> str:
     """The most memory that chapters running at once can have had, in MB; unknown where Linux does not say it."""
     table = declared([result.chapter for result in results], run.dataset)
-    if any(result.megabytes is None for result in results):
+    most = {result.chapter: result.megabytes for result in results if result.megabytes is not None}
+    if len(most) < len(results):
         return "unknown"
-    together = sorted((r.megabytes for r in results if not table[r.chapter].alone), reverse=True)[:2]
-    return f"{max([sum(together), *(r.megabytes for r in results)]):.0f}"
+    together = sorted((taken for chapter, taken in most.items() if not table[chapter].alone), reverse=True)[:2]
+    return f"{max([sum(together), *most.values()]):.0f}"
 
 
 def link(chapter: str) -> str:

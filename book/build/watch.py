@@ -12,14 +12,15 @@ from pathlib import Path
 
 from IPython import get_ipython
 
+folder, home, out = (globals()[name] for name in ("folder", "home", "out"))  # given
 opened = {"read": set(), "wrote": set()}
 
 
-def artifact(path) -> str | None:
+def artifact(path: object) -> str | None:
     """The name of the artifact that a file belongs to, at most two parts deep; None for any other file."""
     if not isinstance(path, str | os.PathLike):
         return None  # a number, for instance
-    name = os.path.relpath(os.path.realpath(path), folder)  # noqa: F821  given
+    name = os.path.relpath(os.path.realpath(path), folder)
     parts = [re.sub(r"(\.manifest\.json)?(\.tmp)?$", "", part) for part in name.split(os.sep)[:2]]
     return None if parts[0] == ".." else "/".join(parts)
 
@@ -45,9 +46,9 @@ def megabytes() -> float | None:
 def account(*_) -> None:
     """Write what was seen so far."""
     found = {kind: sorted(names) for kind, names in opened.items()} | {"megabytes": megabytes()}
-    Path(out).write_text(json.dumps(found, indent=1) + "\n")  # noqa: F821  given
+    Path(out).write_text(json.dumps(found, indent=1) + "\n")
 
 
-os.chdir(home)  # noqa: F821  given
+os.chdir(home)
 sys.addaudithook(see)
 get_ipython().events.register("post_run_cell", account)

@@ -12,7 +12,7 @@ import os
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from book.build.bars import BARS, read_bars, read_metrics
@@ -64,7 +64,7 @@ class Outcome:
     seed: int
     code: str = ""  # what its result follows from
     seconds: float = 0.0
-    metrics: dict[str, float] | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
     error: str = ""
 
 

@@ -54,12 +54,12 @@ class Judgement:
     @property
     def change(self) -> float:
         """How far the mean moved."""
-        return self.now - self.accepted["mean"]
+        return math.nan if self.now is None or self.accepted is None else self.now - self.accepted["mean"]
 
     @property
     def kind(self) -> Kind:
         """The first thing that is to be said about it, the gravest first."""
-        if not self.values:
+        if self.now is None:
             return Kind.GONE
         if not math.isfinite(self.now):
             return Kind.UNDEFINED
@@ -79,7 +79,7 @@ class Judgement:
     def words(self) -> str:
         """The verdict in words; a real change says by how much, and what chance would explain."""
         said = self.kind.value[1]
-        if self.kind in (Kind.BETTER, Kind.WORSE, Kind.CHANGED):
+        if self.accepted and self.kind in (Kind.BETTER, Kind.WORSE, Kind.CHANGED):
             allowed = allowance(self.values, self.accepted["values"])
             said += f" by {self.change:+.3g} (chance explains {allowed:.2g})"
         if self.kind is Kind.BELOW and self.is_time:

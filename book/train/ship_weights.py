@@ -12,10 +12,11 @@ import xlxmert_core
 from book.build.run_chapters import Run
 from xlxmert_core import graphs
 from xlxmert_core.chapters.artifacts import Artifacts
-from xlxmert_core.chapters.profiles import profile
-from xlxmert_core.data.coco import read_captions
+from xlxmert_core.datasets import DataSet, open_dataset
+from xlxmert_core.datasets.profiles import Profile
 from xlxmert_core.files import write_json
 from xlxmert_core.folder import SHIPPED
+from xlxmert_core.pipeline import Pipeline
 from xlxmert_core.skills import NAMES, Skill
 
 LIMIT = 30 * 2**20  # bytes of all shipped files together
@@ -56,7 +57,7 @@ pairs, such as *blue tree*, are in none of them. No photograph, nothing from the
 
 The chapters 02, 03 and 05 to 09 in the profile `train`; `recipe.json` holds every budget, the versions and all
 metrics, `history.json` the losses (means of {every} steps), `samplers.json` and `ablations.json` the tables of
-chapters 07 and 05.
+chapters 07 and 05, `blind.json` the scores of chapter 09's twins.
 
 ## Measured
 
@@ -81,10 +82,10 @@ statements follow the templates of `vqa`, `gqa` and `text` in `xlxmert_core/data
 """
 
 
-def ship_record(run: Run, target: Path = SHIPPED / "photographs") -> Path:
-    """Copy what chapter 12 recorded of a run on photographs: numbers and paintings, no photograph and no weights."""
+def ship_record(run: Run, measured: dict[str, dict], target: Path = SHIPPED / "photographs") -> Path:
+    """Copy the record of a run on photographs: numbers and paintings, no photograph and no weights."""
     target.mkdir(parents=True, exist_ok=True)
-    made = Artifacts(run.artifacts, run.dataset, run.profile).folder / "scaling"
+    made = Artifacts(run.artifacts, run.dataset, run.profile).folder / "photographs"
     for name in ("record.json", "paintings.png"):
         shutil.copyfile(made / name, target / name)
     return target
@@ -96,19 +97,20 @@ def ship(run: Run, measured: dict[str, dict]) -> Path:
     Raises ValueError when the files together are too large to ship.
     """
     files = Artifacts(run.artifacts, run.dataset, run.profile)
-    budgets = profile(run.profile, run.dataset)
+    data = open_dataset(run.dataset, files.path("data") / run.dataset)
+    budgets = data.budgets(run.profile)
     temporary = SHIPPED / f"{run.dataset}.tmp"
     shutil.rmtree(temporary, ignore_errors=True)
     full = xlxmert_core.load(files.path("pipeline"))
     full.skills = {name: Skill.load(files.path("skills") / name) for name in NAMES}
     full.save(temporary, half=True)
-    for name in ("samplers.json", "ablations.json"):
+    for name in ("samplers.json", "ablations.json", "blind.json"):
         shutil.copy(files.path(name), temporary)
     write_json(temporary / "history.json", histories(files))
     versions = {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__}
     recipe = {"seed": run.seed, "profile": asdict(budgets), "versions": versions, "metrics": measured}
     write_json(temporary / "recipe.json", recipe)
-    same, checked = equal_codes(full, xlxmert_core.load(temporary), files.path("data"))
+    same, checked = equal_codes(full, xlxmert_core.load(temporary), data)
     size = sum(p.stat().st_size for p in temporary.rglob("*") if p.is_file())
     if size > LIMIT:
         shutil.rmtree(temporary)
@@ -122,7 +124,8 @@ def ship(run: Run, measured: dict[str, dict]) -> Path:
     return final
 
 
-def card(run, budgets, measured, painter, size, same, checked) -> str:
+def card(run: Run, budgets: Profile, measured: dict[str, dict], painter: Pipeline, size: int, same: float,
+         checked: int) -> str:  # fmt: skip
     """The model card, every number from the run's records."""
     rows = [f"| {n} | >= {goal:.0%} | {measured[c][m]:.1%} |" for n, c, m, goal in GOALS]
     painting, answering = measured["07_painting"], measured["09_answering"]
@@ -152,8 +155,8 @@ def histories(files: Artifacts) -> dict:
     return result
 
 
-def equal_codes(full, half, data: Path, count: int = 100) -> tuple[float, int]:
+def equal_codes(full: Pipeline, half: Pipeline, data: DataSet, count: int = 100) -> tuple[float, int]:
     """Share of equal codes of ``count`` greedy paintings with the full and the halved weights."""
-    texts = [record.captions[0] for record in read_captions(data, "test", count)[0]]
+    texts = data.split("test", count).texts
     a, b = (p.paint(texts, steps=8, temperature=0.0, candidates=1).codes for p in (full, half))
     return float((a == b).float().mean()), len(texts)

@@ -17,10 +17,13 @@ import nbformat
 from IPython.core.inputtransformer2 import TransformerManager
 
 from book.build.run_chapters import KERNEL, Run
+from book.train import photographs
 from book.train.ship_weights import ship, ship_record
 
 CHAPTERS = ("02_feature_extraction", "03_visual_vocabulary", "05_pretraining", "06_image_generator", "07_painting",
             "08_captioning", "09_answering")  # fmt: skip
+RECORDS = {"coco": photographs.record}  # what a run leaves besides what its chapters do
+SHIP = {"storybook": ship, "coco": ship_record}
 
 
 def script(notebook: Path, parameters: dict) -> str:
@@ -57,16 +60,16 @@ def main() -> int:
     parser.add_argument("--ship", action="store_true", help="copy the weights and their card into the package")
     options = parser.parse_args()
     run = Run(profile=options.profile, dataset=options.dataset, seed=options.seed)
-    chapters = CHAPTERS if run.dataset == "storybook" else (*CHAPTERS, "12_scaling_up")
     try:
-        train(run, chapters)
+        train(run)
     except subprocess.CalledProcessError as error:
         print(f"A chapter failed (exit code {error.returncode}); mend it and start again: nothing done is lost.",
               file=sys.stderr)  # fmt: skip
         return 1
-    measured = {chapter: json.loads((run.metrics / f"{chapter}.json").read_text()) for chapter in chapters}
+    if run.dataset in RECORDS:
+        RECORDS[run.dataset](run)
+    measured = {chapter: json.loads((run.metrics / f"{chapter}.json").read_text()) for chapter in CHAPTERS}
     print(json.dumps(measured["07_painting"], indent=1))
     if options.ship:
-        shipped = ship(run, measured) if run.dataset == "storybook" else ship_record(run)
-        print(f"Shipped in {os.path.relpath(shipped)}")
+        print(f"Shipped in {os.path.relpath(SHIP[run.dataset](run, measured))}")
     return 0

@@ -7,18 +7,21 @@ that misses its input is told which chapter makes it.
 import json
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from xlxmert_core.files import write_json
+from xlxmert_core.folder import SHIPPED
+from xlxmert_core.train.loop import Track
 
 MADE_BY = {
-    "data": "02_feature_extraction",
     "encoder": "02_feature_extraction",
     "features": "02_feature_extraction",
     "vocabulary": "03_visual_vocabulary",
     "codes": "03_visual_vocabulary",
     "transformer": "05_pretraining",
     "generator": "06_image_generator",
+    "pipeline": "07_painting",
     "captions": "08_captioning",
     "skills": "09_answering",
 }
@@ -71,15 +74,33 @@ class Artifacts:
         return json.loads(path.read_text())["inputs"] if path.exists() else None
 
     def checkpoint(self, name: str, stage: str) -> Path:
-        """Where training keeps its progress towards the artifact ``stage``.
+        """Where training keeps its progress towards the artifact ``stage``."""
+        return self.resumable(f"{name}.checkpoint.pt", stage)
+
+    def resumable(self, name: str, stage: str) -> Path:
+        """The place of what is kept on the way to the artifact ``stage``.
 
         A stage that is finished starts anew, so that a reader who changes a line sees what it does; only the
         long ``train`` profile keeps what it has.
         """
-        path = self.path(f"{name}.checkpoint.pt")
+        path = self.path(name)
         if self.profile != "train" and self.manifest(stage).exists():
             path.unlink(missing_ok=True)
         return path
+
+    def track(self, name: str, stage: str, progress: str | None = None) -> Track:
+        """A checkpoint for :func:`~xlxmert_core.train.loop.fit`, with a log and a progress bar called ``name``."""
+        return Track(self.checkpoint(name, stage), self.path(f"logs/{name}"), progress or name)
+
+    def weights(self, name: str) -> str | os.PathLike:
+        """What ``xlxmert_core.load`` opens: an artifact of this run, or else the shipped pipeline called ``name``."""
+        return self.require(name) if name in MADE_BY else name
+
+    def table(self, name: str, recorded: Sequence[str], empty: dict | list) -> dict | list:
+        """A comparison as it was measured once, if its name is among ``recorded``, else what this run has of it."""
+        place = SHIPPED / "storybook" if name in recorded else self.folder
+        path = place / f"{name}.json"
+        return json.loads(path.read_text()) if path.exists() else empty
 
     def manifest(self, name: str) -> Path:
         """The place of an artifact's manifest, which exists only when the artifact is complete."""

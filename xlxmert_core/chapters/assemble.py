@@ -4,8 +4,8 @@ import json
 
 from xlxmert_core import checkpoints
 from xlxmert_core.chapters.artifacts import Artifacts
-from xlxmert_core.chapters.profiles import Profile
 from xlxmert_core.config import ModelConfig
+from xlxmert_core.datasets.profiles import Profile
 from xlxmert_core.features import GridEncoder
 from xlxmert_core.generator import Generator, fold_spectral_norm
 from xlxmert_core.model import XLxmert

@@ -96,8 +96,8 @@ def bars(groups: dict[str, dict[str, float]], ylabel: str, chance: dict[str, flo
         x = np.arange(len(categories)) + (index - (len(groups) - 1) / 2) * width
         drawn = axis.bar(x, [values[c] for c in categories], width * 0.92, label=series, color=PALETTE[index])
         axis.bar_label(drawn, fmt="%.2f", fontsize=7)
-    for index, category in enumerate(categories if chance else ()):
-        axis.hlines(chance[category], index - 0.45, index + 0.45, color=INK, linestyle="--", linewidth=0.8)
+    for index, level in enumerate(chance[category] for category in categories) if chance else ():
+        axis.hlines(level, index - 0.45, index + 0.45, color=INK, linestyle="--", linewidth=0.8)
     axis.set_xticks(range(len(categories)), categories)
     axis.set_ylabel(ylabel)
     axis.spines[["top", "right"]].set_visible(False)

@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 BLOCK = 1 << 20  # characters read at once
 
@@ -16,7 +17,7 @@ class DataError(ValueError):
     """A data set that cannot be read; the message says what, where and what to do."""
 
 
-def read_json(path: str | os.PathLike) -> dict | list:
+def read_json(path: str | os.PathLike) -> Any:
     """A JSON file; raises :class:`DataError` naming line and column, or the missing file."""
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
@@ -40,7 +41,8 @@ def _opened(path):
             try:
                 yield file
             except UnicodeDecodeError as error:  # it counts from the block that it was found in
-                raise unreadable(path, error, columns=file.buffer.tell() - len(error.object)) from error
+                read = file.buffer.tell()  # ty: ignore[missing-attribute]  a file on disk can tell
+                raise unreadable(path, error, columns=read - len(error.object)) from error
     except OSError as error:
         raise unreadable(path, error) from error
 
@@ -55,7 +57,7 @@ def _object(path, number: int, line: str) -> dict:
     return found
 
 
-def unreadable(path, error: Exception, lines: int = 0, columns: int = 0) -> DataError:
+def unreadable(path: str | os.PathLike, error: Exception, lines: int = 0, columns: int = 0) -> DataError:
     """The error in one sentence; ``lines`` and ``columns`` (or bytes) stand before what was decoded."""
     if isinstance(error, FileNotFoundError):
         return DataError(f"The file {path} is missing: put the official annotations there.")

@@ -20,6 +20,7 @@ from tqdm.auto import tqdm
 from xlxmert_core.data.files import DataError
 from xlxmert_core.data.sources import picture_key
 from xlxmert_core.data.store import FeatureStore, StoreError, look_up, size_text
+from xlxmert_core.files import replacing
 
 OVERHEAD = 4096  # bytes that HDF5 needs for a picture beside its features, at most
 BLOCK = 64  # pictures read from the store at once
@@ -146,21 +147,16 @@ def write_hdf5(
     """
     path = Path(path)
     _check_export(store, grid, boxes, sizes)
-    temporary = path.with_name(path.name + ".partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _check_space(store, path)
-        with open(temporary, "w+b", buffering=0) as file:
+        with replacing(path, failures=()) as temporary, open(temporary, "w+b", buffering=0) as file:
             _write_in_thread(_Sink(file), store, grid, boxes, sizes, progress)
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
     except OSError as error:
         raise StoreError(
             f"{path} could not be written ({error.strerror or error}): the features are safe in the store; "
             f"make sure that its disk has room for {size_text(_size(store))}, then export them again."
         ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _size(store) -> int:
@@ -178,7 +174,7 @@ def _check_export(store, grid: int, boxes: Mapping | None, sizes: Mapping | None
     for image_id in store.ids:
         if str(image_id) in ("", ".") or "/" in str(image_id):
             raise StoreError(f"Picture {image_id!r} cannot be exported: an HDF5 name is not empty and has no slash.")
-        if boxes is None:
+        if boxes is None or sizes is None:
             continue
         if image_id not in boxes or image_id not in sizes:
             raise StoreError(f"Picture {image_id} has no boxes or no size: the box variant needs both.")
@@ -232,7 +228,8 @@ class _Sink:
     """
 
     def __init__(self, file):
-        self.file, self.at, self.error = file, 0, None
+        self.file, self.at = file, 0
+        self.error: BaseException | None = None
         self.kept: list[tuple[int, bytes]] = []  # (place, what should be there)
 
     def write(self, content) -> int:

@@ -7,12 +7,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
+ImageLike = str | os.PathLike | Image.Image | np.ndarray  # a path, or pixels uint8 [H, W], [H, W, 3] or [H, W, 4]
+
 
 class ImageError(ValueError):
     """A picture that cannot be read; the message says what, where and what to do."""
 
 
-def open_image(source) -> Image.Image:
+def open_image(source: ImageLike) -> Image.Image:
     """A picture as RGB: from a path, a PIL image, or a numpy array [H, W], [H, W, 3] or [H, W, 4].
 
     Grey-scale, palette, CMYK and 16-bit pictures (scaled by their own brightest pixel) are converted;

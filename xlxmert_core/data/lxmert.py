@@ -73,5 +73,5 @@ def from_captions(records: Iterable[Record]) -> list[dict]:
 
 def answer_vocabulary(found: Iterable[Example], minimum: int = 1) -> list[str]:
     """Answers given at least ``minimum`` times as some question's best, most frequent first, then by alphabet."""
-    counts = Counter(max(e.label, key=e.label.get) for e in found if e.label)
+    counts = Counter(max(e.label, key=lambda answer, label=e.label: label[answer]) for e in found if e.label)
     return sorted((a for a, n in counts.items() if n >= minimum), key=lambda a: (-counts[a], a))

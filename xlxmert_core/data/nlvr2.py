@@ -22,7 +22,7 @@ def read(path: str | os.PathLike) -> list[Question]:
     """
     with_lines = _first_character(path) == "{"
     entries = read_lines(path) if with_lines else enumerate(stream(path), 1)
-    found: dict[str, Question] = {}
+    found: dict[int | str, Question] = {}
     for number, entry in entries:
         place = f"{path}, {'line' if with_lines else 'entry'} {number}"
         question = _statement(entry, place)

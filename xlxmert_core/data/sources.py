@@ -17,10 +17,10 @@ ENDINGS = (".jpg", ".jpeg", ".png")
 
 
 class Source(NamedTuple):
-    """One download: its name, what is told about its pictures, and {split: (folders, official number of pictures)}."""
+    """One download: its name, the texts about its pictures, and {split: (folders, official number of pictures)}."""
 
     name: str
-    told: str
+    texts: str
     splits: dict[str, tuple[tuple[str, ...], int | None]]
 
 
@@ -110,15 +110,15 @@ def _files(source: str, folder: str | os.PathLike, split: str) -> Iterator[Path]
 
 
 def _overview(present: dict[str, dict[str, int]], folders: Mapping[str, str | os.PathLike]) -> str:
-    there = [f"{SOURCES[key].name} ({_counted(splits)})" for key, splits in present.items()]
+    have = [f"{SOURCES[key].name} ({_counted(splits)})" for key, splits in present.items()]
     lacking = [key for key in SOURCES if key not in present]
     if not lacking:
-        return f"All pictures are there: {_listed(there)}."
+        return f"All pictures are there: {_listed(have)}."
     looked = [f"no pictures in {folders[key]}" if key in folders else "no folder given" for key in lacking]
     where = [f"{SOURCES[key].name} ({why})" for key, why in zip(lacking, looked, strict=True)]
-    here = f"{_listed(there)} {'is' if len(there) == 1 else 'are'} there; " if there else ""
-    told = _listed([SOURCES[key].told for key in lacking])
-    return f"{here}{_listed(where)} {'is' if len(where) == 1 else 'are'} missing: {told} are passed over."
+    here = f"{_listed(have)} {'is' if len(have) == 1 else 'are'} there; " if have else ""
+    texts = _listed([SOURCES[key].texts for key in lacking])
+    return f"{here}{_listed(where)} {'is' if len(where) == 1 else 'are'} missing: {texts} are passed over."
 
 
 def _incomplete(present: dict[str, dict[str, int]]) -> Iterator[str]:

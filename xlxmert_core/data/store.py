@@ -201,8 +201,8 @@ def look_up(found: Mapping[str, int | str], ids: Sequence[int | str], place: Pat
         raise UnknownPictureError(f"There is no picture {lacking} in {place}: extract its features first.") from None
 
 
-def size_text(count: int) -> str:
-    """A number of bytes as people say it: size_text(33_554_432) == "33.6 MB"."""
+def size_text(count: float) -> str:
+    """A number of bytes as people say it: 33 554 432 are "33.6 MB"."""
     for unit in ("bytes", "kB", "MB"):
         if count < 1000:
             return f"{round(count, 1):g} {unit}"

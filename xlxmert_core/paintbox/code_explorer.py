@@ -53,7 +53,7 @@ class CodeExplorer:
         if pictures.ndim != 4 or not len(pictures) or pictures.shape[1] != pictures.shape[2]:
             raise ValueError(f"The explorer shows square pictures, uint8 [M, S, S, 3], got {list(pictures.shape)}.")
         self.painter, self.pictures = painter, pictures
-        self.codes = painter.encode(pictures).numpy()
+        self.codes = painter.encode(pictures).cpu().numpy()
         self.canvas = Canvas(grid=painter.grid, choose=True)
         self.slider = ipywidgets.IntSlider(
             1, 1, len(pictures), description="Picture", layout=ipywidgets.Layout(width="auto", max_width="420px")

@@ -10,8 +10,9 @@ import io
 import json
 import os
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import torch
@@ -19,17 +20,13 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
-from xlxmert_core import sampling
 from xlxmert_core.files import replacing
 from xlxmert_core.pipeline import Painting, Pipeline
+from xlxmert_core.sampling import ORDERS, PAINT_BOX, REAL, SCHEDULES, WHOLE, Sampling, check_number
 
 CHUNK = "xlxmert"  # the PNG's text chunk that holds the recipe
-ORDERS = {f.__name__: f for f in (sampling.halton, sampling.mask_predict, sampling.easy_first, sampling.maskgit,
-                                  sampling.random, sampling.raster)}  # fmt: skip
-SCHEDULES = {f.__name__: f for f in (sampling.cosine, sampling.arccos, sampling.linear)}
-LIMITS = {  # the least and the most of each number
-    "seed": (0, 2**31 - 1), "steps": (1, 256), "guidance": (0, 20), "temperature": (0, 10), "candidates": (1, 16),
-    "polish": (0, 4),
+MOST = {  # of each number: a recipe may come from a stranger
+    "seed": 2**31 - 1, "steps": 256, "guidance": 20, "temperature": 10, "candidates": 16, "polish": 4,
 }  # fmt: skip
 
 
@@ -38,41 +35,23 @@ class RecipeError(ValueError):
 
 
 @dataclass(frozen=True)
-class Settings:
-    """How a stroke is painted (see :meth:`xlxmert_core.pipeline.Pipeline.paint`); the defaults are the paint box's.
+class Settings(Sampling):
+    """How a stroke is painted: ``PAINT_BOX``'s settings unless others are given, and the seed.
 
-    Eight steps with guidance are as good as the library's sixteen without (chapter 07's table), and half as many to
-    wait for. Raises RecipeError in one sentence.
+    Raises ValueError in one sentence.
     """
 
+    steps: int = PAINT_BOX.steps
+    guidance: float = PAINT_BOX.guidance
     seed: int = 0
-    order: str = "halton"  # a name of ORDERS
-    schedule: str = "cosine"  # a name of SCHEDULES
-    steps: int = 8
-    guidance: float = 1.0
-    temperature: float = 0.7
-    candidates: int = 4
-    polish: int = 1
 
     def __post_init__(self):
+        super().__post_init__()
         for name, known in (("order", ORDERS), ("schedule", SCHEDULES)):
-            if getattr(self, name) not in list(known):
-                raise RecipeError(f"There is no {name} {getattr(self, name)!r}: choose {', '.join(known)}.")
-        for field in fields(self):
-            if field.name in LIMITS:
-                _check_number(field.name, getattr(self, field.name), whole=field.type is int)
-
-    def arguments(self) -> dict:
-        """The keyword arguments of ``paint`` and ``repaint``."""
-        return asdict(self) | {"order": ORDERS[self.order], "schedule": SCHEDULES[self.schedule]}
-
-
-def _check_number(name: str, value, whole: bool) -> None:
-    low, high = LIMITS[name]
-    kinds = int if whole else int | float
-    if isinstance(value, bool) or not isinstance(value, kinds) or not low <= value <= high:
-        kind = "a whole number" if whole else "a number"
-        raise RecipeError(f"The {name} must be {kind} from {low} to {high}, not {value!r}.")
+            if self[name] not in known.values():
+                raise ValueError(f"A recipe holds the {name} by its name: choose {', '.join(known)}.")
+        for name, most in MOST.items():
+            check_number(name, self[name], (WHOLE | REAL).get(name, 0), most, whole=name not in REAL)
 
 
 @dataclass(frozen=True)
@@ -108,7 +87,7 @@ class Recipe:
 
     def to_json(self) -> str:
         """The recipe as text; :meth:`from_json` reads it."""
-        return json.dumps(asdict(self))
+        return json.dumps(asdict(self), default=lambda function: function.__name__)  # an order or a schedule
 
     @classmethod
     def from_json(cls, text: str) -> "Recipe":
@@ -160,10 +139,12 @@ def check_codes(painter: Pipeline, recipe: Recipe) -> None:
     """Raise RecipeError unless the painter knows the recipe's codes."""
     config = painter.model.config
     for codes in (recipe.codes, recipe.codes if recipe.start is None else recipe.start):
-        if len(codes) != config.cells or not all(0 <= code < config.codes for code in codes):
+        try:
+            painter.encode(torch.tensor(codes, dtype=torch.int64))
+        except (ValueError, RuntimeError, OverflowError) as error:
             raise RecipeError(
                 f"Another model painted this picture: its codes are not {config.cells} numbers below {config.codes}."
-            )
+            ) from error
 
 
 def perform(painter: Pipeline, stroke: Stroke, codes: Tensor | None = None,
@@ -184,15 +165,14 @@ def perform(painter: Pipeline, stroke: Stroke, codes: Tensor | None = None,
         if callback is not None:
             callback(step)
 
-    options = stroke.settings.arguments() | {"callback": remember}
     if stroke.cells is None:
-        return painter.paint(stroke.text, **options), steps
+        return painter.paint(stroke.text, callback=remember, **stroke.settings), steps
     if codes is None:
         raise RecipeError("There is no picture to brush on yet: paint one first.")
     mask = np.zeros(painter.grid**2, bool)
     mask[list(stroke.cells)] = True
     mask = mask.reshape(painter.grid, painter.grid)
-    return painter.repaint(codes[None], mask, stroke.text, **options), steps
+    return painter.repaint(codes[None], mask, stroke.text, callback=remember, **stroke.settings), steps
 
 
 def replay(painter: Pipeline, recipe: Recipe) -> Painting:
@@ -210,10 +190,11 @@ def replay(painter: Pipeline, recipe: Recipe) -> Painting:
     for stroke in recipe.strokes:
         _, steps = perform(painter, stroke, codes)
         codes = steps[-1]["codes"][stroke.taken]
-    return Painting(painter.render(codes[None]), codes[None])
+    codes = torch.as_tensor(codes)[None]
+    return Painting(painter.render(codes), codes)
 
 
-def save_png(target: str | os.PathLike | io.BufferedIOBase, image: np.ndarray, recipe: Recipe) -> None:
+def save_png(target: str | os.PathLike | IO[bytes], image: np.ndarray, recipe: Recipe) -> None:
     """Write a picture uint8 [S, S, 3] with its recipe, to a path (all or nothing) or an open binary file."""
     info = PngInfo()
     info.add_itxt(CHUNK, recipe.to_json())
@@ -237,7 +218,7 @@ def read_png(source: str | os.PathLike | bytes) -> tuple[np.ndarray, Recipe]:
     try:
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=["PNG"]) as png:
             pixels = np.array(png.convert("RGB"))
-            text = png.text.get(CHUNK)  # complete only now that the pixels are read
+            text = png.info.get(CHUNK)  # complete only now that the pixels are read
     except Exception as error:  # Pillow's decoder raises whatever it likes for a broken file
         raise RecipeError(f"{name} is no PNG, or a broken one: choose a picture saved by the paint box.") from error
     if text is None:

@@ -4,18 +4,18 @@ It knows nothing of widgets, so that code can do all that a hand can. Axes: C ca
 T steps.
 """
 
-import io
 import os
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
-from xlxmert_core.model import cross_attention
+from xlxmert_core.model import XLxmert, cross_attention
 from xlxmert_core.paintbox.recipe import Recipe, Settings, Stroke, check_codes, model_hash, perform, read_png, save_png
 from xlxmert_core.pipeline import Pipeline
 
@@ -84,7 +84,9 @@ class Studio:
         """Paint a text on an empty canvas; ``on_step`` is given each step of the first candidate, as it is computed."""
         return self._stroke(Stroke(text, settings), on_step)
 
-    def repaint(self, text: str, mask, settings: Settings = DEFAULT, on_step: OnStep | None = None) -> Picture:
+    def repaint(
+        self, text: str, mask: ArrayLike, settings: Settings = DEFAULT, on_step: OnStep | None = None
+    ) -> Picture:
         """Paint another text over the brushed cells: mask bool [grid, grid]; all others keep their codes."""
         mask = np.asarray(mask, dtype=bool)
         if mask.shape != (self.painter.grid,) * 2:
@@ -93,7 +95,7 @@ class Studio:
             raise ValueError("Nothing is brushed: brush over the cells to repaint first.")
         return self._stroke(Stroke(text, settings, tuple(np.flatnonzero(mask).tolist())), on_step)
 
-    def _stroke(self, stroke: Stroke, on_step) -> Picture:
+    def _stroke(self, stroke: Stroke, on_step: OnStep | None) -> Picture:
         below = None if self.picture is None else self.picture.codes
         if not stroke.text.strip():
             raise ValueError("There is no text: say what to paint.")
@@ -111,7 +113,7 @@ class Studio:
             codes = step["codes"][:1]
             if last[0] is None or not torch.equal(codes, last[0]):
                 last[:] = codes.clone(), self.painter.render(codes)[0]
-            on_step(Step(last[1], step["masked"][0].numpy()))
+            on_step(Step(last[1], step["masked"][0].cpu().numpy()))
 
         return show
 
@@ -154,8 +156,8 @@ class Studio:
             codes = picture.candidates[candidate]
             *strokes, last = picture.recipe.strokes
             recipe = replace(picture.recipe, strokes=(*strokes, replace(last, taken=candidate)), codes=_whole(codes))
-            self.picture = Picture(self.painter.render(codes[None])[0], recipe, picture.steps)
-        return self.picture
+            self.picture = picture = Picture(self.painter.render(codes[None])[0], recipe, picture.steps)
+        return picture
 
     def step(self, index: int) -> Step:
         """The picture after step ``index`` of its last stroke, from 0."""
@@ -163,7 +165,7 @@ class Studio:
         if not 0 <= index < len(picture.steps):
             raise ValueError(f"There is no step {index}: the last stroke has {len(picture.steps)}.")
         codes, masked = (picture.steps[index][name][picture.taken] for name in ("codes", "masked"))
-        return Step(self.painter.render(codes[None])[0], masked.numpy())
+        return Step(self.painter.render(codes[None])[0], masked.cpu().numpy())
 
     def _needed(self) -> Picture:
         if self.picture is None:
@@ -195,13 +197,16 @@ class Studio:
         """
         able, shown = self.painter.skills.get(skill), self._shown()
         model, tokenizer = (able or self.painter).model, (able or self.painter).tokenizer
+        if not isinstance(model, XLxmert):
+            raise ValueError(f"The skill {skill!r} looks at two pictures: ask where captions, vqa or gqa looks.")
         features = self.painter.features(shown) if able else self.painter.features(self.painter.encode(shown))
-        words, mask = tokenizer.encode([sentence], model.config.max_words)
-        looked = cross_attention(model, words, mask, torch.from_numpy(features))[-1, :, 0].mean(0)  # [L + 2, N]
+        given = (*tokenizer.encode([sentence], model.config.max_words), torch.from_numpy(features))
+        given = (part.to(self.painter.device) for part in given)
+        looked = cross_attention(model, *given)[-1, :, 0].mean(0).cpu()  # [L + 2, N]
         places = tokenizer.backend.encode(sentence, add_special_tokens=False).offsets[: len(looked) - 2]
         return [sentence[start:stop] for start, stop in places], looked[1:-1].numpy()
 
-    def save(self, target: str | os.PathLike | io.BufferedIOBase) -> None:
+    def save(self, target: str | os.PathLike | IO[bytes]) -> None:
         """Write the picture as a PNG with its recipe (see :func:`xlxmert_core.paintbox.recipe.save_png`)."""
         picture = self._needed()
         save_png(target, picture.image, picture.recipe)

@@ -1,4 +1,4 @@
-"""The paint box: a canvas to type at, brush on, undo and ask about; and a look at what shares a code.
+"""The paint box: a canvas to type at, brush on, undo and ask about.
 
 Three layers: :class:`xlxmert_core.paintbox.studio.Studio` works, ``paint_box.js`` draws, and this file passes messages
 between them. Everything runs in the kernel's own thread, and a trait that is set while it works reaches the page at
@@ -6,19 +6,21 @@ once: that is how each step shows as it is computed. Axes: S pixels, N cells, M 
 """
 
 import io
+import os
 import re
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
+from typing import IO, Any
 
 import ipywidgets
 import numpy as np
 
 from xlxmert_core.paintbox.canvas import Canvas, bundle, column, smaller
-from xlxmert_core.paintbox.code_explorer import explore_codes as explore_codes
-from xlxmert_core.paintbox.recipe import LIMITS, ORDERS, SCHEDULES, Settings
+from xlxmert_core.paintbox.recipe import MOST, Settings
 from xlxmert_core.paintbox.studio import Step, Studio
 from xlxmert_core.pipeline import Pipeline, load
+from xlxmert_core.sampling import ORDERS, SCHEDULES
 
 TEXT = "a large red house left of a small yellow tree in the snow"
 BUTTONS = {  # what each does, for the pointer that rests on it
@@ -57,7 +59,7 @@ class PaintBox:
         self.step = ipywidgets.IntSlider(1, 1, 1, description="Step", disabled=True, layout=_row())
         self.buttons = {name: ipywidgets.Button(description=name, tooltip=tip) for name, tip in BUTTONS.items()}
         self.buttons["Paint"].button_style = "primary"
-        self.controls = _controls(settings or Settings())
+        self.controls: dict[str, Any] = _controls(settings or Settings())
         self._showing, self._drawn = False, None
         self._listen()
         self.widget = self._arrange()
@@ -86,7 +88,7 @@ class PaintBox:
         return box
 
     def settings(self, repainting: bool = False) -> Settings:
-        """What the controls say; raises RecipeError in one sentence."""
+        """What the controls say; raises ValueError in one sentence."""
         values = {name: control.value for name, control in self.controls.items()}
         again = values.pop("repaint_candidates")
         return Settings(**(values | ({"candidates": again} if repainting else {})))
@@ -139,11 +141,11 @@ class PaintBox:
             question = self.question.value.strip()
             self._tell("Question", question, "vqa", answer=self.studio.answer(question))
 
-    def save(self, path) -> None:
+    def save(self, path: str | os.PathLike | IO[bytes]) -> None:
         """Write the picture with its recipe to a PNG; raises ValueError or OSError in one sentence."""
         self.studio.save(path)
 
-    def open(self, source) -> None:
+    def open(self, source: str | os.PathLike | bytes) -> None:
         """Show a saved PNG, from a path or its bytes."""
         with self._working("Opening …"):
             picture = self.studio.open(source)
@@ -216,7 +218,7 @@ class PaintBox:
         self.canvas.say(text, mood)
 
     @contextmanager
-    def _working(self, what: str) -> Iterator[None]:
+    def _working(self, what: str) -> Generator[None]:
         """Whatever happens inside, the page gets its picture and its buttons back, and a sentence."""
         self.error, picture = None, self.studio.picture
         for button in self.buttons.values():
@@ -238,7 +240,8 @@ class PaintBox:
 
     def _repr_mimebundle_(self, **_) -> dict:
         """The widget, and a still picture for pages that have no kernel."""
-        return bundle(self.widget, self.studio.picture and self.studio.picture.image, "The paint box")
+        picture = self.studio.picture
+        return bundle(self.widget, None if picture is None else picture.image, "The paint box")
 
 
 def _sentence(label: str, value: str) -> ipywidgets.Text:
@@ -280,13 +283,14 @@ def _controls(settings: Settings) -> dict[str, ipywidgets.Widget]:
     def choose(name: str, options: Iterable[str], value: str) -> ipywidgets.Dropdown:
         return ipywidgets.Dropdown(options=list(options), value=value, description=name, **look)
 
+    names: dict[Callable, str] = {function: name for table in (ORDERS, SCHEDULES) for name, function in table.items()}
     return {
-        "seed": ipywidgets.BoundedIntText(settings.seed, 0, LIMITS["seed"][1], description="Seed", **look),
+        "seed": ipywidgets.BoundedIntText(settings.seed, 0, MOST["seed"], description="Seed", **look),
         "steps": slide("Steps", settings.steps, 1, 64),
         "candidates": slide("Candidates", settings.candidates, 1, 8),
         "repaint_candidates": slide("of a repaint", 1, 1, 8),
-        "order": choose("Order", ORDERS, settings.order),
-        "schedule": choose("Schedule", SCHEDULES, settings.schedule),
+        "order": choose("Order", ORDERS, names[settings.order]),
+        "schedule": choose("Schedule", SCHEDULES, names[settings.schedule]),
         "guidance": slide("Guidance", settings.guidance, 0, 5, 0.25),
         "temperature": slide("Temperature", settings.temperature, 0, 2, 0.05),
         "polish": slide("Polish rounds", settings.polish, 0, 3),

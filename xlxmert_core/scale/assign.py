@@ -1,6 +1,4 @@
-"""The codes of all pictures of a large data set, block by block, here or on a cluster, into a store signed by its
-vocabulary.
-"""
+"""The codes of all pictures of a large data set, block by block, here or on a cluster, into a signed store."""
 
 import json
 from collections.abc import Iterator
@@ -10,14 +8,17 @@ from pathlib import Path
 import numpy as np
 from tqdm.auto import tqdm
 
+from xlxmert_core.data.hdf5 import HDF5Features
+from xlxmert_core.data.store import FeatureStore
 from xlxmert_core.files import write_json
 from xlxmert_core.kmeans import Nearest, fingerprint
 from xlxmert_core.scale import workers
 from xlxmert_core.vocabulary import VisualVocabulary
 
 
-def assign(vocabulary: VisualVocabulary, features, store, block: int = 256, progress: str | None = None,
-           device: str | None = None, ray_workers: int = 0, **resources) -> int:  # fmt: skip
+def assign(vocabulary: VisualVocabulary, features: FeatureStore | HDF5Features, store: FeatureStore, block: int = 256,
+           progress: str | None = None, device: str | None = None, ray_workers: int = 0,
+           **resources) -> int:  # fmt: skip
     """Store the codes of all pictures that ``store`` misses, ``block`` pictures at a time; returns how many.
 
     Interrupt it anywhere and call it again: finished blocks are in the store and are not made twice.
@@ -29,7 +30,7 @@ def assign(vocabulary: VisualVocabulary, features, store, block: int = 256, prog
         progress: the title of a progress bar.
         device: a torch device that looks for the nearest centroids; None is the processor.
         ray_workers: instead of here, on as many workers of a Ray cluster, which read the features themselves and
-            each have these ``resources`` (see :func:`.workers.mapped`).
+            each have these ``resources`` (see :func:`.workers.parallel_map`).
 
     Raises ValueError for features of another width, NaN or infinite ones (naming the picture), and a store of
     another shape, type or vocabulary.
@@ -41,17 +42,17 @@ def assign(vocabulary: VisualVocabulary, features, store, block: int = 256, prog
             f"{store.folder} is for {store.dtype} {list(store.shape)} a picture, these codes are int32 {list(cells)}: "
             "open a store for them in another folder."
         )
-    sign(store, vocabulary)
+    bind_vocabulary(store, vocabulary)
     ids, before = list(features.ids), len(store)
     coder = _Coder(features, Nearest(vocabulary.centroids, device))
     with tqdm(desc=progress, disable=progress is None, initial=before, total=len(ids), unit="picture") as bar:
-        for places, codes in workers.mapped(coder, _missing(ids, store, block), ray_workers, **resources):
+        for places, codes in workers.parallel_map(coder, _missing(ids, store, block), ray_workers, **resources):
             store.append([ids[place] for place in places], codes)
             bar.update(len(places))
     return len(store) - before
 
 
-def _missing(ids: list, store, block: int) -> Iterator[list[int]]:
+def _missing(ids: list, store: FeatureStore, block: int) -> Iterator[list[int]]:
     """The places, in each block of the list, of the ids that the store misses."""
     for start in range(0, len(ids), block):
         lacking = set(store.missing(ids[start : start + block]))
@@ -64,7 +65,7 @@ def _missing(ids: list, store, block: int) -> Iterator[list[int]]:
 class _Coder:
     """Places of pictures in one block -> (places, codes [b, N]); small to send to another process."""
 
-    features: object
+    features: FeatureStore | HDF5Features
     nearest: Nearest
 
     def __call__(self, places: list[int]) -> tuple[list[int], np.ndarray]:
@@ -81,7 +82,7 @@ class _Coder:
         return places, codes.reshape(part.shape[:2])
 
 
-def sign(store, vocabulary: VisualVocabulary) -> None:
+def bind_vocabulary(store: FeatureStore, vocabulary: VisualVocabulary) -> None:
     """Write into the folder of an empty store whose codes it will hold; refuse one that holds another's.
 
     Raises ValueError in one sentence, also when nobody has signed the codes.

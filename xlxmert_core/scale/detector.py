@@ -8,9 +8,11 @@ What is done with it is the same: resize, replace the proposals, read the box he
 import os
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from PIL import Image
 from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN, FasterRCNN_ResNet50_FPN_Weights
@@ -19,7 +21,7 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import FrozenBatchNorm2d, batched_nms
 
 from xlxmert_core import checkpoints
-from xlxmert_core.data.images import open_image
+from xlxmert_core.data.images import ImageLike, open_image
 from xlxmert_core.model import grid_boxes
 
 STRIDE = 32  # of the coarsest map: both sides of a picture are multiples of it
@@ -34,8 +36,8 @@ def resized(width: int, height: int, shorter: int = 800, longer: int = 1333) -> 
     """
     small, large = min(width, height), max(width, height)
     numerator, denominator = (shorter, small) if large * shorter <= longer * small else (longer, large)
-    sides = (max(side * numerator // denominator // STRIDE, 1) * STRIDE for side in (width, height))
-    return tuple(sides)
+    width, height = (max(side * numerator // denominator // STRIDE, 1) * STRIDE for side in (width, height))
+    return width, height
 
 
 class Detector(nn.Module):
@@ -51,6 +53,9 @@ class Detector(nn.Module):
     BGR means belong to the paper's detector. It is made for looking only: no parameter asks for a gradient.
     Raises FileNotFoundError or ValueError naming what is wrong with the weights.
     """
+
+    network: Any  # torchvision's, whose parts are called by names that it does not declare
+    cells: Tensor  # [N, 4]
 
     def __init__(self, weights: str | os.PathLike | None = None, shorter: int = 800, longer: int = 1333, grid: int = 8):
         super().__init__()
@@ -82,12 +87,12 @@ class Detector(nn.Module):
             boxes: instead of the grid, float [N, 4] for each picture, as (x0, y0, x1, y1) between 0 and 1.
         """
         _, maps = self._maps(pixels)
-        boxes = [self.cells] * len(pixels) if boxes is None else [torch.as_tensor(b).to(self.cells) for b in boxes]
+        placed = [self.cells] * len(pixels) if boxes is None else [torch.as_tensor(b).to(self.cells) for b in boxes]
         height, width = pixels.shape[1:3]
         scale = self.cells.new_tensor([width, height, width, height])
-        return torch.stack(self._regions(maps, [b * scale for b in boxes], (height, width)))
+        return torch.stack(self._regions(maps, [b * scale for b in placed], (height, width)))
 
-    def features(self, images, boxes=None) -> np.ndarray:
+    def features(self, images: ImageLike | Sequence[ImageLike], boxes: ArrayLike | None = None) -> np.ndarray:
         """The features of one picture or of a list of them (paths, PIL images or arrays): float32 [B, N, F].
 
         Args:
@@ -96,12 +101,12 @@ class Detector(nn.Module):
 
         Raises :class:`~xlxmert_core.data.images.ImageError` for a picture, ValueError for boxes that are none.
         """
-        images = images if isinstance(images, list | tuple) else [images]
-        boxes = [None] * len(images) if boxes is None else _boxes(boxes, len(images))[:, None]  # [B, 1, N, 4]
-        pictures = (self.pixels(open_image(image))[None] for image in images)  # [1, H, W, 3], each of its own shape
-        return np.concatenate([self(p, b).cpu().numpy() for p, b in zip(pictures, boxes, strict=True)])
+        given = list(images) if isinstance(images, list | tuple) else [images]
+        placed = [None] * len(given) if boxes is None else _boxes(boxes, len(given))[:, None]  # [B, 1, N, 4]
+        pictures = (self.pixels(open_image(image))[None] for image in given)  # [1, H, W, 3], each of its own shape
+        return np.concatenate([self(p, b).cpu().numpy() for p, b in zip(pictures, placed, strict=True)])
 
-    def detect(self, image, count: int = 36) -> tuple[np.ndarray, np.ndarray]:
+    def detect(self, image: ImageLike, count: int = 36) -> tuple[np.ndarray, np.ndarray]:
         """The ``count`` most certain boxes of one picture, and their features: float32 [count, 4] and [count, F].
 
         See :meth:`strongest`.
@@ -121,7 +126,7 @@ class Detector(nn.Module):
         """
         self.eval()
         images, maps = self._maps(pixels)
-        size = height, width = pixels.shape[1:3]
+        height, width = size = int(pixels.shape[1]), int(pixels.shape[2])
         proposals, _ = self.network.rpn(ImageList(images, [size] * len(images)), maps)
         whole = self.cells.new_tensor([[0, 0, width, height]])
         proposals = [torch.cat([boxes, whole.expand(count, 4)]) for boxes in proposals]  # [P + count, 4]
@@ -160,7 +165,7 @@ def _torchvision() -> dict[str, Tensor]:
         ) from error
 
 
-def _boxes(boxes, count: int) -> np.ndarray:
+def _boxes(boxes: ArrayLike, count: int) -> np.ndarray:
     """Boxes for all pictures or for each -> float32 [B, N, 4]."""
     try:
         array = np.asarray(boxes, dtype=np.float32)

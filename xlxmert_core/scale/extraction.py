@@ -24,7 +24,7 @@ from xlxmert_core.data.images import ImageError, open_image
 from xlxmert_core.data.sources import picture_key
 from xlxmert_core.data.store import FeatureStore
 from xlxmert_core.scale.detector import resized
-from xlxmert_core.scale.workers import ahead, mapped
+from xlxmert_core.scale.workers import parallel_map, prefetch
 
 Key = str | int
 Size = Callable[[int, int], tuple[int, int]]
@@ -54,7 +54,7 @@ def extract(
         workers: threads that open and resize the next batches meanwhile.
         size: (width, height) -> the same after resizing; ``eye.size`` if there is one, else the paper's.
         progress: name of the progress bar, which tells pictures a second and the time left; None for no bar.
-        ray_workers: instead, as many workers of a Ray cluster, which see the same files (:func:`.workers.mapped`);
+        ray_workers: instead, so many workers of a Ray cluster with the same files (:func:`.workers.parallel_map`);
             ``resources`` are those of one, such as num_gpus=1. The store is written here.
 
     Returns what was skipped: pictures that are not stored and cannot be read, each with a sentence. Raises
@@ -113,8 +113,8 @@ def batches(sizes: Mapping[Key, tuple[int, int]], size: Size, batch: int) -> Pla
     """
     shapes = {key: size(*found) for key, found in sizes.items()}
     ordered = sorted(shapes, key=lambda key: (shapes[key], isinstance(key, str), key))
-    plan = []
-    for shape, group in groupby(ordered, shapes.get):
+    plan: Plan = []
+    for shape, group in groupby(ordered, lambda key: shapes[key]):
         keys = list(group)
         plan += [(shape, keys[i : i + batch]) for i in range(0, len(keys), batch)]
     return plan
@@ -129,7 +129,7 @@ def _run(look, pictures, stores, batch, size, progress, ray_workers, resources) 
     left = [(shape, stores[-1].missing(keys)) for shape, keys in plan]
     items = [(shape, {key: pictures[key] for key in keys}) for shape, keys in left if keys]
     todo = sum(len(paths) for _, paths in items)
-    results = mapped(look, items, ray_workers, **resources) if ray_workers else look.over(items)
+    results = parallel_map(look, items, ray_workers, **resources) if ray_workers else look.over(items)
     bar = {"desc": progress, "disable": progress is None, "unit": "picture"}
     with tqdm(total=len(sizes), initial=len(sizes) - todo, **bar) as shown:
         for keys, arrays, skipped in results:
@@ -163,7 +163,7 @@ def _sizes(pictures: Mapping, workers: int, store: FeatureStore, report: Report)
     lost = {key: why for key, why in sizes.items() if isinstance(why, str)}
     for key in store.missing(list(lost)):
         report.skip(f"picture {key}", lost[key])
-    return {key: size for key, size in sizes.items() if key not in lost}
+    return {key: size for key, size in sizes.items() if not isinstance(size, str)}
 
 
 def _append(store: FeatureStore, keys: Sequence[Key], values: np.ndarray) -> None:
@@ -190,7 +190,7 @@ class _Look:
 
     def over(self, items: Sequence) -> Iterator[tuple]:
         """All batches here; threads open the next pictures meanwhile."""
-        return map(self.look, ahead(self.load, items, self.workers))
+        return map(self.look, prefetch(self.load, items, self.workers))
 
     def __call__(self, item: tuple) -> tuple:
         """One batch -> (keys, their arrays, what was skipped and why)."""

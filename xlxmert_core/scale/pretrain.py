@@ -11,6 +11,7 @@ import warnings
 from collections import Counter
 from dataclasses import MISSING, asdict, dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -21,7 +22,7 @@ from xlxmert_core.data.store import FeatureStore
 from xlxmert_core.files import fingerprint, write_json
 from xlxmert_core.foreign import convert
 from xlxmert_core.model import XLxmert
-from xlxmert_core.scale.assign import sign
+from xlxmert_core.scale.assign import bind_vocabulary
 from xlxmert_core.text import Tokenizer
 from xlxmert_core.train import loop, optimisers
 from xlxmert_core.train.distributed import whole_state
@@ -56,32 +57,32 @@ def read_data(plan: Plan) -> tuple[PairedText, Tokenizer, list[str]]:
     Warns of files that are not there and of sentences about pictures without codes. Raises DataError in one sentence
     when nothing is left, or codes and vocabulary do not belong together.
     """
-    there = [path for path in plan.sentences if Path(path).is_file()]
-    if lost := [path for path in plan.sentences if path not in there]:
-        if not there:
+    present = [path for path in plan.sentences if Path(path).is_file()]
+    if lost := [path for path in plan.sentences if path not in present]:
+        if not present:
             raise DataError(f"None of {', '.join(lost)} is there: fetch LXMERT's aggregated files first.")
         warnings.warn(f"Not there, and passed over: {', '.join(lost)}.", stacklevel=2)
-    sizes, told = config.paper(), Counter()
+    sizes, counts = config.paper(), Counter()
     if not Path(plan.codes, "index.jsonl").is_file():
         raise DataError(f"{plan.codes} holds no codes: scale.assign.assign() fills it.")
     store = FeatureStore(plan.codes, (sizes.cells,), "int32")
-    sign(store, VisualVocabulary.load(plan.vocabulary))
+    bind_vocabulary(store, VisualVocabulary.load(plan.vocabulary))
     codes = torch.from_numpy(store[:].copy())
     words = Path(plan.words)
     tokenizer = Tokenizer.load(words) if words.suffix == ".json" else Tokenizer.from_word_pieces(words)
-    found = lxmert.iterate_aggregated(*there)
+    found = lxmert.iterate_aggregated(*present)
     answers = vqa.read_answers(plan.answers) if plan.answers else lxmert.answer_vocabulary(found)
 
     def counted():
-        for example in lxmert.iterate_aggregated(*there):
-            told[example.source] += 1
+        for example in lxmert.iterate_aggregated(*present):
+            counts[example.source] += 1
             yield example
 
     data = PairedText.build(counted(), store.ids, codes, tokenizer, answers, sizes.max_words)
-    if (silent := told.total() - len(data.words)) > 0:
-        sources = ", ".join(f"{source} {count}" for source, count in told.items())
+    if (silent := counts.total() - len(data.words)) > 0:
+        sources = ", ".join(f"{source} {count}" for source, count in counts.items())
         warnings.warn(
-            f"{silent} of {told.total()} sentences ({sources}) are about pictures without codes, and are passed over.",
+            f"{silent} of {counts.total()} sentences ({sources}) are about pictures without codes: passed over.",
             stacklevel=2,
         )
     return data, tokenizer, answers
@@ -122,9 +123,9 @@ def pretrain(plan: Plan) -> list[dict]:
     accelerator.wait_for_everyone()
     steps = max(1, round(plan.epochs * len(data.words) / plan.batch))
     history = loop.fit(
-        objective, {"all": optimisers.adamw(objective, plan.lr)},
+        objective, optimisers.adamw(objective, plan.lr),
         PretrainingBatches(data, tokenizer, plan.batch, tasks), steps, seed=plan.seed,
-        checkpoint=out / "checkpoint.pt", checkpoint_seconds=600, log=out / "log", progress="pretraining",
+        track=loop.Track(out / "checkpoint.pt", out / "log", "pretraining", seconds=600),
         accumulate=plan.accumulate, accelerator=accelerator,
     )  # fmt: skip
     state = whole_state(model)
@@ -156,12 +157,13 @@ def main() -> int:
     """``accelerate launch -m xlxmert_core.scale.pretrain --codes ... --sentences a.json b.json --out ...``."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for field in fields(Plan):
-        option = {"nargs": "+"} if field.name == "sentences" else {"type": field.type}
+        option: dict[str, Any] = {"nargs": "+"} if field.name == "sentences" else {"type": field.type}
         option |= {"required": True} if field.default is MISSING else {"default": field.default}
         parser.add_argument(f"--{field.name}", **option)
-    options = vars(parser.parse_args())
+    options: dict[str, Any] = vars(parser.parse_args())
+    options["sentences"] = tuple(options["sentences"])
     try:
-        pretrain(Plan(**options | {"sentences": tuple(options["sentences"])}))
+        pretrain(Plan(**options))
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 1

@@ -13,7 +13,7 @@ class ClusterError(ValueError):
     """A cluster that cannot be used; the message says why and what to do."""
 
 
-def mapped(function: Callable, items: Iterable, ray_workers: int = 0, **resources) -> Iterator:
+def parallel_map(function: Callable, items: Iterable, ray_workers: int = 0, **resources) -> Iterator:
     """``function(item)`` for every item, in order, here or by ``ray_workers`` workers of a Ray cluster.
 
     Args:
@@ -30,7 +30,7 @@ def mapped(function: Callable, items: Iterable, ray_workers: int = 0, **resource
     return map(function() if isclass(function) else function, items)
 
 
-def ahead(function: Callable, items: Iterable, threads: int) -> Iterator:
+def prefetch(function: Callable, items: Iterable, threads: int) -> Iterator:
     """``function(item)`` for every item, in order, by threads that run at most ``threads`` items ahead.
 
     For work that leaves Python's lock, such as decoding pictures; with 0 threads nothing runs ahead.
@@ -51,6 +51,7 @@ def ahead(function: Callable, items: Iterable, threads: int) -> Iterator:
 def _on_ray(function: Callable, items: Iterable, workers: int, resources: dict) -> Iterator:
     try:
         import ray
+        import ray.exceptions
         from ray import data
     except ImportError as error:
         raise ClusterError('Working on a cluster needs Ray: pip install "ray[data]".') from error
@@ -64,7 +65,7 @@ def _on_ray(function: Callable, items: Iterable, workers: int, resources: dict) 
     context.enable_progress_bars = False
     with data.DataContext.current(context):
         results = data.from_items(rows, override_num_blocks=len(rows)).map(
-            _Worker,
+            _Worker,  # ty: ignore[invalid-argument-type]  Ray makes an object of a class
             fn_constructor_args=(ray.put(function),),
             compute=data.ActorPoolStrategy(size=workers),
             ray_remote_args_fn=lambda: {"max_task_retries": RETRIES},

@@ -5,9 +5,14 @@ in another; averages that divide by the count of *all* processes come out as if 
 (Dropout aside: each process draws its own.)
 """
 
+from typing import TYPE_CHECKING
+
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from torch.distributed.checkpoint.state_dict import StateDictOptions
 
 
 def processes() -> int:
@@ -57,7 +62,7 @@ def is_spread(module: nn.Module) -> bool:
     return any(isinstance(p, DTensor) for p in module.parameters())
 
 
-def whole():
+def whole() -> "StateDictOptions":
     """The options that make FSDP give and take its spread weights in one piece."""
     from torch.distributed.checkpoint.state_dict import StateDictOptions
 
@@ -70,4 +75,4 @@ def whole_state(module: nn.Module) -> dict[str, Tensor]:
         return module.state_dict()
     from torch.distributed.checkpoint.state_dict import get_model_state_dict
 
-    return get_model_state_dict(module, options=whole())
+    return get_model_state_dict(module, options=whole())  # ty: ignore[invalid-explicit-return]  tensors only

@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from xlxmert_core.data.files import DataError
 from xlxmert_core.data.images import ImageError, find_pictures
 from xlxmert_core.data.sources import picture_key
 from xlxmert_core.model import PairClassifier, XLxmert
+from xlxmert_core.pipeline import Pipeline
 from xlxmert_core.skills import Skill, length_logits
 from xlxmert_core.text import Tokenizer
 from xlxmert_core.train import loop
@@ -30,7 +32,7 @@ FeaturesOf = Callable[[Tensor], Tensor]  # rows of pictures int64 [B, P] -> feat
 
 
 @dataclass(frozen=True)
-class Lessons:
+class FineTuningData:
     """Sentences about one or two pictures, with what is to be said of them.
 
     words int64 [Q, L] and word_mask bool [Q, L]; pictures int64 [Q, P], rows of the features (P is 1, or 2 for
@@ -50,7 +52,7 @@ class Lessons:
 
     @classmethod
     def build(cls, sentences: Sequence[str], pictures: Sequence[Sequence[int]], labels: Sequence[Mapping[str, float]],
-              tokenizer: Tokenizer, answers: Sequence[str], max_words: int) -> "Lessons":  # fmt: skip
+              tokenizer: Tokenizer, answers: Sequence[str], max_words: int) -> "FineTuningData":  # fmt: skip
         """From sentences, the rows of their pictures and {answer: score}; answers out of the vocabulary are dropped."""
         words, word_mask = tokenizer.encode(sentences, max_words)
         row = {answer: i for i, answer in enumerate(answers)}
@@ -63,7 +65,7 @@ class Lessons:
         return cls(words, word_mask, torch.tensor(pictures).view(len(words), -1), index, scores)
 
     def batch(self, rows: Tensor, features: FeaturesOf) -> dict[str, Tensor]:
-        """Some lessons as a batch: words, word_mask, features [B, P, N, F], answers and scores [B, M], hidden."""
+        """Some rows as a batch: words, word_mask, features [B, P, N, F], answers and scores [B, M], hidden."""
         longest = int(self.word_mask[rows].sum(1).max())
         batch = {"words": self.words[rows, :longest], "word_mask": self.word_mask[rows, :longest]}
         batch |= {"answers": self.answers[rows], "scores": self.scores[rows]}
@@ -71,8 +73,9 @@ class Lessons:
         return batch | {"features": features(self.pictures[rows])}
 
 
-def batches(lessons: Lessons, features: FeaturesOf, size: int, weights: Tensor | None = None):
-    """``batch_at`` of :func:`xlxmert_core.train.loop.fit`: ``size`` lessons drawn at random.
+def batches(data: FineTuningData, features: FeaturesOf, size: int,
+            weights: Tensor | None = None) -> loop.BatchAt:  # fmt: skip
+    """``batch_at`` of :func:`xlxmert_core.train.loop.fit`: ``size`` sentences drawn at random.
 
     Args:
         weights: float [Q], how often each is drawn; None draws all alike.
@@ -80,13 +83,13 @@ def batches(lessons: Lessons, features: FeaturesOf, size: int, weights: Tensor |
     edges = None if weights is None else weights.double().cumsum(0)
 
     def batch_at(step: int, generator: torch.Generator) -> dict:
-        """The lessons of one step, and the features of their pictures."""
+        """The sentences of one step, and the features of their pictures."""
         if edges is None:
-            rows = torch.randint(len(lessons), (size,), generator=generator)
+            rows = torch.randint(len(data), (size,), generator=generator)
         else:
             drawn = torch.rand(size, generator=generator, dtype=torch.float64) * edges[-1]
-            rows = torch.searchsorted(edges, drawn, right=True).clamp_max(len(lessons) - 1)
-        return lessons.batch(rows, features)
+            rows = torch.searchsorted(edges, drawn, right=True).clamp_max(len(data) - 1)
+        return data.batch(rows, features)
 
     return batch_at
 
@@ -102,11 +105,11 @@ class Answering(nn.Module):
         self.model = model
 
     def logits(self, batch: dict) -> Tensor:
-        """A batch of :class:`Lessons` -> [B, A]."""
+        """A batch of :class:`FineTuningData` -> [B, A]."""
         out = self.model(batch["words"], batch["word_mask"], batch["features"][:, 0])
         return self.model.answer_logits(out.pooled)
 
-    def forward(self, batch: dict, turn: str = "all") -> tuple[Tensor, dict]:
+    def forward(self, batch: dict) -> tuple[Tensor, dict]:
         """-> (loss, numbers: the loss and the mean score of the likeliest answer)."""
         logits = self.logits(batch)
         known = batch["answers"] != IGNORED
@@ -124,11 +127,11 @@ class Judging(nn.Module):
         self.model = PairClassifier(model)
 
     def logits(self, batch: dict) -> Tensor:
-        """A batch of :class:`Lessons` -> [B, 2]."""
+        """A batch of :class:`FineTuningData` -> [B, 2]."""
         left, right = batch["features"].unbind(1)
         return self.model(batch["words"], batch["word_mask"], left, right)
 
-    def forward(self, batch: dict, turn: str = "all") -> tuple[Tensor, dict]:
+    def forward(self, batch: dict) -> tuple[Tensor, dict]:
         """-> (loss, numbers: the loss and the share of right judgements)."""
         logits, truth = self.logits(batch), batch["answers"][:, 0]
         loss = F.cross_entropy(logits, truth)
@@ -146,7 +149,7 @@ class Writing(nn.Module):
         super().__init__()
         self.model, self.tokenizer = model, tokenizer
 
-    def forward(self, batch: dict, turn: str = "all") -> tuple[Tensor, dict]:
+    def forward(self, batch: dict) -> tuple[Tensor, dict]:
         """-> (loss, numbers: the losses of words and lengths, the share of hidden words found)."""
         device = batch["words"].device
         generator = torch.Generator().manual_seed(torch.initial_seed())  # fit seeds every step
@@ -165,11 +168,11 @@ class Writing(nn.Module):
 
 
 @torch.inference_mode()
-def predict(objective: Answering | Judging, lessons: Lessons, features: FeaturesOf, size: int = 128) -> Tensor:
-    """The likeliest row of the answer head for every lesson, in order: int64 [Q]."""
+def predict(objective: Answering | Judging, data: FineTuningData, features: FeaturesOf, size: int = 128) -> Tensor:
+    """The likeliest row of the answer head for every sentence, in order: int64 [Q]."""
     objective.eval()
-    rows = torch.arange(len(lessons)).split(size)
-    return torch.cat([objective.logits(lessons.batch(part, features)).argmax(1) for part in rows])
+    rows = torch.arange(len(data)).split(size)
+    return torch.cat([objective.logits(data.batch(part, features)).argmax(1) for part in rows])
 
 
 def adopt(source: XLxmert, tokenizer: Tokenizer, had: Sequence[str], answers: Sequence[str]) -> XLxmert:
@@ -230,7 +233,7 @@ def with_pictures(questions: Sequence[vqa.Question], rows: Mapping,
     return kept, report
 
 
-def fine_tune_vqa(painter, questions: str | os.PathLike, annotations: str | os.PathLike, pictures, *,
+def fine_tune_vqa(painter: Pipeline, questions: str | os.PathLike, annotations: str | os.PathLike, pictures: Any, *,
                   minimum: int = vqa.OFTEN, answers: Sequence[str] | None = None,
                   **options) -> tuple[Skill, list[dict], Report]:  # fmt: skip
     """Fine-tune on any data set in VQA v2's format: two JSON files and its pictures.
@@ -241,14 +244,15 @@ def fine_tune_vqa(painter, questions: str | os.PathLike, annotations: str | os.P
     The rest is :func:`fine_tune`'s. Raises DataError in one sentence.
     """
     asked = vqa.read(questions, annotations)
-    seen = _seen(painter, asked, pictures)
-    there, _ = with_pictures(asked, seen.row, seen.broken)
-    classes = list(answers) if answers is not None else vqa.answer_vocabulary(there, minimum)
-    return fine_tune(painter, asked, seen, classes, **options)
+    pictures = _featured(painter, asked, pictures)
+    usable, _ = with_pictures(asked, pictures.row, pictures.broken)
+    classes = list(answers) if answers is not None else vqa.answer_vocabulary(usable, minimum)
+    return fine_tune(painter, asked, pictures, classes, **options)
 
 
-def fine_tune(painter, asked: Sequence[vqa.Question], pictures, answers: Sequence[str], *, steps: int = 600,
-              batch: int = 64, seed: int = 0, lr: float = 0.005, checkpoint: str | os.PathLike | None = None,
+def fine_tune(painter: Pipeline, asked: Sequence[vqa.Question], pictures: Any, answers: Sequence[str], *,
+              steps: int = 600, batch: int = 64, seed: int = 0, lr: float = 0.005,
+              checkpoint: str | os.PathLike | None = None,
               progress: str | None = "fine-tuning") -> tuple[Skill, list[dict], Report]:  # fmt: skip
     """Fine-tune on questions about pictures (``vqa.read``, ``gqa.read``) or statements about pairs (``nlvr2.read``).
 
@@ -262,36 +266,47 @@ def fine_tune(painter, asked: Sequence[vqa.Question], pictures, answers: Sequenc
     Returns the skill, the training history, and what had to be left out: questions whose picture is missing or does
     not open, and questions none of whose answers is a class. Raises DataError in one sentence.
     """
-    seen = pictures if isinstance(pictures, _Seen) else _seen(painter, asked, pictures)
-    asked, report = with_pictures(asked, seen.row, seen.broken)
-    labels, usable, known = [], [], set(answers)
+    pictures = pictures if isinstance(pictures, _Featured) else _featured(painter, asked, pictures)
+    asked, report = with_pictures(asked, pictures.row, pictures.broken)
+    usable, known = [], set(answers)
     for question in asked:
-        many = len(question.answers) > 1
-        soft = vqa.soft_scores(question.answers) if many else dict.fromkeys([question.answer], 1.0)
-        if known.isdisjoint(soft):
+        if known.isdisjoint(soft := label_of(question)):
             report.skip(f"question {question.id}", f"none of its answers, such as {next(iter(soft), '')!r}, is a class")
-            continue
-        labels.append(soft)
-        usable.append(question)
+        else:
+            usable.append(question)
     if not usable:
         raise DataError(f"None of the {len(asked)} questions has an answer among the {len(known)} classes: {report}")
-    tokenizer = painter.tokenizer.extended(q.text for q in usable)
-    rows = [[seen.row[key] for key in q.images] for q in usable]
-    lessons = Lessons.build(
-        [q.text for q in usable], rows, labels, tokenizer, answers, painter.model.config.max_words
-    )  # fmt: skip
+    rows = [[pictures.row[key] for key in q.images] for q in usable]
+    track = loop.Track(checkpoint, progress=progress)
+    skill, history = tune(painter, usable, rows, pictures.features, answers, steps, batch, seed, lr, track)
+    return skill, history, report
+
+
+def label_of(question: vqa.Question) -> dict[str, float]:
+    """{answer: score}: soft scores where several people answered."""
+    return vqa.soft_scores(question.answers) if len(question.answers) > 1 else {question.answer: 1.0}
+
+
+def tune(painter: Pipeline, questions: Sequence[vqa.Question], rows: Sequence[Sequence[int]], features: FeaturesOf,
+         answers: Sequence[str], steps: int, batch: int = 64, seed: int = 0, lr: float = 0.005,
+         track: loop.Track = loop.SILENT) -> tuple[Skill, list[dict]]:  # fmt: skip
+    """What :func:`fine_tune` and the recipes share: all of these questions, about pictures whose rows are known."""
     torch.manual_seed(seed)
-    kind = Judging if len(usable[0].images) == 2 else Answering
+    tokenizer = painter.tokenizer.extended(q.text for q in questions)
+    data = FineTuningData.build(
+        [q.text for q in questions], rows, [label_of(q) for q in questions], tokenizer, answers,
+        painter.model.config.max_words,
+    )  # fmt: skip
+    kind = Judging if len(questions[0].images) == 2 else Answering
     objective = kind(adopt(painter.model, tokenizer, painter.answers, answers))
     history = loop.fit(
-        objective, {"all": muon(objective, lr, lr / 5)}, batches(lessons, seen.features, batch),
-        steps, seed=seed, checkpoint=checkpoint, progress=progress,
+        objective, muon(objective, lr, lr / 5), batches(data, features, batch), steps, seed=seed, track=track,
     )  # fmt: skip
-    return Skill(objective.model, tokenizer, list(answers)), history, report
+    return Skill(objective.model.eval(), tokenizer, list(answers)), history
 
 
 @dataclass(frozen=True)
-class _Seen:
+class _Featured:
     """Pictures' rows by key, features [B, P, N, F] of rows [B, P], and why some pictures do not open."""
 
     row: dict
@@ -299,7 +314,7 @@ class _Seen:
     broken: dict
 
 
-def _seen(painter, asked: Sequence[vqa.Question], pictures) -> _Seen:
+def _featured(painter, asked: Sequence[vqa.Question], pictures) -> _Featured:
     if hasattr(pictures, "rows"):
         return _stored(painter, asked, pictures)
     files, found, broken = find_pictures(pictures), {}, {}
@@ -309,10 +324,10 @@ def _seen(painter, asked: Sequence[vqa.Question], pictures) -> _Seen:
         except ImageError as error:
             broken[key] = str(error)
     features = torch.from_numpy(np.concatenate(list(found.values()))) if found else torch.empty(0)
-    return _Seen({key: i for i, key in enumerate(found)}, lambda rows: features[rows], broken)
+    return _Featured({key: i for i, key in enumerate(found)}, lambda rows: features[rows], broken)
 
 
-def _stored(painter, asked: Sequence[vqa.Question], store) -> _Seen:
+def _stored(painter, asked: Sequence[vqa.Question], store) -> _Featured:
     """Features on disk; COCO's pictures are also found by their number."""
     width = painter.model.config.feature_dim
     if store.shape[-1] != width:
@@ -332,4 +347,4 @@ def _stored(painter, asked: Sequence[vqa.Question], store) -> _Seen:
         values = store.rows([ids[i] for i in rows.flatten().tolist()]).astype(np.float32, copy=False)
         return torch.from_numpy(values).view(*rows.shape, *values.shape[1:])
 
-    return _Seen(row, features, {})
+    return _Featured(row, features, {})

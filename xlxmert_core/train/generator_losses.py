@@ -29,7 +29,7 @@ def hinge_g(fake: Tensor) -> Tensor:
 def map_distance(ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> Tensor:
     """Smooth-L1 between two lists of maps, summed over the list; no gradient into ``theirs``."""
     pairs = zip(ours, theirs, strict=True)
-    return sum(F.smooth_l1_loss(a, b.detach()) for a, b in pairs)
+    return sum(F.smooth_l1_loss(a, b.detach()) for a, b in pairs)  # ty: ignore[invalid-explicit-return]
 
 
 def feature_matching(fake_maps: Sequence[Tensor], real_maps: Sequence[Tensor]) -> Tensor:
@@ -72,12 +72,14 @@ class GeneratorObjective(nn.Module):
     """``forward(batch, turn)`` with turn "generator", then "discriminator".
 
     Args:
-        generator, discriminator: the two players; ``discriminator=None`` trains on pixels and features alone.
+        generator, discriminator: the two networks; ``discriminator=None`` trains on pixels and features alone.
         network: pictures [-1, 1] -> list of maps, for the perceptual loss; kept frozen.
         centroids: float [K, F], frozen.
 
     A batch holds images uint8 [B, S, S, 3] and codes int64 [B, N].
     """
+
+    centroids: Tensor
 
     def __init__(self, generator: Generator, discriminator: Discriminator | None, network: nn.Module,
                  centroids: Tensor, weights: LossWeights = STORYBOOK_WEIGHTS):  # fmt: skip
@@ -92,14 +94,13 @@ class GeneratorObjective(nn.Module):
         features = F.embedding(codes, self.centroids).transpose(1, 2)  # [B, F, N]
         return self.generator(features.unflatten(2, (grid, grid)))
 
-    def forward(self, batch: dict, turn: str = "generator") -> tuple[Tensor, dict]:
-        """The loss of one player and its numbers; the second turn reuses the first one's pictures."""
+    def forward(self, batch: dict, turn: str = "generator") -> tuple:
+        """The loss of one network and its numbers; the generator also hands its pictures to the critic's turn."""
         real = to_float(batch["images"])
         if turn == "generator":
             fake = self.paint(batch["codes"])
-            self._last = fake.detach()
-            return self._generator(real, fake, batch["codes"])
-        return self._discriminator(real, self._last, batch["codes"])
+            return *self._generator(real, fake, batch["codes"]), {"painted": fake.detach()}
+        return self._discriminator(real, batch["painted"], batch["codes"])
 
     def _generator(self, real, fake, codes):
         weights, network = self.weights, self._frozen[0].to(real.device)
@@ -124,8 +125,8 @@ class GeneratorObjective(nn.Module):
         return adversarial + codes_seen, numbers
 
 
-def players(objective: GeneratorObjective, generator_lr: float = 2e-3, discriminator_lr: float = 4e-4) -> dict:
-    """Adam for each player, momentum-free as in the paper (beta1 = 0 for the critic)."""
+def gan_optimisers(objective: GeneratorObjective, generator_lr: float = 2e-3, discriminator_lr: float = 4e-4) -> dict:
+    """Adam for each of the two networks, momentum-free as in the paper (beta1 = 0 for the critic)."""
     turns = {"generator": torch.optim.Adam(objective.generator.parameters(), generator_lr, betas=(0.5, 0.999))}
     if objective.discriminator is not None:
         critic = objective.discriminator.parameters()

@@ -1,7 +1,9 @@
 """One fit loop for every model of the book, on Hugging Face Accelerate: one process or many.
 
-A model is trained by an *objective*: an ``nn.Module`` whose ``forward(batch, turn)`` returns a loss and
-a dict of numbers worth plotting. Everything random in step ``i`` (the batch, the masks, dropout) is
+A model is trained by an *objective*: an ``nn.Module`` whose ``forward(batch)`` returns a loss and a dict of numbers
+worth plotting. Networks that are trained against each other take turns in each step: their objective is called as
+``forward(batch, turn)`` and may return a third value, tensors that the batch of the step's next turn also holds.
+Everything random in step ``i`` (the batch, the masks, dropout) is
 derived from ``(seed, i)`` alone, so a run that was killed and resumed repeats the very same steps.
 """
 
@@ -10,7 +12,9 @@ import pickle
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -20,9 +24,32 @@ from xlxmert_core.files import replacing
 from xlxmert_core.train.distributed import is_spread, share, whole
 from xlxmert_core.train.optimisers import warmup_linear
 
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
 RANKS = 2**52  # above every step_seed: the processes' seeds lie this far apart
 BatchAt = Callable[[int, torch.Generator], dict]
 Optimisers = torch.optim.Optimizer | Sequence[torch.optim.Optimizer]
+
+
+@dataclass(frozen=True)
+class Track:
+    """Where a training keeps its progress and shows it.
+
+    checkpoint: file to resume from if it exists, written every ``seconds`` and at the end; log: folder of a TensorBoard
+    log; progress: title of the progress bar; on_step: called after each step with its number and its values. None for
+    none of it.
+    """
+
+    checkpoint: str | os.PathLike | None = None
+    log: str | os.PathLike | None = None
+    progress: str | None = None
+    seconds: float = 60.0
+    on_step: Callable[[int, dict], None] | None = None
+
+
+SILENT = Track()
+ONLY = "all"  # the one turn of a model that trains alone, as checkpoints call it
 
 
 def step_seed(seed: int, step: int) -> int:
@@ -44,67 +71,61 @@ def save_atomically(state: dict, path: Path) -> None:
 
 def fit(
     objective: nn.Module,
-    optimisers: dict[str, Optimisers],
+    optimisers: Optimisers | dict[str, Optimisers],
     batch_at: BatchAt,
     steps: int,
     *,
     seed: int = 0,
     schedule: Callable[[int, int], float] = warmup_linear,
     clip: float | None = 1.0,
-    checkpoint: Path | str | None = None,
-    checkpoint_seconds: float = 60.0,
-    log: Path | str | None = None,
-    progress: str | None = None,
-    on_step: Callable[[int, dict], None] | None = None,
+    track: Track = SILENT,
     accumulate: int = 1,
-    accelerator=None,
+    accelerator: "Accelerator | None" = None,
 ) -> list[dict]:
     """Train ``objective`` and return the history, one dict of floats a step.
 
     Args:
-        optimisers: turn name -> optimiser, or several that share the turn's gradient. In each step every turn is
-            taken once, in order (one for most models; "generator" then "discriminator" for the image generator).
+        optimisers: one, or several that share the gradient; for networks that take turns {turn: such}, and in each
+            step every turn is taken once, in order ("generator" then "discriminator" for the image generator).
         batch_at: ``(step, generator) -> batch``, a dict of tensors; must depend on nothing else.
         clip: largest gradient norm, or None.
-        checkpoint: file to resume from if it exists, written every ``checkpoint_seconds`` and at the end.
-        log: folder of a TensorBoard log, or None.
-        progress: title of the progress bar, or None for silence.
         accumulate: take each batch in so many parts, one after another, for its gradient; saves memory. Parts weigh
             alike, whatever they mask.
         accelerator: see :func:`accelerate`; with several processes each takes its share of every batch.
     """
     accelerator = accelerator or accelerate()
-    prepared, optimisers = _prepare(accelerator, objective, optimisers, accumulate)
-    first, every = accelerator.is_main_process, [o for several in optimisers.values() for o in several]
+    prepared, turns = _prepare(accelerator, objective, optimisers, accumulate)
+    first, every = accelerator.is_main_process, [o for several in turns.values() for o in several]
     rates = [group["lr"] for group in _groups(every)]
-    path = Path(checkpoint) if checkpoint is not None else None
-    start, history = _resume(path, objective, optimisers)
+    path = Path(track.checkpoint) if track.checkpoint is not None else None
+    start, history = _resume(path, objective, turns)
     prepared.train()
-    write = _logger(log if first else None, start)
+    write = _logger(track.log if first else None, start)
     saved = time.monotonic()
-    silent = progress is None or not first
-    for step in (bar := tqdm(range(start, steps), desc=progress, disable=silent, initial=start, total=steps)):
+    silent = track.progress is None or not first
+    for step in (bar := tqdm(range(start, steps), desc=track.progress, disable=silent, initial=start, total=steps)):
         batch = _batch(batch_at, step, seed, accelerator)
         values = {"step": step}
         for group, rate in zip(_groups(every), rates, strict=True):
             group["lr"] = rate * schedule(step, steps)
-        for turn, its_own in optimisers.items():
-            values |= _turn(prepared, its_own, batch, turn, clip, accelerator, accumulate)
+        for turn, its_own in turns.items():
+            found, handed = _turn(prepared, its_own, batch, turn, clip, accelerator, accumulate)
+            values, batch = values | found, batch | handed
         history.append(values)
         write(values)
-        if on_step is not None:
-            on_step(step, values)
-        if progress is not None and step % 10 == 0:
+        if track.on_step is not None:
+            track.on_step(step, values)
+        if not silent and step % 10 == 0:
             bar.set_postfix({k: f"{v:.3f}" for k, v in values.items() if k != "step"}, refresh=False)
-        due = torch.tensor(float(time.monotonic() - saved > checkpoint_seconds), device=accelerator.device)
+        due = torch.tensor(float(time.monotonic() - saved > track.seconds), device=accelerator.device)
         if path is not None and (accelerator.reduce(due) > 0 or step == steps - 1):
-            _save(path, step + 1, objective, optimisers, history, first)
+            _save(path, step + 1, objective, turns, history, first)
             saved = time.monotonic()
     objective.eval()
     return history
 
 
-def accelerate():
+def accelerate() -> "Accelerator":
     """The accelerator that ``accelerate launch`` (or ``notebook_launcher``) asks for; bf16 on a GPU.
 
     Heads take turns, so some parameters have no gradient in a step: DDP is told so.
@@ -123,8 +144,9 @@ def accelerate():
 
 def _prepare(accelerator, objective, optimisers, accumulate) -> tuple[nn.Module, dict[str, list]]:
     """All at once, so that FSDP finds each optimiser's parameters in the model that it spreads."""
+    optimisers = optimisers if isinstance(optimisers, dict) else {ONLY: optimisers}
     if accumulate > 1 and len(optimisers) > 1:
-        raise ValueError("Players that take turns read one batch: accumulate=1 is all that they can do.")
+        raise ValueError("Networks that take turns read one batch: accumulate=1 is all that they can do.")
     given = [o for several in optimisers.values() for o in _several(several)]
     prepared, *ready = accelerator.prepare(objective, *given)
     ready = iter(ready)
@@ -136,7 +158,12 @@ def _batch(batch_at: BatchAt, step: int, seed: int, accelerator) -> dict:
     torch.manual_seed(step_seed(seed, step) + RANKS * accelerator.process_index)  # each its own dropout
     generator = torch.Generator().manual_seed(step_seed(seed, step))
     batch = share(batch_at(step, generator), accelerator.process_index, accelerator.num_processes)
-    return {k: _to(v, accelerator.device) for k, v in batch.items()}
+    return to_device(batch, accelerator.device)
+
+
+def to_device(batch: dict, device: torch.device) -> dict:
+    """A batch with its tensors on ``device``."""
+    return {name: value.to(device) if isinstance(value, torch.Tensor) else value for name, value in batch.items()}
 
 
 def _several(optimisers: Optimisers) -> list[torch.optim.Optimizer]:
@@ -163,18 +190,16 @@ def _logger(folder, start) -> Callable[[dict], None]:
     return write
 
 
-def _to(value, device):
-    return value.to(device) if isinstance(value, torch.Tensor) else value
-
-
-def _turn(objective, optimisers, batch, turn, clip, accelerator, accumulate) -> dict:
+def _turn(objective, optimisers, batch, turn, clip, accelerator, accumulate) -> tuple[dict, dict]:
+    """-> (the turn's numbers, tensors for the batch of the next turn)."""
+    named = () if turn == ONLY else (turn,)
     for optimiser in optimisers:
         optimiser.zero_grad(set_to_none=True)
     found: dict[str, list[float]] = {}
     for part in range(accumulate):
         last = part == accumulate - 1
         with nullcontext() if last else accelerator.no_sync(objective):
-            loss, values = objective(share(batch, part, accumulate), turn)
+            loss, values, *handed = objective(share(batch, part, accumulate), *named)
             if not torch.isfinite(loss):
                 raise FloatingPointError(
                     f"The loss of the {turn!r} turn became {loss.item()}; lower the learning rate or look at this "
@@ -187,7 +212,8 @@ def _turn(objective, optimisers, batch, turn, clip, accelerator, accumulate) -> 
         accelerator.clip_grad_norm_([p for g in _groups(optimisers) for p in g["params"]], clip)
     for optimiser in optimisers:
         optimiser.step()
-    return {name: sum(parts) / len(parts) for name, parts in found.items()}  # a part may lack a number
+    numbers = {name: sum(parts) / len(parts) for name, parts in found.items()}  # a part may lack a number
+    return numbers, handed[0] if handed else {}
 
 
 def _tensors(values: dict, device) -> dict:

@@ -1,5 +1,7 @@
 """Muon (Jordan et al. 2024): gradient descent whose updates of a matrix are as long in every direction."""
 
+from collections.abc import Callable, Iterable
+
 import torch
 from torch import Tensor
 
@@ -31,13 +33,15 @@ class Muon(torch.optim.Optimizer):
     Raises ValueError for a parameter that is no matrix.
     """
 
-    def __init__(self, matrices, lr: float = 0.01, momentum: float = 0.95):
+    def __init__(self, matrices: Iterable, lr: float = 0.01, momentum: float = 0.95):
         super().__init__(matrices, {"lr": lr, "momentum": momentum})
         if any(p.ndim != 2 for group in self.param_groups for p in group["params"]):
             raise ValueError("Muon moves matrices only: give vectors and tables to another optimiser.")
 
     @torch.no_grad()
-    def step(self, closure=None):
+    def step(  # ty: ignore[incompatible-method-override]
+        self, closure: Callable[[], float] | None = None
+    ) -> float | None:
         """Move every matrix that has a gradient; returns the closure's loss."""
         loss = None if closure is None else torch.enable_grad()(closure)()
         for group in self.param_groups:

@@ -6,7 +6,8 @@ from torch import nn
 from xlxmert_core.train.muon import Muon
 
 
-def adamw(module: nn.Module, lr: float, weight_decay: float = 0.01, betas=(0.9, 0.999), fused=True):
+def adamw(module: nn.Module, lr: float, weight_decay: float = 0.01, betas: tuple[float, float] = (0.9, 0.999),
+          fused: bool = True) -> torch.optim.AdamW:  # fmt: skip
     """AdamW with no decay on biases and LayerNorm, as in BERT and LXMERT (paper, section 4).
 
     ``fused``: all of a step in one kernel (one pass over the memory) instead of one for each operation.

@@ -4,7 +4,7 @@ Paper, section 3 and 4.1: uniform masking of cells, BERT masking of words, and a
 sentence half of the time. One task a batch, in turn; questions add their answer to whatever task runs.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -14,10 +14,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from xlxmert_core.data.sources import picture_key
+from xlxmert_core.model import XLxmert
+from xlxmert_core.text import Tokenizer
 from xlxmert_core.train.distributed import mean, total
+from xlxmert_core.train.loop import BatchAt, step_seed, to_device
 
 IGNORED = -100  # the one label value that every cross-entropy here skips
 TASKS = ("visual", "words", "matched")
+CellMask = Callable[[int, int, torch.Generator], Tensor]  # (batch, cells, generator) -> bool [B, N]
 
 
 def uniform_cell_mask(batch: int, cells: int, generator: torch.Generator) -> Tensor:
@@ -43,7 +47,7 @@ def arccos_cell_mask(batch: int, cells: int, generator: torch.Generator) -> Tens
 
 
 def mask_words(
-    words: Tensor, tokenizer, generator: torch.Generator, rate: float | None = 0.15
+    words: Tensor, tokenizer: Tokenizer, generator: torch.Generator, rate: float | None = 0.15
 ) -> tuple[Tensor, Tensor]:
     """BERT's masking: a share ``rate`` of the words; of these 80 % [MASK], 10 % random, 10 % kept.
 
@@ -107,8 +111,8 @@ class PairedText:
     answer: Tensor
 
     @classmethod
-    def build(cls, examples: Iterable, ids: Sequence[int | str], codes: Tensor, tokenizer, answers: Sequence[str],
-              max_words: int) -> "PairedText":  # fmt: skip
+    def build(cls, examples: Iterable, ids: Sequence[int | str], codes: Tensor | np.ndarray, tokenizer: Tokenizer,
+              answers: Sequence[str], max_words: int) -> "PairedText":  # fmt: skip
         """Tie sentences to coded pictures; those of pictures that were not coded are left out.
 
         Args:
@@ -156,9 +160,10 @@ class PretrainingBatches:
             paper's hard R-precision, turned into a lesson, so that the head notices a wrong colour.
     """
 
-    def __init__(self, data: PairedText, tokenizer, batch: int, tasks=TASKS, cell_mask=uniform_cell_mask,
-                 word_rate: float | None = 0.15, caption_dropout: float = 0.1, right_text: bool = True,
-                 first_caption: float = 0.0, exchangeable: Sequence[Sequence[int]] = ()):  # fmt: skip
+    def __init__(self, data: PairedText, tokenizer: Tokenizer, batch: int, tasks: Sequence[str] = TASKS,
+                 cell_mask: CellMask = uniform_cell_mask, word_rate: float | None = 0.15,
+                 caption_dropout: float = 0.1, right_text: bool = True, first_caption: float = 0.0,
+                 exchangeable: Sequence[Sequence[int]] = ()):  # fmt: skip
         self.data, self.tokenizer, self.batch, self.tasks = data, tokenizer, batch, tasks
         self.cell_mask, self.word_rate, self.caption_dropout = cell_mask, word_rate, caption_dropout
         captions = data.is_caption.nonzero().flatten()
@@ -177,6 +182,7 @@ class PretrainingBatches:
         self.empty[:2] = torch.tensor([tokenizer.cls, tokenizer.sep])
 
     def __call__(self, step: int, generator: torch.Generator) -> dict:
+        """The batch of one step: task, words and word_mask [B, L], codes [B, N], answers [B], and the task's own."""
         task, data = self.tasks[step % len(self.tasks)], self.data
         pool = self.pools[task]
         rows = pool[torch.randint(len(pool), (self.batch,), generator=generator)]
@@ -223,13 +229,13 @@ class PretrainingBatches:
 
 
 class Pretraining(nn.Module):
-    """The pretraining objective around an XLxmert: ``forward(batch, turn) -> (loss, numbers)``."""
+    """The pretraining objective around an XLxmert: ``forward(batch) -> (loss, numbers)``."""
 
-    def __init__(self, model, answers: bool = True):
+    def __init__(self, model: XLxmert, answers: bool = True):
         super().__init__()
         self.model, self.answers = model, answers
 
-    def forward(self, batch: dict, turn: str = "all") -> tuple[Tensor, dict]:
+    def forward(self, batch: dict) -> tuple[Tensor, dict]:
         """One batch of :class:`PretrainingBatches` -> (loss of its task, plus its answers'; numbers to plot)."""
         model = self.model
         features = model.embed_codes(batch["codes"])  # [B, N, F]
@@ -269,15 +275,13 @@ class Pretraining(nn.Module):
 
 
 @torch.inference_mode()
-def evaluate(objective: nn.Module, batch_at, steps: int, seed: int) -> dict[str, float]:
+def evaluate(objective: nn.Module, batch_at: BatchAt, steps: int, seed: int) -> dict[str, float]:
     """Mean of every number over ``steps`` batches (of held-out data), without training."""
     objective.eval()
     collected: dict[str, list[float]] = {}
     device = next(objective.parameters()).device
     for step in range(steps):
-        generator = torch.Generator().manual_seed(seed * 2**31 + step)
-        batch = batch_at(step, generator)
-        batch = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in batch.items()}
+        batch = to_device(batch_at(step, torch.Generator().manual_seed(step_seed(seed, step))), device)
         for name, value in objective(batch)[1].items():
             collected.setdefault(name, []).append(float(value))
     return {name: float(np.nanmean(values)) for name, values in collected.items()}

@@ -3,6 +3,8 @@
 The skies differ as much as the grounds do, so nearly every cell of a picture tells where it is.
 """
 
+from collections.abc import Callable, Iterable, Sequence
+
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
@@ -10,13 +12,14 @@ SUPERSAMPLING = 4  # drawn this many times too large, then reduced
 HORIZON = 0.47  # share of the height
 
 
-def _rgb(colour: str) -> np.ndarray:
+def rgb(colour: str) -> np.ndarray:
+    """The three numbers of "#rrggbb", float64 [3] in 0..255."""
     return np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)], dtype=np.float64)
 
 
 def gradient(side: int, *colours: str) -> Image.Image:
     """A square that runs evenly from the first colour at the top to the last at the bottom."""
-    stops = np.stack([_rgb(c) for c in colours])  # [stops, 3]
+    stops = np.stack([rgb(c) for c in colours])  # [stops, 3]
     t = np.linspace(0, 1, side)
     column = np.stack([np.interp(t, np.linspace(0, 1, len(stops)), stops[:, i]) for i in range(3)], 1)
     return Image.fromarray(np.tile(column[:, None], (1, side, 1)).round().astype(np.uint8))
@@ -29,7 +32,9 @@ class Backdrop:
         self.pixels, self.side = pixels, pixels * SUPERSAMPLING
         self.image = gradient(self.side, *sky)
 
-    def layer(self, draw, top: str, bottom: str | None = None, opacity: float = 1.0, blur: float = 0.0) -> None:
+    def layer(
+        self, draw: Callable, top: str, bottom: str | None = None, opacity: float = 1.0, blur: float = 0.0
+    ) -> None:
         """Fill what ``draw(ImageDraw, side)`` marks, top to bottom; ``blur`` in finished pixels."""
         mask = Image.new("L", self.image.size, 0)
         draw(ImageDraw.Draw(mask), self.side)
@@ -45,7 +50,7 @@ class Backdrop:
         line = [*zip(x, y, strict=True), (1.0, 1.0), (0.0, 1.0)]
         self.layer(lambda d, s: d.polygon([(a * s, b * s) for a, b in line], fill=255), top, bottom)
 
-    def ovals(self, boxes, colour: str, opacity: float = 1.0, blur: float = 0.0) -> None:
+    def ovals(self, boxes: Iterable[tuple[float, ...]], colour: str, opacity: float = 1.0, blur: float = 0.0) -> None:
         """Ellipses given as (centre x, centre y, half width, half height)."""
 
         def draw(d, s):
@@ -69,7 +74,7 @@ class Backdrop:
             0.6,
         )
 
-    def strokes(self, strokes, colour: str, width: float, opacity: float) -> None:
+    def strokes(self, strokes: Iterable[Sequence], colour: str, width: float, opacity: float) -> None:
         """Open lines, each a list of (x, y); ``width`` as a share of the side."""
 
         def draw(d, s):

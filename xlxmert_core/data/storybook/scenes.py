@@ -4,6 +4,7 @@ A picture is 128 pixels wide, an 8 x 8 grid of 16-pixel cells. Objects stand on 
 one in 3 x 3, a small one in 2 x 2. An object always gives the same cells, so a code can name them.
 """
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -171,7 +172,7 @@ def find(scene: Scene, kind: str, colour: str | None = None, size: str | None = 
     return None
 
 
-def facts_hold(scene: Scene, facts) -> list[bool]:
+def facts_hold(scene: Scene, facts: Iterable[Sequence]) -> list[bool]:
     """Whether each fact is true of the scene; None in a fact's place for size or colour means any.
 
     Facts: ("background", b), ("thing", size, colour, kind) and

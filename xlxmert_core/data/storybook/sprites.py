@@ -11,7 +11,7 @@ from functools import cache
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from xlxmert_core.data.storybook.backgrounds import SCENERY, SUPERSAMPLING
+from xlxmert_core.data.storybook.backgrounds import SCENERY, SUPERSAMPLING, rgb
 
 PALETTE = {
     "red": "#e2333b",
@@ -34,11 +34,6 @@ CREAM, SLATE, WOOD, GLASS, LEAF, BEAK = (
 )
 INK_WIDTH, RIM_WIDTH = 0.9, 1.0  # pixels of the finished picture
 Points = Sequence[tuple[float, float]]
-
-
-def rgb(colour: str) -> np.ndarray:
-    """The three numbers of "#rrggbb", float64 [3] in 0..255."""
-    return np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)], dtype=np.float64)
 
 
 def smooth(points: Points, steps: int = 8) -> list[tuple[float, float]]:

@@ -5,8 +5,9 @@ numbers, places and relations. A sentence never says what the scene graph does n
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -33,7 +34,7 @@ class Caption:
     facts: tuple[tuple, ...]
 
 
-def pick(rng: np.random.Generator, options):
+def pick(rng: np.random.Generator, options: Sequence) -> Any:
     """One of the options, all equally likely."""
     return options[int(rng.integers(len(options)))]
 

@@ -127,17 +127,17 @@ def _write_splits(folder: Path, splits: dict[str, dict[int, Scene]], seed: int, 
     total, done = sum(map(len, splits.values())), 0
     for index, (split, scenes) in enumerate(splits.items()):
         rng = np.random.default_rng([seed, index, 1])
-        said = {i: captions(scene, rng) for i, scene in scenes.items()}
+        texts = {i: captions(scene, rng) for i, scene in scenes.items()}
         asked = {i: questions(scene, rng, QUESTIONS) for i, scene in scenes.items()}
         rng_gqa = np.random.default_rng([seed, index, 2])  # its own stream, so that the others stay as they were
         composed = {i: compounds(scene, rng_gqa, QUESTIONS) for i, scene in scenes.items()}
         files = {
             f"scenes/{split}.json": {str(i): scene.to_json() for i, scene in scenes.items()},
-            f"annotations/captions_{split}.json": _coco(said),
+            f"annotations/captions_{split}.json": _coco(texts),
             **_vqa(split, asked),
             f"gqa/{split}_balanced_questions.json": _gqa_questions(composed),
             f"gqa/{split}_sceneGraphs.json": {str(i): _gqa_graph(s) for i, s in scenes.items()},
-            f"lxmert/{split}.json": _lxmert(said, asked),
+            f"lxmert/{split}.json": _lxmert(texts, asked),
         }
         for path, value in files.items():
             _write_text(folder / path, json.dumps(value) + "\n")
@@ -157,12 +157,12 @@ def _write_text(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
 
 
-def _coco(said: dict[int, list[Caption]]) -> dict:
+def _coco(texts: dict[int, list[Caption]]) -> dict:
     """COCO captions; each annotation also has our "facts"."""
-    images = [{"id": i, "file_name": file_name(i), "width": PIXELS, "height": PIXELS} for i in said]
+    images = [{"id": i, "file_name": file_name(i), "width": PIXELS, "height": PIXELS} for i in texts]
     annotations = [
         {"id": i * 10 + index, "image_id": i, "caption": c.text, "facts": c.facts}
-        for i, those in said.items()
+        for i, those in texts.items()
         for index, c in enumerate(those)
     ]
     return {"info": {"description": "Storybook"}, "images": images, "annotations": annotations}
@@ -225,7 +225,7 @@ def _gqa_questions(asked: dict[int, list[Compound]]) -> dict:
 def _gqa_graph(scene: Scene) -> dict:
     """GQA's scene graph: boxes in pixels, attributes, relations to other objects."""
     ids = {t: str(n) for n, t in enumerate(scene.things)}
-    objects = {
+    objects: dict[str, dict] = {
         ids[t]: {
             "name": t.kind,
             "x": t.column * CELL,
@@ -266,13 +266,13 @@ def _nlvr2(split: str, scenes: dict[int, Scene], rng: np.random.Generator) -> li
     return rows
 
 
-def _lxmert(said: dict[int, list[Caption]], asked: dict[int, list[Question]]) -> list[dict]:
+def _lxmert(texts: dict[int, list[Caption]], asked: dict[int, list[Question]]) -> list[dict]:
     """LXMERT's aggregated rows: all sentences of a picture, and the answers of its questions."""
     return [
         {
             "img_id": file_name(i).removesuffix(".png"),
             "labelf": {"vqa": [{q.answer: 1.0} for q in asked[i]]},
-            "sentf": {"mscoco": [c.text for c in said[i]], "vqa": [q.text for q in asked[i]]},
+            "sentf": {"mscoco": [c.text for c in texts[i]], "vqa": [q.text for q in asked[i]]},
         }
-        for i in said
+        for i in texts
     ]

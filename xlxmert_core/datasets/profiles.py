@@ -1,6 +1,6 @@
 """How much to do: the budgets of a run, from a try-out (``smoke``) over some minutes (``ci``) to hours (``train``)."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from xlxmert_core.config import GeneratorConfig, ModelConfig, storybook, storybook_generator
 
@@ -23,15 +23,17 @@ class Profile:
     reader_steps: int = 150
     painted: int = 64  # texts painted and read back
     seeds: int = 1  # how often each text is painted
-    sampler_texts: int = 0  # texts for the table of all samplers; 0 shows the recorded one
-    ablation_steps: int = 0  # steps for each row of the ablation table; 0 shows the recorded one
+    sampler_texts: int = 0  # texts for the table of all samplers
+    ablation_steps: int = 0  # steps for each row of the ablation table
     writing_steps: int = 20  # fine-tuning on captions
     relation_steps: int = 10  # then mostly on those that say where things stand
     answering_steps: int = 20  # on VQA, and as many on GQA
     judging_steps: int = 10  # on NLVR2
-    blind_steps: int = 0  # the same three without pictures; 0 shows the recorded scores
+    blind_steps: int = 0  # the same without pictures
     captioned: int = 32  # pictures captioned
-    photo_steps: int = 20  # fine-tuning on photographs, captions and as many on questions
+    max_words: int = storybook().max_words  # of a text for pretraining, with [CLS] and [SEP]
+    painter: str = "storybook"  # whose weights chapters 07 to 09 look at: shipped ones, or "pipeline", this run's
+    recorded: tuple[str, ...] = ("ablations", "samplers", "blind")  # comparisons shown as they were measured once
     model: ModelConfig = storybook()
     generator: GeneratorConfig = storybook_generator()
 
@@ -41,28 +43,26 @@ class Profile:
         return self.painted // 5
 
     @property
+    def code_parts(self) -> tuple[int, ...]:
+        """How many shapes and colours the codes are the pairs of, or how many codes there are."""
+        colours = self.model.colour_codes
+        return (self.codes // colours, colours) if colours else (self.codes,)
+
+    @property
+    def part_widths(self) -> tuple[int, ...]:
+        """How many of a feature's numbers each part of a code stands for."""
+        colour = self.model.colour_dim
+        return (self.model.feature_dim - colour, colour) if colour else (self.model.feature_dim,)
+
+    @property
+    def judged(self) -> dict[str, int]:
+        """Texts painted and judged, by split."""
+        return {"test": self.painted, "composition": self.composition_texts}
+
+    @property
     def repainted(self) -> int:
         """Scenes in which one thing is given another colour."""
         return max(32, self.painted // 4)
-
-    def for_dataset(self, dataset: str) -> "Profile":
-        """The same run on another data set: photographs are fewer here, and need fewer codes."""
-        if dataset == "storybook":
-            return self
-        long = self.train > 10000
-        few = {name: min(value, getattr(self, name)) for name, value in FEW_PHOTOGRAPHS.items()}
-        model = replace(self.model, codes=256 if long else 128, colour_codes=0, colour_dim=0, mixture=1,
-                        dropout=0.1 if long else 0.0)  # fmt: skip
-        return replace(self, **(PHOTOGRAPHS if long else few), codes=model.codes, model=model)
-
-
-# A hundred real photographs cannot fill a thousand codes; two thousand (Flickr8k and COCO) fill 256.
-FEW_PHOTOGRAPHS = dict(train=160, held_out=60, encoder_steps=30, painted=32, painting_steps=30, pretraining_steps=30,
-                       pretraining_batch=16, generator_steps=20, critic_steps=4)  # fmt: skip
-PHOTOGRAPHS = dict(train=2400, held_out=900, encoder_steps=400, painted=64, painting_steps=2400, pretraining_steps=1200,
-                   generator_steps=1400, critic_steps=200, ablation_steps=0, sampler_texts=0, photo_steps=800,
-                   writing_steps=20, relation_steps=10, answering_steps=20, judging_steps=10, blind_steps=0,
-                   captioned=64)  # fmt: skip
 
 
 PROFILES = {
@@ -79,7 +79,6 @@ PROFILES = {
         answering_steps=2,
         judging_steps=2,
         captioned=8,
-        photo_steps=2,
     ),
     "train": Profile(
         train=24000,
@@ -101,12 +100,14 @@ PROFILES = {
         judging_steps=1000,
         blind_steps=300,
         captioned=500,
+        painter="pipeline",
+        recorded=(),
     ),
 }
 
 
-def profile(name: str, dataset: str = "storybook") -> Profile:
-    """The budgets called ``name``; raises KeyError naming the known ones."""
+def profile(name: str) -> Profile:
+    """The budgets called ``name``, for Storybook; raises KeyError naming the known ones."""
     if name not in PROFILES:
         raise KeyError(f"There is no profile {name!r}; known: {', '.join(PROFILES)}.")
-    return PROFILES[name].for_dataset(dataset)
+    return PROFILES[name]

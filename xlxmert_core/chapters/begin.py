@@ -1,0 +1,31 @@
+"""How every chapter begins: the four parameters become budgets, a data set and a place for what is made."""
+
+import os
+from typing import NamedTuple
+
+import torch
+
+from xlxmert_core.chapters.artifacts import Artifacts
+from xlxmert_core.datasets import DataSet, open_dataset
+from xlxmert_core.datasets.profiles import Profile
+
+
+class Begun(NamedTuple):
+    """run: how much to do, and the sizes; data: the data set; files: where chapters leave things for each other."""
+
+    run: Profile
+    data: DataSet
+    files: Artifacts
+
+
+def begin(profile: str, dataset: str, seed: int, artifacts: str | os.PathLike, about: str | None = None) -> Begun:
+    """Seed torch, and open what the chapter's parameters name; raises KeyError or DataError for what is unknown.
+
+    Args:
+        about: the data set of a chapter that is about one, whatever the book is made from.
+    """
+    torch.manual_seed(seed)
+    files = Artifacts(artifacts, dataset, profile)
+    name = about or dataset
+    data = open_dataset(name, files.path("data") / name)
+    return Begun(data.budgets(profile), data, files)

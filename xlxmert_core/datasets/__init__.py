@@ -1,0 +1,25 @@
+"""Data sets as the chapters and the recipes of train/ see them: one object each, one file each.
+
+What an object gives is said in ``base.py``. A new data set is one new file beside ``storybook.py`` and ``coco.py`` and
+one line here.
+"""
+
+import os
+
+from xlxmert_core.data.files import DataError
+from xlxmert_core.datasets.base import DataSet
+from xlxmert_core.datasets.coco import Coco
+from xlxmert_core.datasets.storybook import Storybook
+
+DATASETS = {"storybook": Storybook, "coco": Coco}
+
+
+def open_dataset(name: str, folder: str | os.PathLike) -> DataSet:
+    """The data set called ``name``, in the folder that its setting names, else in ``folder``.
+
+    Raises DataError for an unknown name.
+    """
+    if name not in DATASETS:
+        raise DataError(f"There is no data set {name!r}; known: {', '.join(DATASETS)}.")
+    kind = DATASETS[name]
+    return kind(os.environ.get(kind.setting, folder))

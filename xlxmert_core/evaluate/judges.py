@@ -1,0 +1,222 @@
+"""Who judges what a model made, without having had a part in it: one judge for drawn scenes, one for photographs."""
+
+import time
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+
+from xlxmert_core.data import storybook
+from xlxmert_core.evaluate.scenes import (
+    SceneReader,
+    caption_accuracy,
+    pooled_features,
+    round_trip,
+    scene_accuracy,
+)
+from xlxmert_core.evaluate.scores import caption_scores
+from xlxmert_core.features import Backbone, to_float
+from xlxmert_core.pipeline import Pipeline
+
+
+class Edits(NamedTuple):
+    """Pictures to be changed in part: their new texts, where (bool [M, grid, grid]), and what should have changed."""
+
+    texts: list[str]
+    masks: np.ndarray
+    wanted: list
+
+
+class Judge(Protocol):
+    """What a data set's judge measures; every measure is a dict of numbers by name, empty where there is none.
+
+    measures: of :meth:`paintings`, worth a figure; learned: those in which a short training already beats chance;
+    true and whole: measures of :meth:`captions`, how much of a caption is right and whether all of it is. A ``split``
+    is a :class:`xlxmert_core.datasets.base.Split`.
+    """
+
+    measures: tuple[str, ...]
+    learned: tuple[str, ...]
+    true: str
+    whole: str
+
+    def paintings(self, images: np.ndarray, split: Any) -> dict[str, float]:
+        """Pictures uint8 [M, S, S, 3] that were painted for the first captions of a split."""
+
+    def captions(self, lines: Sequence[str], split: Any) -> dict[str, float]:
+        """Sentences that were written about the pictures of a split."""
+
+    def regions(self, lines: Sequence[str], regions: Sequence) -> dict[str, float]:
+        """Sentences about one region each: shares that are "right", and that name nothing else, "alone"."""
+
+    def retold(self, texts: Sequence[str], lines: Sequence[str]) -> dict[str, float]:
+        """Sentences about paintings of ``texts``: how much of the texts they tell again."""
+
+    def embed(self, images: np.ndarray) -> np.ndarray:
+        """Pictures -> vectors float32 [M, D], whose distributions the Fréchet distance compares."""
+
+    def edits(self, split: Any, rng: np.random.Generator) -> Edits:
+        """One change for each picture."""
+
+    def edited(self, before: np.ndarray, after: np.ndarray, edits: Edits) -> dict[str, float]:
+        """Whether the changes were made, and nothing else."""
+
+
+class SceneJudge:
+    """Reads pictures of drawn scenes back into scenes, and looks up what the texts state.
+
+    Args:
+        train_reader: gives the reader.
+    """
+
+    measures: tuple[str, ...] = ("facts", "all_right", "background", "thing", "relation")
+    learned: tuple[str, ...] = ("facts", "background")
+    true, whole = "precision", "all_right"
+
+    def __init__(self, train_reader: Callable[[], SceneReader]):
+        self._train_reader = train_reader
+
+    @cached_property
+    def reader(self) -> SceneReader:
+        """The reader, trained when the first picture is to be read."""
+        return self._train_reader()
+
+    def paintings(self, images: np.ndarray, split: Any) -> dict[str, float]:
+        """Shares of the stated facts that hold (:func:`~xlxmert_core.evaluate.scenes.scene_accuracy`)."""
+        return scene_accuracy(self.reader.read(images), [record.facts[0] for record in split.records])
+
+    def captions(self, lines: Sequence[str], split: Any) -> dict[str, float]:
+        """Exact: see :func:`~xlxmert_core.evaluate.scenes.caption_accuracy`."""
+        return caption_accuracy(split.scenes, lines)
+
+    def regions(self, lines: Sequence[str], regions: Sequence) -> dict[str, float]:
+        """Colour and kind must be named, and no other kind."""
+        return named(lines, regions, storybook.KINDS)
+
+    def retold(self, texts: Sequence[str], lines: Sequence[str]) -> dict[str, float]:
+        """Exact: see :func:`~xlxmert_core.evaluate.scenes.round_trip`."""
+        return round_trip(texts, lines)
+
+    def embed(self, images: np.ndarray) -> np.ndarray:
+        """The reader's features, averaged over cells."""
+        return pooled_features(self.reader, images)
+
+    def edits(self, split: Any, rng: np.random.Generator) -> Edits:
+        """One thing of each scene gets another colour."""
+        found = [recoloured(scene, text, rng) for scene, text in zip(split.scenes, split.texts, strict=True)]
+        texts, masks, things, colours = zip(*found, strict=True)
+        return Edits(list(texts), np.stack(masks), list(zip(things, colours, strict=True)))
+
+    def edited(self, before: np.ndarray, after: np.ndarray, edits: Edits) -> dict[str, float]:
+        """Whether the thing has its new colour, and whether all else that the reader sees is as it was."""
+        right, same = [], []
+        for old, new, (thing, colour) in zip(
+            self.reader.read(before), self.reader.read(after), edits.wanted, strict=True
+        ):
+            seen = new["things"].get(thing.kind, {})
+            right.append(seen.get("colour") == colour and seen["size"] == thing.size)
+            same.append(_all_but(old, thing.kind) == _all_but(new, thing.kind))
+        return {"repaint_right": float(np.mean(right)), "repaint_rest_same": float(np.mean(same))}
+
+
+class PhotographJudge:
+    """Of photographs nobody knows all facts: compares with other photographs and with what people wrote.
+
+    Args:
+        kinds: names of the things that may be in a picture.
+    """
+
+    measures: tuple[str, ...] = ("nearer",)
+    learned: tuple[str, ...] = measures
+    true = whole = "CIDEr-D"
+
+    def __init__(self, kinds: Sequence[str]):
+        self.kinds, self.eye = kinds, Backbone().load_imagenet().eval()
+
+    def paintings(self, images: np.ndarray, split: Any) -> dict[str, float]:
+        """How often a painting is "nearer" to its text's photograph than to the next one; a coin gives half."""
+        made, real = self.embed(images), self.embed(split.images)
+        own, other = (((made - those) ** 2).sum(1) for those in (real, np.roll(real, -1, 0)))
+        return {"nearer": float((own < other).mean())}
+
+    def captions(self, lines: Sequence[str], split: Any) -> dict[str, float]:
+        """Likeness to what people wrote, by the metrics of the COCO challenge."""
+        return caption_scores([record.captions for record in split.records], lines)
+
+    def regions(self, lines: Sequence[str], regions: Sequence) -> dict[str, float]:
+        """The kind must be named, and no other."""
+        return named(lines, regions, self.kinds)
+
+    def retold(self, texts: Sequence[str], lines: Sequence[str]) -> dict[str, float]:
+        """Likeness to the texts, by the metrics of the COCO challenge."""
+        return caption_scores([[text] for text in texts], lines)
+
+    @torch.inference_mode()
+    def embed(self, images: np.ndarray) -> np.ndarray:
+        """What an eye that knows ImageNet alone sees, averaged over cells: float32 [M, 112]."""
+        parts = torch.from_numpy(np.ascontiguousarray(images)).split(64)
+        return torch.cat([self.eye(to_float(part)).mean((2, 3)) for part in parts]).numpy()
+
+    def edits(self, split: Any, rng: np.random.Generator) -> Edits:
+        """In the middle of each picture something of another picture's caption."""
+        masks = np.zeros((len(split), 8, 8), bool)
+        masks[:, 2:7, 3:8] = True
+        return Edits(split.texts[1:] + split.texts[:1], masks, [])
+
+    def edited(self, before: np.ndarray, after: np.ndarray, edits: Edits) -> dict[str, float]:
+        """How much a pixel changed where it should and elsewhere, as shares of the range."""
+        change = np.abs(before.astype(np.float32) - after).mean(-1) / 255  # [M, S, S]
+        inside = np.kron(edits.masks, np.ones((1, change.shape[1] // 8, change.shape[2] // 8))) > 0
+        return {
+            "repaint_change_inside": float(change[inside].mean()),
+            "repaint_change_outside": float(change[~inside].mean()),
+        }
+
+
+def recoloured(scene: storybook.Scene, caption: str, rng: np.random.Generator) -> tuple:
+    """(text with one colour changed, the thing's cells bool [8, 8], the thing, its new colour)."""
+    thing = scene.things[rng.integers(len(scene.things))]
+    allowed = [c for c in storybook.COLOURS if c != thing.colour and (c, thing.kind) not in storybook.HELD_OUT]
+    colour = allowed[rng.integers(len(allowed))]
+    text = caption.replace(f"{thing.colour} {thing.kind}", f"{colour} {thing.kind}")
+    mask = np.zeros((8, 8), bool)
+    mask[thing.row : thing.row + thing.span, thing.column : thing.column + thing.span] = True
+    return text, mask, thing, colour
+
+
+def _all_but(seen: dict, kind: str) -> tuple:
+    things = {k: (thing["colour"], thing["size"]) for k, thing in seen["things"].items() if k != kind}
+    return seen["background"], things
+
+
+def named(lines: Sequence[str], regions: Sequence, kinds: Sequence[str]) -> dict[str, float]:
+    """Of sentences about one region each: "right", all its words are there; "alone", one kind is named, not more."""
+    words = [line.split() for line in lines]
+    right = [all(word in found for word in " ".join(region.words).split())
+             for region, found in zip(regions, words, strict=True)]  # fmt: skip
+    alone = [sum(set(kind.split()) <= set(found) for kind in kinds) == 1 for found in words]
+    return {"right": float(np.mean(right)), "alone": float(np.mean(alone))}
+
+
+def paint_and_read(painter: Pipeline, judge: Judge, split: Any, seeds: Sequence[int] = (0,),
+                   **options: Any) -> tuple[dict[str, float], np.ndarray]:  # fmt: skip
+    """Paint the first captions of a split once a seed, and have them judged.
+
+    Args:
+        painter: a :class:`xlxmert_core.pipeline.Pipeline`; ``options`` go to its ``paint``.
+        judge: one of :mod:`xlxmert_core.evaluate.judges`.
+
+    Returns the mean over seeds of the judge's measures with ``"ms"``, the milliseconds a picture took; and
+    the pictures uint8 [texts, S, S, 3] of the first seed.
+    """
+    runs, first, spent, texts = [], np.empty(0), 0.0, split.texts
+    for seed in seeds:
+        start = time.perf_counter()
+        images = painter.paint(texts, seed=seed, **options).images
+        spent += time.perf_counter() - start
+        runs.append(judge.paintings(images, split))
+        first = first if len(first) else images
+    scores = {name: float(np.mean([run[name] for run in runs])) for name in runs[0]}
+    return scores | {"ms": 1000 * spent / len(texts) / len(seeds)}, first

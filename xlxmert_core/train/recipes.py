@@ -1,0 +1,118 @@
+"""The recipes of the book, each one call: an eye, a vocabulary, a transformer, a generator, a skill.
+
+Each takes what a data set gives (:mod:`xlxmert_core.datasets`) and its budgets ``run``, and returns what it trained
+with the history. The chapters show what is inside.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from xlxmert_core.data import lxmert, nlvr2, vqa
+from xlxmert_core.features import Backbone, GridEncoder
+from xlxmert_core.generator import Discriminator, Generator
+from xlxmert_core.model import XLxmert
+from xlxmert_core.pipeline import Pipeline
+from xlxmert_core.skills import Skill
+from xlxmert_core.text import Tokenizer
+from xlxmert_core.train import finetuning, loop, optimisers, pretraining
+from xlxmert_core.train.generator_losses import GeneratorObjective, gan_optimisers
+from xlxmert_core.train.labels import train_on_labels
+from xlxmert_core.vocabulary import Features, VisualVocabulary
+
+TURNS = ("visual", "words", "visual", "matched")  # tasks of the second phase of pretraining
+
+
+def train_eye(split: Any, run: Any, seed: int, track: loop.Track = loop.SILENT) -> tuple[GridEncoder, list[dict]]:
+    """Chapter 02: an eye taught what the cells of a split show."""
+    torch.manual_seed(seed)
+    eye = GridEncoder(run.model.feature_dim, split.classes, run.model.colour_dim)
+    return eye, train_on_labels(eye, split, run.encoder_steps, run.encoder_batch, seed, 1.0, track)
+
+
+def fit_vocabulary(features: Features, run: Any, seed: int) -> VisualVocabulary:
+    """Chapter 03: codes of features [M, N, F], in parts for shape and colour where the sizes ask for it."""
+    return VisualVocabulary.fit_product(features, run.code_parts, run.part_widths, seed)
+
+
+def visual_options(data: Any, tokenizer: Tokenizer) -> dict:
+    """How pretraining draws its texts and masks, by what the data set knows of its language."""
+    near = [tokenizer.encode([" ".join(words)], 99)[0][0, 1:-1].tolist() for words in data.language.exchangeable]
+    return {"word_rate": None, "cell_mask": pretraining.arccos_cell_mask,
+            "first_caption": data.language.first_caption, "exchangeable": near}  # fmt: skip
+
+
+def train_transformer(data: Any, ids: Sequence, codes: np.ndarray, centroids: np.ndarray, run: Any, seed: int,
+                      tracks: Sequence[loop.Track] = (loop.SILENT, loop.SILENT)) -> tuple:  # fmt: skip
+    """Chapter 05: the visual task alone, then the three in turn; (model, tokenizer, answers, history).
+
+    Args:
+        data: the data set; the sentences are those of its split "train".
+        ids: of the pictures whose codes int [M, N] are given; centroids float32 [K, F].
+        tracks: of the two phases.
+    """
+    torch.manual_seed(seed)
+    texts = data.texts("train")
+    tokenizer, answers = Tokenizer.from_corpus(e.sentence for e in texts), lxmert.answer_vocabulary(texts)
+    paired = pretraining.PairedText.build(texts, ids, codes, tokenizer, answers, run.max_words)
+    sizes = replace(run.model, vocab_size=tokenizer.size, codes=run.codes, answers=max(1, len(answers)))
+    model = XLxmert(sizes, torch.from_numpy(centroids))
+    objective, options = pretraining.Pretraining(model), visual_options(data, tokenizer)
+    history = []
+    phases = ((("visual",), run.painting_steps, ()), (TURNS, run.pretraining_steps, (0.005, 1e-3)))
+    for number, (tasks, steps, rates) in enumerate(phases):
+        batches = pretraining.PretrainingBatches(paired, tokenizer, run.pretraining_batch, tasks, **options)
+        optimiser = optimisers.muon(objective, *rates)
+        history += loop.fit(objective, optimiser, batches, steps, seed=seed + number, track=tracks[number])
+    return model.cpu(), tokenizer, answers, history
+
+
+def train_generator(split: Any, codes: Tensor, centroids: Tensor, run: Any, seed: int,
+                    tracks: Sequence[loop.Track] = (loop.SILENT, loop.SILENT)) -> tuple:  # fmt: skip
+    """Chapter 06: pixels and perception, then with a critic; (generator, history).
+
+    Args:
+        split: its pictures; codes int64 [M, N] of them; centroids float [K, F].
+        tracks: of the two phases.
+    """
+    torch.manual_seed(seed)
+    generator, size = Generator(run.generator), (run.generator.image_size, run.generator.grid)
+    critic = Discriminator(run.model.feature_dim, (16, 32, 48, 64, 64), *size)
+    objective = GeneratorObjective(generator, critic, Backbone().load_imagenet(), centroids)
+
+    def batch_at(step: int, random: torch.Generator) -> dict:
+        """Pictures uint8 [B, S, S, 3] and their codes int64 [B, N]."""
+        rows = torch.randint(len(codes), (run.generator_batch,), generator=random)
+        return {"images": torch.from_numpy(split.images[rows.numpy()]), "codes": codes[rows]}
+
+    history, phases = [], ((None, 1.5e-3, run.generator_steps), (critic, 1e-4, run.critic_steps))
+    for number, (opponent, rate, steps) in enumerate(phases):
+        objective.discriminator = opponent
+        both = gan_optimisers(objective, rate)
+        history += loop.fit(objective, both, batch_at, steps, seed=seed + number, clip=None, track=tracks[number])
+    return generator.cpu().eval(), history
+
+
+def answers_of(task: str, questions: Sequence[vqa.Question]) -> list[str]:
+    """The classes of a task: frequent answers of VQA, all of GQA, true and false of NLVR2."""
+    if task == "nlvr2":
+        return list(nlvr2.ANSWERS)
+    return vqa.answer_vocabulary(questions, *([1] if task == "gqa" else []))
+
+
+def train_skill(painter: Pipeline, task: str, asked: Any, features: finetuning.FeaturesOf, steps: int, seed: int,
+                track: loop.Track = loop.SILENT) -> tuple[Skill, list[dict]]:  # fmt: skip
+    """Chapter 09: fine-tune on the questions of a task; (skill, history).
+
+    Args:
+        painter: the pipeline to start from; it stays as it was.
+        asked: the data set's questions (``data.questions``).
+        features: rows of pictures int64 [B, P] -> float [B, P, N, F].
+    """
+    questions = asked.tasks[task]
+    rows, answers = [asked.rows(q) for q in questions], answers_of(task, questions)
+    return finetuning.tune(painter, questions, rows, features, answers, steps, seed=seed, track=track)
