@@ -61,10 +61,10 @@ def main(path: Path) -> None:
     rank, world = dist.get_rank(), dist.get_world_size()
     toy, optimiser = spread(world)
     losses = practise(toy, optimiser, range(3), rank, world)
-    loop._save(path, 3, toy, {"all": [optimiser]}, [], rank == 0)
+    loop._save(path, {"toy": 1}, 3, toy, {"all": [optimiser]}, [], rank == 0)
     dist.barrier()
     toy, optimiser = spread(world)
-    step, _ = loop._resume(path, toy, {"all": [optimiser]})
+    step, _ = loop._resume(path, {"toy": 1}, toy, {"all": [optimiser]})
     losses += practise(toy, optimiser, range(step, STEPS), rank, world)
     if rank == 0:
         torch.save({"losses": losses, "spread": distributed.is_spread(toy)}, path.with_suffix(".losses"))

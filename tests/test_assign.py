@@ -109,6 +109,15 @@ def test_codes_of_two_vocabularies_are_never_mixed(stored):
             assign(vocabulary, features, codes())
 
 
+def test_codes_of_other_features_are_never_mixed(stored):
+    features, vocabulary, codes = stored
+    few = Part(features.ids[:60], features[:60])
+    assert assign(vocabulary, few, codes()) == 60
+    with pytest.raises(ValueError, match="codes holds other codes of picture 0 than these features have: go on with"):
+        assign(vocabulary, Part(features.ids, features[:][::-1]), codes())
+    assert assign(vocabulary, features, codes()) == 40
+
+
 def test_an_empty_store_takes_any_vocabulary(stored):
     features, vocabulary, codes = stored
     (codes().folder / "vocabulary.json").write_text('{"codes": 3}')  # killed before its first block

@@ -180,9 +180,17 @@ def test_a_killed_run_goes_on_where_it_was(rows, tmp_path, monkeypatch):
 def test_a_checkpoint_of_another_run_is_refused(rows, tmp_path):
     path, start = tmp_path / "saved.npz", random_start(rows, 10)
     lloyd(rows, start, 2, checkpoint=path)
-    for other in ((rows, start[::-1], 2), (rows[1:], start, 2), (rows, start, 2, 7), (rows, start, 1)):
-        with pytest.raises(ValueError, match=r"saved.npz belongs to another k-means .*: remove it"):
+    others = {
+        "other start": (rows, start[::-1], 2),
+        "other rows": (rows[1:], start, 2),
+        "other rows.": (rows + 0.1, start, 2),  # as many
+        "seed 0 there, 7 here": (rows, start, 2, 7),
+        "holds 2 iterations, more than 1": (rows, start, 1),
+    }
+    for said, other in others.items():
+        with pytest.raises(ValueError, match=f"saved.npz .*{said}.*remove it"):
             lloyd(*other, checkpoint=path)
+    assert len(lloyd(rows, start, 3, checkpoint=path)[1]) == 3  # more iterations of the same go on
     path.write_bytes(path.read_bytes()[:300])
     with pytest.raises(ValueError, match=r"saved.npz is no k-means checkpoint .*: remove it"):
         lloyd(rows, start, 2, checkpoint=path)

@@ -119,7 +119,9 @@ def test_codes_of_another_vocabulary_are_refused(plan, tmp_path):
 
 def test_the_progress_of_another_plan_is_refused(alone, plan):
     assert pretrain(plan) == alone  # finished: nothing is trained again
-    with pytest.raises(DataError, match="progress of another plan .lr, seed differ.: name another folder"):
+    with pytest.raises(
+        ValueError, match="something else .lr 0.001 there, 0.5 here, .*seed 3 there, 4 here.: name another"
+    ):
         pretrain(replace(plan, lr=0.5, seed=4))
     with pytest.raises(DataError, match="There is no size 'Paper': choose paper or storybook"):
         pretrain(replace(plan, size="Paper"))

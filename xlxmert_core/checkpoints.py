@@ -1,21 +1,27 @@
-"""Weights in and out: our own safetensors files, and the tensors of anybody's file (foreign/ gives those our names).
+"""Weights in and out: our own safetensors files, the JSON beside them, and the tensors of anybody's file.
 
-Nothing is loaded in silence: a key that is missing, unexpected or of another shape is named. Files
-are read, never executed: safetensors, or ``torch.load`` with ``weights_only=True``.
+foreign/ gives others' tensors our names. Nothing is loaded in silence: a key that is missing, unexpected, of another
+shape or type, or not finite is named. Files are read, never executed: safetensors, or ``torch.load`` with
+``weights_only=True``.
 """
 
 import json
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, is_dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from xlxmert_core.data.files import read_json
 from xlxmert_core.files import replacing
+
+LARGEST = 2**24  # of any size in a file
+Sized, Built = TypeVar("Sized"), TypeVar("Built", bound=nn.Module)
 
 
 def save(module: nn.Module, path: str | os.PathLike, half: bool = False) -> None:
@@ -70,8 +76,73 @@ def read_config(path: str | os.PathLike) -> dict:
     try:
         with safe_open(path, "pt") as file:
             return json.loads((file.metadata() or {}).get("config", "{}"))
-    except SafetensorError as error:
+    except (SafetensorError, ValueError) as error:
         raise ValueError(f"{path} is no safetensors file; give one that save() wrote.") from error
+
+
+def read_settings(path: Path, *names: str) -> dict:
+    """The JSON object of a saved model, with exactly these names; raises ValueError in one sentence."""
+    found = read_json(path)
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} is no JSON object: save the model again.")
+    _same_names(path, "", found, names)
+    if not (isinstance(found["answers"], list) and all(isinstance(answer, str) for answer in found["answers"])):
+        raise ValueError(f"{path} has answers that are no list of texts: save the model again.")
+    return found
+
+
+def described(path: Path, name: str, settings: object, kind: type[Sized]) -> Sized:
+    """A dataclass of sizes from the JSON object ``name`` of a file; raises ValueError in one sentence."""
+    if not isinstance(settings, dict):
+        raise ValueError(f"{path} has no object {name!r}: save the model again.")
+    wanted = {field.name: field.default for field in fields(kind)}
+    _same_names(path, f"{name}.", settings, tuple(wanted))
+    given = {key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()}
+    wrong = [key for key, value in given.items() if not _is_like(value, wanted[key])]
+    if wrong:
+        raise ValueError(f"{path} has {name}.{wrong[0]} = {settings[wrong[0]]!r}, which is no size: save it again.")
+    try:
+        return kind(**given)
+    except (ValueError, ArithmeticError) as error:
+        raise ValueError(f"{path} describes no model: {error}") from error
+
+
+def _same_names(path: Path, place: str, found: Mapping, names: Sequence[str]) -> None:
+    if missing := [name for name in names if name not in found]:
+        raise ValueError(f"{path} lacks {place}{some(missing)}: save the model again.")
+    if unknown := [name for name in found if name not in names]:
+        raise ValueError(
+            f"{path} has {place}{some(unknown)}, which this version of xlxmert_core does not know: "
+            "open it with the newer one that saved it."
+        )
+
+
+def _is_like(value: object, default: object) -> bool:
+    """Whether a value is of a setting's type and can be a size."""
+    if isinstance(default, tuple):
+        return isinstance(value, tuple) and 2 <= len(value) <= 16 and all(_is_like(x, 0) and x for x in value)
+    if isinstance(default, bool):
+        return isinstance(value, bool)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return 0 <= value <= LARGEST and (isinstance(default, float) or isinstance(value, int))
+
+
+def build(path: Path, make: Callable[[], Built], weights: Path) -> Built:
+    """The module that the file ``path`` describes, filled with weights; raises ValueError in one sentence.
+
+    It is first made without memory, so that sizes that are not those of the weights are refused before they are taken.
+    """
+    state = read(weights)
+    try:
+        with torch.device("meta"):
+            sketch = make()
+    except Exception as error:  # torch says what it likes of sizes that cannot be
+        raise ValueError(f"{path} describes nothing that can be made ({error}): save the model again.") from error
+    _refuse(sketch, state, (), str(weights))
+    module = make()
+    load_state(module, state, source=str(weights))
+    return module
 
 
 def _existing(path: str | os.PathLike) -> Path:
@@ -97,12 +168,18 @@ def load_state(
 
     Raises ValueError naming every kind of disagreement; the module is then unchanged.
     """
+    _refuse(module, state, optional, source)
+    module.load_state_dict(module.state_dict() | dict(state))
+
+
+def _refuse(module: nn.Module, state: Mapping[str, Tensor], optional: Sequence[str], source: str) -> None:
     own = module.state_dict()
-    shapes = [(k, list(state[k].shape), list(own[k].shape)) for k in own if k in state]
+    both = [(k, (state[k], own[k])) for k in own if k in state]
     problems = {
         "missing": [k for k in own if k not in state and not k.startswith(tuple(optional))],
         "unexpected": [k for k in state if k not in own],
-        "wrong shape": [f"{k} {got} instead of {want}" for k, got, want in shapes if got != want],
+        "wrong shape": [f"{k} {list(a.shape)} instead of {list(b.shape)}" for k, (a, b) in both if a.shape != b.shape],
+        "wrong type": [f"{k} {a.dtype} instead of {b.dtype}" for k, (a, b) in both if _kind(a) != _kind(b)],
     }
     found = "; ".join(f"{kind}: {some(names)}" for kind, names in problems.items() if names)
     if found:
@@ -110,7 +187,12 @@ def load_state(
             f"The weights of {source} do not fit {type(module).__name__} ({found}); "
             "build it with the configuration that they were made with."
         )
-    module.load_state_dict(own | dict(state))
+    if odd := [k for k, (given, _) in both if given.is_floating_point() and not given.isfinite().all()]:
+        raise ValueError(f"The weights of {source} are not finite ({some(odd)}): fetch or save them again.")
+
+
+def _kind(tensor: Tensor) -> tuple[bool, bool]:
+    return tensor.is_floating_point(), tensor.is_complex()
 
 
 def some(names: Sequence[str], most: int = 8) -> str:

@@ -1,6 +1,8 @@
-"""Sizes of the networks: two frozen dataclasses and two presets each, paper and Storybook."""
+"""Sizes of the networks: two frozen dataclasses and two presets each, paper and Storybook; the check of a number."""
 
+import math
 from dataclasses import dataclass
+from numbers import Integral, Real
 
 
 @dataclass(frozen=True)
@@ -110,3 +112,12 @@ def storybook_generator() -> GeneratorConfig:
         sub_pixel=True,
         rgb_gain=0.1,
     )
+
+
+def check_number(name: str, value: object, least: float, most: float = math.inf, whole: bool = True) -> None:
+    """Refuse a setting that is no (whole) number from ``least`` to ``most``, with a ValueError that says so."""
+    right = isinstance(value, Integral if whole else Real) and not isinstance(value, bool)
+    if not (right and math.isfinite(value) and least <= float(value) <= most):
+        kind = "a whole number" if whole else "a number"
+        wanted = f"from {least} to {most}" if most < math.inf else f"from {least} on"
+        raise ValueError(f"The {name} must be {kind} {wanted}, not {value!r}.")

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from xlxmert_core import origins
 from xlxmert_core.config import ModelConfig
 from xlxmert_core.data.images import ImageLike
 from xlxmert_core.data.store import FeatureStore
@@ -226,19 +227,22 @@ def extract_to_store(encoder: nn.Module, pictures: Iterable[tuple[int, np.ndarra
                      batch: int = 64) -> int:  # fmt: skip
     """Append the features of all (image id, uint8 [S, S, 3]) that the store misses; returns how many.
 
-    Interrupt it anywhere and call it again: finished batches are in the store and are not made twice.
+    Interrupt it anywhere and call it again: finished batches are in the store and are not made twice. Raises
+    ValueError when the store holds another encoder's features, or another process fills it.
     """
     done, ids, images = 0, [], []
-    for image_id, image in pictures:
-        if not store.missing([image_id]):
-            continue
-        ids.append(image_id)
-        images.append(image)
-        if len(ids) == batch:
+    with store.writing():
+        origins.sign(store, eye=encoder)
+        for image_id, image in pictures:
+            if not store.missing([image_id]):
+                continue
+            ids.append(image_id)
+            images.append(image)
+            if len(ids) == batch:
+                store.append(ids, extract(encoder, np.stack(images), batch))
+                done, ids, images = done + batch, [], []
+        if ids:
             store.append(ids, extract(encoder, np.stack(images), batch))
-            done, ids, images = done + batch, [], []
-    if ids:
-        store.append(ids, extract(encoder, np.stack(images), batch))
     return done + len(ids)
 
 
@@ -246,9 +250,9 @@ def extract_to_store(encoder: nn.Module, pictures: Iterable[tuple[int, np.ndarra
 
 
 def listed(images: ImageLike | Several) -> Several:
-    """Pictures as a sequence: one of them, an array [H, W, 3] for instance, becomes a list."""
+    """Pictures as a sequence: one of them, an array [H, W, 3] or a grey one [H, W], becomes a list."""
     if isinstance(images, np.ndarray):
-        return images[None] if images.ndim == 3 else images
+        return images[None] if images.ndim in (2, 3) else images
     return images if isinstance(images, list | tuple) else [images]
 
 

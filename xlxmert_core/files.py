@@ -1,11 +1,21 @@
-"""Files that are whole or not there: written beside their place and renamed over it; JSON; fingerprints."""
+"""Files that are whole or not there, written beside their place and renamed over it; one writer; JSON; fingerprints."""
 
 import hashlib
 import json
 import os
+import time
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # Windows, where nobody is kept out
+    fcntl = None
+
+
+class BusyError(ValueError):
+    """A place that another process writes; the message says which one and what to do."""
 
 
 @contextmanager
@@ -30,6 +40,41 @@ def replacing(path: str | os.PathLike, failures: tuple[type[Exception], ...] = (
         raise OSError(f"{path} cannot be written ({reason}): {remedy}.") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def only_writer(path: str | os.PathLike, patience: float = 0.0) -> Generator[None]:
+    """Keep other processes from writing ``path`` meanwhile, by a lock on the file ``path``.lock beside it.
+
+    The system gives the lock back when the process ends, however it does; its file is removed by whoever has the lock.
+    Raises :class:`BusyError` when another process keeps it for longer than ``patience`` seconds.
+    """
+    if fcntl is None:
+        yield
+        return
+    place, until = Path(f"{os.fspath(path)}.lock"), time.monotonic() + patience
+    place.parent.mkdir(parents=True, exist_ok=True)
+    while (file := _locked(place)) is None:
+        if time.monotonic() >= until:
+            raise BusyError(f"Another process is writing {path}: wait until it has ended, or name another place.")
+        time.sleep(0.02)
+    try:
+        yield
+    finally:
+        place.unlink(missing_ok=True)
+        fcntl.flock(file, fcntl.LOCK_UN)  # closing alone would leave it to a forked process
+        os.close(file)
+
+
+def _locked(place: Path) -> int | None:
+    """The lock file, open and locked; None while another has it, or has just removed it."""
+    file = os.open(place, os.O_RDWR | os.O_CREAT, 0o644)
+    with suppress(BlockingIOError, FileNotFoundError):
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.samestat(os.fstat(file), os.stat(place)):
+            return file
+    os.close(file)
+    return None
 
 
 def write_json(path: Path, value: object) -> None:

@@ -1,6 +1,7 @@
-"""The parts of a pipeline in a folder: written, and read again."""
+"""The parts of a pipeline in a folder: found by its name, written, and read again."""
 
-import json
+import os
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -8,17 +9,49 @@ from pathlib import Path
 from torch import nn
 
 from xlxmert_core import checkpoints
-from xlxmert_core.config import GeneratorConfig, ModelConfig
+from xlxmert_core.config import GeneratorConfig
 from xlxmert_core.features import GridEncoder
 from xlxmert_core.files import write_json
 from xlxmert_core.generator import Generator, fold_spectral_norm
 from xlxmert_core.model import XLxmert
-from xlxmert_core.skills import NAMES, Skill
-from xlxmert_core.text import Tokenizer
+from xlxmert_core.skills import NAMES, Skill, open_model, open_words
+from xlxmert_core.text import Tokenizer, outside
 
 SHIPPED = Path(__file__).parent / "weights"
 PARTS = ("transformer.safetensors", "generator.safetensors", "encoder.safetensors", "tokenizer.json", "config.json")
 EYE = ("feature_dim", "labels", "colour_dim")  # what a GridEncoder is built with
+
+
+def find_folder(name_or_path: str | os.PathLike) -> Path:
+    """The folder of a saved pipeline: one that is there and holds a model, or else shipped weights of that bare name.
+
+    A folder holds a model when its config.json is there. A Path, or a text with a slash, never stands for shipped
+    weights. Where a name means a folder and shipped weights, a warning says which was taken.
+    """
+    text = os.fspath(name_or_path)
+    folder, shipped = Path(text).expanduser(), SHIPPED / text
+    bare = isinstance(name_or_path, str) and text not in ("", ".", "..") and Path(text).name == text
+    if not (bare and _holds_model(shipped)):
+        return folder
+    if _holds_model(folder):
+        message = (
+            f"{text!r} is a folder here and shipped weights: the folder was opened; remove it to open the weights."
+        )
+        warnings.warn(message, stacklevel=outside())
+        return folder
+    if any((folder / part).is_file() for part in PARTS):
+        message = f"The folder {text!r} has no config.json: the shipped weights of that name were opened."
+        warnings.warn(message, stacklevel=outside())
+    return shipped
+
+
+def _holds_model(folder: Path) -> bool:
+    return (folder / "config.json").is_file()
+
+
+def shipped_names() -> list[str]:
+    """The names that stand for shipped weights."""
+    return sorted(path.parent.name for path in SHIPPED.glob("*/config.json"))
 
 
 def write_folder(folder: Path, half: bool, model: XLxmert, tokenizer: Tokenizer, generator: Generator | None,
@@ -51,24 +84,42 @@ def write_folder(folder: Path, half: bool, model: XLxmert, tokenizer: Tokenizer,
 
 
 def open_folder(folder: Path) -> tuple:
-    """What :func:`write_folder` wrote, in the order of Pipeline's arguments; raises FileNotFoundError."""
-    config = json.loads((folder / "config.json").read_text()) if (folder / "config.json").is_file() else {}
-    absent = [f"{name}.safetensors" for name in ("generator", "encoder") if config.get(name, "there") is None]
+    """What :func:`write_folder` wrote, in the order of Pipeline's arguments.
+
+    Raises FileNotFoundError for missing files, ValueError naming the file that is damaged.
+    """
+    path = folder / "config.json"
+    if not path.is_file():
+        missing = ", ".join(part for part in PARTS if not (folder / part).is_file())
+        known = f"shipped weights are {', '.join(map(repr, shipped_names()))}"
+        raise FileNotFoundError(f"{folder} is not a saved pipeline: it has no {missing}; {known}.")
+    config = checkpoints.read_settings(path, "model", "generator", "encoder", "answers")
+    absent = [f"{name}.safetensors" for name in ("generator", "encoder") if config[name] is None]
     if missing := [part for part in PARTS if part not in absent and not (folder / part).is_file()]:
         raise FileNotFoundError(f"{folder} is not a saved pipeline: it has no {', '.join(missing)}.")
-    model, generator, encoder = XLxmert(ModelConfig(**config["model"])), None, None
-    if settings := config["generator"]:
-        settings |= {"channels": tuple(settings["channels"])}
-        generator = fold_spectral_norm(Generator(GeneratorConfig(**settings)))
-    if config["encoder"]:
-        encoder = GridEncoder(**config["encoder"], imagenet=False)
-    paths = {name: folder / f"{name}.safetensors" for name in ("transformer", "generator", "encoder")}
-    _fill({"transformer": model, "generator": generator, "encoder": encoder}, paths)
+    model = open_model(path, config["model"], folder / "transformer.safetensors")
+    words = open_words(folder / "tokenizer.json", model, config["answers"])
+    generator, encoder = _generator(path, config), _encoder(path, config)
+    width, grid = model.config.feature_dim, model.config.grid
+    if generator and (generator.config.feature_dim, generator.config.grid) != (width, grid):
+        raise ValueError(f"{path} describes a generator that does not fit its model: save the model again.")
+    if encoder and encoder.feature_dim != width:
+        raise ValueError(f"{path} describes an eye that does not fit its model: save the model again.")
     skills = {name: Skill.load(folder / name) for name in NAMES if Skill.is_in(folder / name)}
-    return model, Tokenizer.load(folder / "tokenizer.json"), generator, encoder, config["answers"], skills
+    return model, words, generator, encoder, config["answers"], skills
 
 
-def _fill(modules: Mapping[str, nn.Module | None], paths: Mapping[str, Path]) -> None:
-    for name, module in modules.items():
-        if module is not None:
-            checkpoints.load(module, paths[name])
+def _generator(path: Path, config: Mapping) -> Generator | None:
+    if config["generator"] is None:
+        return None
+    sizes = checkpoints.described(path, "generator", config["generator"], GeneratorConfig)
+    weights = path.with_name("generator.safetensors")
+    return checkpoints.build(path, lambda: fold_spectral_norm(Generator(sizes)), weights)
+
+
+def _encoder(path: Path, config: Mapping) -> GridEncoder | None:
+    settings = config["encoder"]
+    if settings is None:
+        return None
+    weights = path.with_name("encoder.safetensors")
+    return checkpoints.build(path, lambda: GridEncoder(**settings, imagenet=False), weights)

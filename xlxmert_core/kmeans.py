@@ -6,9 +6,11 @@ block, the centroids and their sums; what comes out is the same up to rounding.
 """
 
 import hashlib
+import json
 import os
 import zipfile
 from collections.abc import Iterator
+from contextlib import nullcontext
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,11 +19,14 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from xlxmert_core.files import replacing
+from xlxmert_core import origins
+from xlxmert_core.config import check_number
+from xlxmert_core.files import only_writer, replacing
 from xlxmert_core.onednn import fast_linear
 
 BLOCK = 8192  # rows read at a time: 67 MB at width 2048
 AT_ONCE = 2**23  # distances worked out at a time: 34 MB
+ROWS = 64  # rows that stand for all in a checkpoint
 NUDGE = 1 / 1024  # how far the halves of a split cluster are moved apart, relative; faiss's own number
 
 
@@ -105,27 +110,34 @@ def lloyd(
 
     Returns the centroids float32 [K, F] and, for each iteration, the inertia that it found: the sum of the squared
     distances to the nearest centroid before they moved.
-    Raises ValueError for a checkpoint of another run (other rows, start or seed, or more iterations).
+    Raises ValueError for a checkpoint of another run (other rows, of which some are looked at, another start or seed,
+    or more iterations), and for one that another process writes.
     """
-    centroids, inertia = np.array(start, dtype=np.float32), []
-    total, mark = len(opened(rows)), f"{fingerprint(centroids)} {len(opened(rows))} {seed}"
-    if checkpoint is not None and Path(checkpoint).exists():
-        centroids, inertia = _resume(Path(checkpoint), mark, iterations)
-    bar = tqdm(desc=progress, disable=progress is None, initial=len(inertia) * total, total=iterations * total,
-               unit="row", unit_scale=True)  # fmt: skip
-    with bar:
-        for i in range(len(inertia), iterations):
-            sums, counts, error = _totals(rows, Nearest(centroids, device), block, bar)
-            centroids = (sums / np.maximum(counts, 1)[:, None]).astype(np.float32)
-            split_empty(centroids, counts, np.random.default_rng([seed, i]))
-            inertia.append(error)
-            bar.set_postfix(inertia=f"{error:.4g}")
-            if checkpoint is not None:
-                state: dict[str, Any] = {"centroids": centroids, "inertia": inertia, "mark": mark}
-                Path(checkpoint).parent.mkdir(parents=True, exist_ok=True)
-                with replacing(checkpoint) as temporary, open(temporary, "wb") as file:
-                    np.savez(file, **state)
+    check_number("seed", seed, 0)
+    centroids, inertia, total = np.array(start, dtype=np.float32), [], len(opened(rows))
+    with nullcontext() if checkpoint is None else only_writer(checkpoint):
+        made_from = {} if checkpoint is None else _origin(rows, centroids, seed)
+        if checkpoint is not None and Path(checkpoint).exists():
+            centroids, inertia = _resume(Path(checkpoint), made_from, iterations)
+        bar = tqdm(desc=progress, disable=progress is None, initial=len(inertia) * total, total=iterations * total,
+                   unit="row", unit_scale=True)  # fmt: skip
+        with bar:
+            for i in range(len(inertia), iterations):
+                sums, counts, error = _totals(rows, Nearest(centroids, device), block, bar)
+                centroids = (sums / np.maximum(counts, 1)[:, None]).astype(np.float32)
+                split_empty(centroids, counts, np.random.default_rng([seed, i]))
+                inertia.append(error)
+                bar.set_postfix(inertia=f"{error:.4g}")
+                if checkpoint is not None:
+                    _save(checkpoint, {"centroids": centroids, "inertia": inertia, "origin": json.dumps(made_from)})
     return centroids, inertia
+
+
+def _origin(rows: np.ndarray | str | os.PathLike, start: np.ndarray, seed: int) -> dict:
+    """What a k-means is made from: how many rows there are, and some numbers of some of them."""
+    count = len(opened(rows))
+    some = take(rows, np.unique(np.linspace(0, count - 1, min(count, ROWS)).astype(int)))
+    return origins.origin(rows=[count, *(origins.mark(row) for row in some)], start=fingerprint(start), seed=seed)
 
 
 def _totals(rows, nearest: Nearest, block: int, bar: tqdm) -> tuple[np.ndarray, np.ndarray, float]:
@@ -183,15 +195,21 @@ def fingerprint(centroids: np.ndarray) -> str:
     return hashlib.sha256(np.ascontiguousarray(centroids).data).hexdigest()[:16]
 
 
-def _resume(checkpoint: Path, mark: str, iterations: int) -> tuple[np.ndarray, list[float]]:
+def _save(checkpoint: str | os.PathLike, state: dict[str, Any]) -> None:
+    with replacing(checkpoint) as temporary, open(temporary, "wb") as file:
+        np.savez(file, **state)
+
+
+def _resume(checkpoint: Path, made_from: dict, iterations: int) -> tuple[np.ndarray, list[float]]:
     try:
         with np.load(checkpoint) as saved:
-            centroids, inertia, found = saved["centroids"], saved["inertia"].tolist(), str(saved["mark"])
-    except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
+            centroids, inertia = saved["centroids"], saved["inertia"].tolist()
+            found = json.loads(str(saved["origin"])) if "origin" in saved else None
+    except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile) as error:
         raise ValueError(f"{checkpoint} is no k-means checkpoint ({error}): remove it.") from error
-    if found != mark or len(inertia) > iterations:
+    origins.check(checkpoint, found, made_from)
+    if len(inertia) > iterations:
         raise ValueError(
-            f"{checkpoint} belongs to another k-means (other rows, start or seed, or more than {iterations} "
-            "iterations): remove it, or name another file."
+            f"{checkpoint} holds {len(inertia)} iterations, more than {iterations}: remove it, or name another file."
         )
     return centroids, inertia

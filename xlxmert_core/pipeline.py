@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from xlxmert_core import captioning, graphs, polish, sampling
+from xlxmert_core.config import check_number
 from xlxmert_core.data.images import open_image, to_square
 from xlxmert_core.engine import Engine, EngineCache, Painter, alone
 from xlxmert_core.features import (
@@ -25,12 +26,12 @@ from xlxmert_core.features import (
     listed,
     to_uint8,
 )
-from xlxmert_core.folder import SHIPPED, open_folder, write_folder
+from xlxmert_core.folder import find_folder, open_folder, write_folder
 from xlxmert_core.foreign import authors
 from xlxmert_core.generator import Generator, fold_spectral_norm
 from xlxmert_core.model import Output, XLxmert, batches
 from xlxmert_core.skills import Skill
-from xlxmert_core.text import Tokenizer, one_each, outside, warn_of
+from xlxmert_core.text import Tokenizer, one_each, outside, texts_of, warn_of
 from xlxmert_core.vocabulary import VisualVocabulary
 
 CELL = 16  # pixels along one side of a cell that GridEncoder sees
@@ -115,8 +116,7 @@ class Pipeline:
             settings: steps, order, schedule, temperature, guidance, candidates and polish, those of
                 :class:`~xlxmert_core.sampling.Sampling`; the paper's demo is ``**xlxmert_core.PAPER``.
         """
-        texts = [texts] if isinstance(texts, str) else list(texts)
-        return self._paint(texts, None, None, seed, callback, sampling.Sampling(**settings))
+        return self._paint(texts_of(texts), None, None, seed, callback, sampling.Sampling(**settings))
 
     def repaint(self, image_or_codes: Pictures, mask: Mask, text: str | Sequence[str], seed: int = 0,
                 callback: Callable[[dict], None] | None = None, **settings: Any) -> Painting:  # fmt: skip
@@ -135,9 +135,10 @@ class Pipeline:
     @torch.inference_mode()
     def _paint(self, texts, codes, editable, seed, callback, how: sampling.Sampling) -> Painting:
         self._needs("vocabulary", "generator")
+        check_number("seed", seed, -(2**63), 2**63 - 1)
         if not all(text.strip() for text in texts):
             warnings.warn("An empty text asks for nothing: the picture will be whatever comes.", stacklevel=outside())
-        generator, uncond = torch.Generator().manual_seed(seed), self._words([""]) if how.guidance else None
+        generator, uncond = torch.Generator().manual_seed(int(seed)), self._words([""]) if how.guidance else None
         found, histories = [], []
         with alone(painter := self.engine):
             for part in batches(len(texts), how.candidates):
@@ -145,7 +146,7 @@ class Pipeline:
                 given = self._words(texts[part])
                 made, history = polish.paint_best(painter, *given, how, generator, below, free, uncond, callback)
                 found, histories = [*found, made], [*histories, history]
-        codes = torch.cat(found)
+        codes = torch.cat([torch.zeros(0, self.model.config.cells, dtype=torch.int64, device=self.device), *found])
         return Painting(self.render(codes), codes, polish.joined(histories))
 
     @property
@@ -166,13 +167,19 @@ class Pipeline:
     def score(self, texts: str | Sequence[str], codes: Tensor) -> Tensor:
         """What candidates are chosen by: log-probability of the match, minus one for each doubtful cell; [B]."""
         self._needs("vocabulary")
-        return polish.score(self.engine, *self._words(one_each(texts, len(codes), "texts")), codes.to(self.device))
+        texts = one_each(texts, len(codes), "texts")
+        if not texts:
+            return torch.zeros(0, device=self.device)
+        return polish.score(self.engine, *self._words(texts), codes.to(self.device))
 
     @torch.inference_mode()
     def match(self, texts: str | Sequence[str], codes: Tensor) -> Tensor:
         """How likely each text belongs to its picture: codes int64 [B, N] -> probabilities [B]."""
         self._needs("vocabulary")
-        return polish.match(self.engine, *self._words(one_each(texts, len(codes), "texts")), codes.to(self.device))
+        texts = one_each(texts, len(codes), "texts")
+        if not texts:
+            return torch.zeros(0, device=self.device)
+        return polish.match(self.engine, *self._words(texts), codes.to(self.device))
 
     def _words(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         warn_of(self.tokenizer, texts, self.model.config.max_words)
@@ -185,6 +192,8 @@ class Pipeline:
         self._needs("vocabulary", "generator")
         engine, few = self.engine, max(1, AT_ONCE // self.image_size**2)  # few at a time stay in the caches
         generator = cast("Generator", self.generator)
+        if not len(codes):
+            return np.zeros((0, self.image_size, self.image_size, 3), np.uint8)
         picture = engine.picture if isinstance(engine, Engine) else graphs.Picture(generator, self.model.centroids)
         return to_uint8(torch.cat([picture(part) for part in codes.to(self.device).split(few)]))
 
@@ -205,8 +214,11 @@ class Pipeline:
             given = self._given(images)
             return (given if images.is_floating_point() else self.model.embed_codes(given)).float().cpu().numpy()
         self._needs("encoder")
-        several = listed(images)
-        return np.concatenate([self._look(several[part]) for part in batches(len(several))])
+        several, none = (
+            listed(images),
+            np.zeros((0, self.model.config.cells, self.model.config.feature_dim), np.float32),
+        )
+        return np.concatenate([none, *(self._look(several[part]) for part in batches(len(several)))])
 
     def _look(self, images: Several) -> np.ndarray:
         if hasattr(self.encoder, "features"):
@@ -250,6 +262,8 @@ class Pipeline:
         """
         skill = self.skills.get("captions")
         features = self._features(images) if skill else self._seen(images)
+        if not len(features):
+            return []
         if region is not None:
             options["hidden"] = ~cells_of(region, "region", self.grid, len(features)).to(self.device)
         if skill is None:
@@ -298,12 +312,15 @@ class Pipeline:
         Raises ValueError for an eye that is not the book's, OSError in one sentence for a full disk.
         """
         parts = (self.model, self.tokenizer, self.generator, self.encoder, self.answers, self.skills)
-        write_folder(Path(folder), half, *parts)
+        write_folder(Path(folder).expanduser(), half, *parts)
 
 
 def load(name_or_path: str | os.PathLike = "storybook", generator: str | os.PathLike | None = None,
          vocabulary: str | os.PathLike | None = None, encoder: nn.Module | None = None) -> Pipeline:  # fmt: skip
-    """Open a saved pipeline: a shipped name ("storybook") or a folder made by :meth:`Pipeline.save`.
+    """Open a saved pipeline: a folder made by :meth:`Pipeline.save`, or a shipped name ("storybook").
+
+    A folder of that name that holds a model (its config.json) goes before shipped weights, and a warning says so; any
+    other folder does not. ``./storybook`` and a ``Path`` are always folders; ``~`` is your own.
 
     Or a file of others' weights, with what belongs to it: ``load("Epoch20_LXRT.pth", generator="G_60.pth")``, or
     Hugging Face's LXMERT, which has no codes. Such a model knows no answers by name: set ``answers`` yourself.
@@ -315,11 +332,14 @@ def load(name_or_path: str | os.PathLike = "storybook", generator: str | os.Path
 
     Files are read, never executed; addresses are refused. Raises FileNotFoundError or ValueError in one sentence.
     """
+    if not isinstance(name_or_path, str | os.PathLike) or not os.fspath(name_or_path):
+        raise ValueError(f"load() takes a folder, a file or a shipped name such as 'storybook', not {name_or_path!r}.")
     text = os.fspath(name_or_path)
     if "://" in text:
         raise ValueError(f"load() opens local folders only, not {text!r}: download it first, then give its folder.")
-    if Path(text).suffix in authors.SUFFIXES and not Path(text).is_dir():
-        return Pipeline(*authors.open_files(text, generator, vocabulary), encoder)
+    if Path(text).suffix in authors.SUFFIXES and not Path(text).expanduser().is_dir():
+        given = (None if path is None else Path(path).expanduser() for path in (text, generator, vocabulary))
+        return Pipeline(*authors.open_files(*given), encoder)
     if not (generator is None and vocabulary is None and encoder is None):
         raise ValueError(f"{text} is no weight file ({', '.join(authors.SUFFIXES)}): a folder brings its own parts.")
-    return Pipeline(*open_folder(SHIPPED / text if (SHIPPED / text).is_dir() else Path(text)))
+    return Pipeline(*open_folder(find_folder(name_or_path)))

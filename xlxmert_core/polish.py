@@ -133,8 +133,8 @@ def joined(histories: Sequence[list[dict]]) -> list[dict]:
 
     A batch that had less to polish stays as it is in the others' last steps.
     """
-    if len(histories) == 1:
-        return histories[0]
+    if len(histories) <= 1:
+        return histories[0] if histories else []
     longest = max(histories, key=len)
     whole = []
     for i, step in enumerate(longest):

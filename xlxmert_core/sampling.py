@@ -10,12 +10,12 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache, partial
-from numbers import Integral, Real
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from xlxmert_core.config import check_number
 from xlxmert_core.engine import Painter
 
 
@@ -51,6 +51,7 @@ def fill(predict: Predict, values: Tensor, masked: Tensor, steps: int, order: Or
     """
     if steps < 1:
         raise ValueError(f"fill() got steps={steps}: give at least 1.")
+    check_number("temperature", temperature, 0, whole=False)
     editable, rows = masked, Rows(generator, len(values))
     confidence = torch.ones(values.shape, device=values.device)
     for index in range(steps):
@@ -274,15 +275,6 @@ class Sampling:
 
     def __getitem__(self, name: str) -> Any:
         return getattr(self, name)
-
-
-def check_number(name: str, value: object, least: float, most: float = math.inf, whole: bool = True) -> None:
-    """Refuse a setting that is no (whole) number from ``least`` to ``most``, with a ValueError that says so."""
-    right = isinstance(value, Integral if whole else Real) and not isinstance(value, bool)
-    if not (right and math.isfinite(value) and least <= float(value) <= most):
-        kind = "a whole number" if whole else "a number"
-        wanted = f"from {least} to {most}" if most < math.inf else f"from {least} on"
-        raise ValueError(f"The {name} must be {kind} {wanted}, not {value!r}.")
 
 
 DEFAULT = Sampling()

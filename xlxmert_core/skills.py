@@ -3,11 +3,11 @@
 A pipeline carries skills beside its painter: "vqa", "gqa", "nlvr2" and "captions".
 """
 
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,6 +19,7 @@ from xlxmert_core.model import PairClassifier, XLxmert, batches
 from xlxmert_core.text import Tokenizer
 
 NAMES = ("vqa", "gqa", "nlvr2", "captions")
+LAYERS = 1000  # more are a mistake
 FILES = ("model.safetensors", "tokenizer.json", "config.json")
 
 
@@ -57,15 +58,14 @@ class Skill:
 
     @classmethod
     def load(cls, folder: str | os.PathLike) -> "Skill":
-        """Open what :meth:`save` wrote; raises FileNotFoundError in one sentence."""
+        """Open what :meth:`save` wrote; raises FileNotFoundError or ValueError in one sentence."""
         folder = Path(folder)
         if not cls.is_in(folder):
             raise FileNotFoundError(f"{folder} holds no fine-tuned model: it needs {', '.join(FILES)}.")
-        config = json.loads((folder / "config.json").read_text())
-        model = XLxmert(ModelConfig(**config["model"]))
-        model = (PairClassifier(model) if config["pairs"] else model).eval()
-        checkpoints.load(model, folder / "model.safetensors")
-        return cls(model, Tokenizer.load(folder / "tokenizer.json"), config["answers"])
+        path = folder / "config.json"
+        config = checkpoints.read_settings(path, "model", "pairs", "answers")
+        model = open_model(path, config["model"], folder / "model.safetensors", config["pairs"]).eval()
+        return cls(model, open_words(folder / "tokenizer.json", model, config["answers"]), config["answers"])
 
     @torch.inference_mode()
     def answer(self, questions: Sequence[str], features: Tensor) -> list[str]:
@@ -81,6 +81,26 @@ class Skill:
         if isinstance(model, PairClassifier):
             return model(words, word_mask, *features.unbind(1))
         return model.answer_logits(model(words, word_mask, features).pooled)[:, : len(self.answers)]
+
+
+def open_model(path: Path, settings: object, weights: Path, pairs: bool = False) -> Any:
+    """The transformer that a config.json describes, for ``pairs`` of pictures or one; raises ValueError."""
+    sizes = checkpoints.described(path, "model", settings, ModelConfig)
+    if max(sizes.language_layers, sizes.visual_layers, sizes.cross_layers) > LAYERS:
+        raise ValueError(f"{path} describes a model of more than {LAYERS} layers: save the model again.")
+    return checkpoints.build(path, lambda: PairClassifier(XLxmert(sizes)) if pairs else XLxmert(sizes), weights)
+
+
+def open_words(path: Path, model: XLxmert | PairClassifier, answers: Sequence[str]) -> Tokenizer:
+    """The tokenizer of a model; raises ValueError for a damaged one, or where words or answers are not its own."""
+    words = Tokenizer.load(path)
+    if len(answers) > model.config.answers:
+        raise ValueError(
+            f"{path.with_name('config.json')} has {len(answers)} answers, its model {model.config.answers}."
+        )
+    if words.size != model.config.vocab_size:
+        raise ValueError(f"{path} has {words.size} words, but its model {model.config.vocab_size}: give its own.")
+    return words
 
 
 def length_logits(model: XLxmert, tokenizer: Tokenizer, features: Tensor, hidden: Tensor | None = None) -> Tensor:

@@ -176,9 +176,20 @@ def warn_of(tokenizer: Tokenizer, texts: Sequence[str], limit: int) -> None:
             warnings.warn(message, stacklevel=outside())
 
 
+def texts_of(given: str | Sequence[str], what: str = "texts") -> list[str]:
+    """One text or several as a list; raises ValueError for what is no text, or has characters that are none."""
+    several = [given] if isinstance(given, str) else list(given) if isinstance(given, Iterable) else [given]
+    for text in several:
+        if not isinstance(text, str):
+            raise ValueError(f"The {what} must be one text or a list of texts, not {text!r}.")
+        if any("\ud800" <= character <= "\udfff" for character in text):
+            raise ValueError(f"The {what} hold half a character, as badly decoded files do: {text!r}.")
+    return several
+
+
 def one_each(given: str | Sequence[str], pictures: int, what: str) -> list[str]:
     """One sentence for all pictures, or one for each; raises ValueError when the counts differ."""
-    several = [given] * pictures if isinstance(given, str) else list(given)
+    several = texts_of(given, what) * (pictures if isinstance(given, str) else 1)
     if len(several) != pictures:
         raise ValueError(f"{len(several)} {what} for {pictures} pictures: give one, or one for each.")
     return several

@@ -15,10 +15,12 @@ from pathlib import Path
 
 import numpy as np
 
-from xlxmert_core.files import replacing
+from xlxmert_core.config import check_number
+from xlxmert_core.files import only_writer, replacing
 from xlxmert_core.kmeans import BLOCK, Nearest, in_memory, lloyd, take
 
 Features = np.ndarray | Sequence  # [M, N, F], or what is sliced like it
+SEEDS = 2**31 - 1000  # the largest: faiss counts on from it in 32 bits
 POINTS_PER_CENTROID = 256  # faiss's own limit
 
 
@@ -57,6 +59,7 @@ def _size(features: Features) -> tuple[int, int]:
 
 
 def _enough(features: Features, codes: int) -> tuple[int, int]:
+    check_number("codes", codes, 1)
     cells, width = _size(features)
     if cells < codes:
         raise ValueError(f"{cells} cells cannot make {codes} codes: use more pictures or fewer codes.")
@@ -107,6 +110,7 @@ class VisualVocabulary:
             memory: bytes; a subsample of more than half of it stays on disk, for :meth:`fit_streamed`, which alone
                 uses ``scratch``, ``device`` and ``progress`` and has neither ``plus_plus`` nor ``starts``.
         """
+        check_number("seed", seed, 0, SEEDS)
         cells, width = _enough(features, codes)
         if min(codes * POINTS_PER_CENTROID, cells) * width * 4 > memory / 2:
             return cls.fit_streamed(features, codes, seed, iterations, memory, scratch, device, progress)
@@ -133,24 +137,25 @@ class VisualVocabulary:
             device: a torch device that looks for the nearest centroids; None is the processor.
             progress: the title of a progress bar.
 
-        Raises ValueError when the disk is too small, or ``scratch`` holds another run.
+        Raises ValueError when the disk is too small, or ``scratch`` holds another run or one that is going on.
         """
+        check_number("seed", seed, 0, SEEDS)
         (cells, width), rng = _enough(features, codes), np.random.default_rng(seed)
         rows = min(codes * POINTS_PER_CENTROID, cells)
         chunk = int(np.clip(memory / 16 / np.asarray(features[0:1], np.float32).nbytes, 1, 512))
         block = int(np.clip(memory / 16 / (width * 4), 1, BLOCK))
         with tempfile.TemporaryDirectory() if scratch is None else contextlib.nullcontext(scratch) as folder:
             sample = Path(folder) / "sample.npy"
-            sample.parent.mkdir(parents=True, exist_ok=True)
-            sample.unlink(missing_ok=True)  # a killed run's, which takes the space of this one
-            _require_space(sample.parent, rows * width * np.asarray(features[0:1]).itemsize)
-            try:
-                sample_to_file(features, rows, rng, sample, chunk)
-                start = take(sample, np.sort(rng.choice(rows, codes, replace=False)))
-                return cls(lloyd(sample, start, iterations, seed, block, device, sample.with_name("centroids.npz"),
-                                 progress)[0])  # fmt: skip
-            finally:
-                sample.unlink(missing_ok=True)
+            with only_writer(sample):
+                sample.unlink(missing_ok=True)  # a killed run's, which takes the space of this one
+                _require_space(sample.parent, rows * width * np.asarray(features[0:1]).itemsize)
+                try:
+                    sample_to_file(features, rows, rng, sample, chunk)
+                    start = take(sample, np.sort(rng.choice(rows, codes, replace=False)))
+                    return cls(lloyd(sample, start, iterations, seed, block, device, sample.with_name("centroids.npz"),
+                                     progress)[0])  # fmt: skip
+                finally:
+                    sample.unlink(missing_ok=True)
 
     @classmethod
     def fit_product(cls, features: Features, codes: Sequence[int], widths: Sequence[int], seed: int = 0,
@@ -164,6 +169,7 @@ class VisualVocabulary:
             codes: entries of each part's vocabulary; K is their product. Code = first index x codes[1] + second.
             widths: how many of the F numbers belong to each part.
         """
+        check_number("seed", seed, 0, SEEDS)
         rng = np.random.default_rng(seed)
         sample = sample_rows(features, max(codes) * POINTS_PER_CENTROID, rng)
         parts = np.split(sample, np.cumsum(widths)[:-1], axis=1)

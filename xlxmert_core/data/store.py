@@ -12,15 +12,17 @@ import json
 import operator
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
 
 from xlxmert_core.data.files import DataError
 from xlxmert_core.data.sources import picture_key
+from xlxmert_core.files import only_writer
 
+PATIENCE = 5.0  # seconds that an append waits for another process's
 FULL = (errno.ENOSPC, errno.EDQUOT)  # no space on the disk, or in the user's share of it
 
 
@@ -42,7 +44,8 @@ class FeatureStore:
     Args:
         shape: of one picture's features, e.g. (64, 64) for N cells of width F.
 
-    Raises :class:`StoreError` when the folder holds features of another shape or type. One process may append.
+    Raises :class:`StoreError` when the folder holds features of another shape or type. One process may append at a
+    time (:meth:`writing`).
     """
 
     def __init__(self, folder: str | os.PathLike, shape: Sequence[int], dtype: str = "float32"):
@@ -52,9 +55,39 @@ class FeatureStore:
         self.ids: list[int | str] = []
         self._row: dict[str, int] = {}
         self._listed = 0  # bytes of the index that are in ids
-        if not self._index.exists() or b"\n" not in self._index.read_bytes():
-            self._begin()
+        self._mine = False  # whether other processes are kept from appending
+        if not self._is_begun():
+            self._begin_alone()
         self._catch_up()
+
+    def _is_begun(self) -> bool:
+        return self._index.exists() and b"\n" in self._index.read_bytes()
+
+    def _begin_alone(self) -> None:
+        try:
+            with self.writing():
+                if not self._is_begun():  # by another process meanwhile
+                    self._begin()
+        except OSError as error:
+            raise StoreError(f"{self.folder} cannot hold features ({error.strerror}): name another folder.") from error
+
+    @contextmanager
+    def writing(self) -> Generator[None]:
+        """Keep other processes from appending meanwhile; :meth:`append` does so for itself.
+
+        Raises :class:`~xlxmert_core.files.BusyError` when another process has been at it for some seconds.
+        """
+        if self._mine:
+            yield
+            return
+        with only_writer(self.folder, PATIENCE):
+            self._mine = True
+            try:
+                if self._listed:
+                    self._catch_up()
+                yield
+            finally:
+                self._mine = False
 
     def _begin(self) -> None:
         if self._data.exists() and self._data.stat().st_size:
@@ -63,12 +96,9 @@ class FeatureStore:
                 "put it back, or remove the folder and extract again."
             )
         header = json.dumps({"shape": list(self.shape), "dtype": self.dtype.name}).encode() + b"\n"
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            _write_durably(self._data, b"", "wb")
-            _write_durably(self._index, header, "wb")
-        except OSError as error:
-            raise StoreError(f"{self.folder} cannot hold features ({error.strerror}): name another folder.") from error
+        self.folder.mkdir(parents=True, exist_ok=True)
+        _write_durably(self._data, b"", "wb")
+        _write_durably(self._index, header, "wb")
 
     def _catch_up(self) -> None:
         """Take in the lines that were added since; a line without its end was never committed."""
@@ -121,6 +151,10 @@ class FeatureStore:
         """
         ids = [str(i) if isinstance(i, str) else _whole(i) for i in ids]
         features = self._converted(features)
+        with self.writing():
+            self._append(ids, features)
+
+    def _append(self, ids: Sequence[int | str], features: np.ndarray) -> None:
         self._catch_up()
         keys = [picture_key(i) for i in ids]
         self._accept(ids, keys, features)

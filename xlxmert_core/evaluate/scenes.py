@@ -170,11 +170,18 @@ def round_trip(texts: Sequence[str], captions: Sequence[str]) -> dict[str, float
 
 
 def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
-    """Fréchet distance between Gaussians fitted to two sets of vectors [M, D] (Heusel et al., 2017)."""
+    """Fréchet distance between Gaussians fitted to two sets of vectors [M, D] (Heusel et al., 2017).
+
+    Raises ValueError for fewer than two vectors on a side, vectors of different widths, or ones that are not finite.
+    """
     from scipy.linalg import sqrtm
 
+    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1] or min(len(a), len(b)) < 2:
+        raise ValueError(f"A Fréchet distance needs two sets of two vectors or more, got {a.shape} and {b.shape}.")
+    if not (np.isfinite(a).all() and np.isfinite(b).all()):
+        raise ValueError("A Fréchet distance needs finite vectors: look at the pictures that they were made from.")
     mean = ((a.mean(0) - b.mean(0)) ** 2).sum()
-    cov_a, cov_b = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
+    cov_a, cov_b = (np.atleast_2d(np.cov(side, rowvar=False)) for side in (a, b))
     root = sqrtm(cov_a @ cov_b).real
     return float(mean + np.trace(cov_a + cov_b - 2 * root))
 

@@ -6,6 +6,7 @@ What is in a file is used, named as left out, or refused by name.
 """
 
 import os
+import warnings
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from xlxmert_core import checkpoints
 from xlxmert_core.foreign import convert
 from xlxmert_core.generator import Generator, fold_spectral_norm
 from xlxmert_core.model import XLxmert
-from xlxmert_core.text import Tokenizer
+from xlxmert_core.text import Tokenizer, outside
 
 SUFFIXES = (".pth", ".pt", ".bin", ".safetensors")
 TRANSFORMER, GENERATOR = "LXMERT's transformer", "the authors' generator"
@@ -25,6 +26,11 @@ KINDS = {  # a piece of a file's keys: what the file holds
     "word_embedding.words": "a model of this book (load() takes its folder)",
     "roi_heads.": "a detector",
     "encoder.layer.": "BERT alone (foreign.convert.initialise_from_bert() takes it)",
+}
+HEADS = {  # a head that a file may lack: the beginnings of our names for it
+    "word head": ("word_transform.", "word_bias"),
+    "matching head": ("match_head.",),
+    "answer head": ("answer_head.",),
 }
 CODES = ("mask_feature", "centroids", "code_feature.weight", "code_bias")  # one of them: the file has codes
 
@@ -50,14 +56,18 @@ def open_files(
 def open_transformer(path: str | os.PathLike) -> XLxmert:
     """X-LXMERT or LXMERT from the authors' or Hugging Face's file, in eval mode; ``codes`` is 0 when it has none.
 
-    An answer head that the file lacks stays random, and so do LXMERT's missing parts for codes, which nothing reads.
-    Raises FileNotFoundError or ValueError in one sentence.
+    Heads that the file lacks altogether stay random and are named in a warning (Hugging Face's LxmertModel has none,
+    its LxmertForQuestionAnswering answers alone); LXMERT's missing parts for codes stay random too, and nothing reads
+    them. Raises FileNotFoundError or ValueError in one sentence.
     """
     ours = convert.from_lxmert(_read(path, TRANSFORMER))
     model = XLxmert(convert.lxmert_config(ours)).eval()
+    lost = [head for head, names in HEADS.items() if not any(name.startswith(names) for name in ours)]
     absent = [] if any(name in ours for name in CODES) else ["mask_feature", "centroids", "code_"]
-    absent += [] if any(name.startswith("answer_head.") for name in ours) else ["answer_head."]
+    absent += [name for head in lost for name in HEADS[head]]
     checkpoints.load_state(model, ours, absent, str(path))
+    if lost:
+        warnings.warn(f"{path} has no {', no '.join(lost)}: what they would say is random.", stacklevel=outside())
     return model
 
 

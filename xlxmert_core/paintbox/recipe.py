@@ -20,9 +20,10 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
+from xlxmert_core.config import check_number
 from xlxmert_core.files import replacing
 from xlxmert_core.pipeline import Painting, Pipeline
-from xlxmert_core.sampling import ORDERS, PAINT_BOX, REAL, SCHEDULES, WHOLE, Sampling, check_number
+from xlxmert_core.sampling import ORDERS, PAINT_BOX, REAL, SCHEDULES, WHOLE, Sampling
 
 CHUNK = "xlxmert"  # the PNG's text chunk that holds the recipe
 MOST = {  # of each number: a recipe may come from a stranger

@@ -12,8 +12,12 @@ from xlxmert_core.data.hdf5 import HDF5Features
 from xlxmert_core.data.store import FeatureStore
 from xlxmert_core.files import write_json
 from xlxmert_core.kmeans import Nearest, fingerprint
+from xlxmert_core.origins import OriginError
 from xlxmert_core.scale import workers
 from xlxmert_core.vocabulary import VisualVocabulary
+
+AGAIN = 4  # pictures that stand for all when a store is gone on with
+UNLIKE = 0.1  # of a picture's codes: more are not explained by rounding
 
 
 def assign(vocabulary: VisualVocabulary, features: FeatureStore | HDF5Features, store: FeatureStore, block: int = 256,
@@ -32,8 +36,8 @@ def assign(vocabulary: VisualVocabulary, features: FeatureStore | HDF5Features, 
         ray_workers: instead of here, on as many workers of a Ray cluster, which read the features themselves and
             each have these ``resources`` (see :func:`.workers.parallel_map`).
 
-    Raises ValueError for features of another width, NaN or infinite ones (naming the picture), and a store of
-    another shape, type or vocabulary.
+    Raises ValueError for features of another width, NaN or infinite ones (naming the picture), a store of another
+    shape, type or vocabulary or of other features (some are looked at again), and one that another process fills.
     """
     vocabulary.check_width(features.shape[-1])
     cells = tuple(features.shape[:-1])
@@ -42,14 +46,28 @@ def assign(vocabulary: VisualVocabulary, features: FeatureStore | HDF5Features, 
             f"{store.folder} is for {store.dtype} {list(store.shape)} a picture, these codes are int32 {list(cells)}: "
             "open a store for them in another folder."
         )
-    bind_vocabulary(store, vocabulary)
     ids, before = list(features.ids), len(store)
     coder = _Coder(features, Nearest(vocabulary.centroids, device))
-    with tqdm(desc=progress, disable=progress is None, initial=before, total=len(ids), unit="picture") as bar:
-        for places, codes in workers.parallel_map(coder, _missing(ids, store, block), ray_workers, **resources):
-            store.append([ids[place] for place in places], codes)
-            bar.update(len(places))
+    with store.writing():
+        bind_vocabulary(store, vocabulary)
+        _look_again(coder, ids, store)
+        with tqdm(desc=progress, disable=progress is None, initial=before, total=len(ids), unit="picture") as bar:
+            for places, codes in workers.parallel_map(coder, _missing(ids, store, block), ray_workers, **resources):
+                store.append([ids[place] for place in places], codes)
+                bar.update(len(places))
     return len(store) - before
+
+
+def _look_again(coder: "_Coder", ids: list, store: FeatureStore) -> None:
+    """Refuse a store of other features' codes: those of some pictures in it are looked up again."""
+    lacking = set(store.missing(ids))
+    stored = [place for place, name in enumerate(ids) if name not in lacking]
+    for place in stored[:: max(1, -(-len(stored) // AGAIN))]:
+        if (coder([place])[1] != store.rows([ids[place]])).mean() > UNLIKE:
+            raise OriginError(
+                f"{store.folder} holds other codes of picture {ids[place]} than these features have: "
+                "go on with the same features, or name another folder."
+            )
 
 
 def _missing(ids: list, store: FeatureStore, block: int) -> Iterator[list[int]]:

@@ -9,16 +9,18 @@ kind of machine with the same number of threads in torch.)
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from inspect import isclass
-from itertools import groupby
+from itertools import groupby, islice
 
 import numpy as np
 from PIL import ExifTags, Image
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from xlxmert_core import origins
 from xlxmert_core.data.coco import Report
 from xlxmert_core.data.images import ImageError, open_image
 from xlxmert_core.data.sources import picture_key
@@ -29,6 +31,7 @@ from xlxmert_core.scale.workers import parallel_map, prefetch
 Key = str | int
 Size = Callable[[int, int], tuple[int, int]]
 Plan = list[tuple[tuple[int, int], list[Key]]]
+NEAR, MOST = 0.02, 0.9  # of the largest number, of all numbers: how like features of one picture are
 SIDEWAYS = (5, 6, 7, 8)  # EXIF's orientations that swap width and height
 
 
@@ -59,7 +62,8 @@ def extract(
 
     Returns what was skipped: pictures that are not stored and cannot be read, each with a sentence. Raises
     :class:`~xlxmert_core.data.store.StoreError` naming the picture whose features are not finite; what was stored
-    stays. Raises ValueError for two keys that are one id (42 and "000000000042").
+    stays. Raises ValueError for two keys that are one id (42 and "000000000042"), for a store that another process
+    fills, and for one that holds other features: one of the pictures in it is looked at again.
     """
     look = _Look(eye, workers=0 if ray_workers else workers)
     return _run(look, pictures, [store], batch, size, progress, ray_workers, resources)
@@ -123,13 +127,24 @@ def batches(sizes: Mapping[Key, tuple[int, int]], size: Size, batch: int) -> Pla
 def _run(look, pictures, stores, batch, size, progress, ray_workers, resources) -> Report:
     """The loop over all batches; the last store tells which pictures are complete."""
     _refuse_twins(pictures)
+    with ExitStack() as alone:
+        for store in stores:
+            alone.enter_context(store.writing())
+        return _fill(look, pictures, stores, batch, size, progress, ray_workers, resources)
+
+
+def _fill(look, pictures, stores, batch, size, progress, ray_workers, resources) -> Report:
     report = Report()
     sizes = _sizes(pictures, look.workers, stores[-1], report)
     plan = batches(sizes, size or getattr(look.eye, "size", resized), batch)
     left = [(shape, stores[-1].missing(keys)) for shape, keys in plan]
     items = [(shape, {key: pictures[key] for key in keys}) for shape, keys in left if keys]
     todo = sum(len(paths) for _, paths in items)
+    known = _known(pictures, plan, stores[-1]) if items else []
+    items = known + items
     results = parallel_map(look, items, ray_workers, **resources) if ray_workers else look.over(items)
+    for keys, arrays, _ in islice(results, len(known)):
+        _compare(stores[-1], keys, arrays)
     bar = {"desc": progress, "disable": progress is None, "unit": "picture"}
     with tqdm(total=len(sizes), initial=len(sizes) - todo, **bar) as shown:
         for keys, arrays, skipped in results:
@@ -164,6 +179,28 @@ def _sizes(pictures: Mapping, workers: int, store: FeatureStore, report: Report)
     for key in store.missing(list(lost)):
         report.skip(f"picture {key}", lost[key])
     return {key: size for key, size in sizes.items() if not isinstance(size, str)}
+
+
+def _known(pictures: Mapping, plan: Plan, store: FeatureStore) -> list[tuple]:
+    """One picture that is stored and still there, to be looked at again."""
+    absent = set(store.missing(list(pictures)))
+    stored = ((shape, key) for shape, keys in plan for key in keys if key not in absent)
+    return [(shape, {key: pictures[key]}) for shape, key in islice(stored, 1)]
+
+
+def _compare(store: FeatureStore, keys: Sequence[Key], arrays: Sequence) -> None:
+    """Refuse a store whose picture looks otherwise now; some numbers may differ, as another processor has them."""
+    if not keys:
+        return  # it does not open any more
+    before, now = np.asarray(store.rows(keys), np.float64), np.asarray(arrays[-1], np.float64)
+    if before.shape != now.shape:
+        return  # append() says what is wrong
+    near = np.abs(before - now) <= NEAR * np.abs(before).max(initial=0)
+    if near.mean() < MOST:
+        raise origins.OriginError(
+            f"{store.folder} holds other features of picture {keys[0]} than this eye sees now: "
+            "go on with the same eye and pictures, or name another folder."
+        )
 
 
 def _append(store: FeatureStore, keys: Sequence[Key], values: np.ndarray) -> None:

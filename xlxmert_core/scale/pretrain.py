@@ -5,7 +5,6 @@ layout. The same function runs in a notebook: ``accelerate.notebook_launcher(pre
 """
 
 import argparse
-import json
 import sys
 import warnings
 from collections import Counter
@@ -17,7 +16,7 @@ import torch
 
 from xlxmert_core import checkpoints, config
 from xlxmert_core.data import lxmert, vqa
-from xlxmert_core.data.files import DataError, read_json
+from xlxmert_core.data.files import DataError
 from xlxmert_core.data.store import FeatureStore
 from xlxmert_core.files import fingerprint, write_json
 from xlxmert_core.foreign import convert
@@ -118,14 +117,11 @@ def pretrain(plan: Plan) -> list[dict]:
     model = build_model(plan, tokenizer, answers)
     objective = Pretraining(model)
     accelerator = loop.accelerate()
-    if accelerator.is_main_process:
-        _same_plan(plan, out)
-    accelerator.wait_for_everyone()
     steps = max(1, round(plan.epochs * len(data.words) / plan.batch))
     history = loop.fit(
         objective, optimisers.adamw(objective, plan.lr),
         PretrainingBatches(data, tokenizer, plan.batch, tasks), steps, seed=plan.seed,
-        track=loop.Track(out / "checkpoint.pt", out / "log", "pretraining", seconds=600),
+        track=loop.Track(out / "checkpoint.pt", out / "log", "pretraining", seconds=600, origin=_origin(plan)),
         accumulate=plan.accumulate, accelerator=accelerator,
     )  # fmt: skip
     state = whole_state(model)
@@ -140,17 +136,10 @@ def pretrain(plan: Plan) -> list[dict]:
     return history
 
 
-def _same_plan(plan: Plan, out: Path) -> None:
-    """Write the plan beside its checkpoint; refuse to go on with another's."""
-    path = out / "plan.json"
-    now = json.loads(json.dumps(asdict(plan) | {"out": "", "centroids": fingerprint(plan.vocabulary)}))
-    before = read_json(path) if path.is_file() and (out / "checkpoint.pt").is_file() else now
-    if changed := sorted(name for name in now if now[name] != before.get(name)):
-        raise DataError(
-            f"{out} holds the progress of another plan ({', '.join(changed)} differ): "
-            "name another folder, or remove it."
-        )
-    write_json(path, now)
+def _origin(plan: Plan) -> dict:
+    """What a checkpoint is made from, but for the folder that it lies in."""
+    given = {name: value for name, value in asdict(plan).items() if name not in ("out", "seed", "accumulate")}
+    return given | {"centroids": fingerprint(plan.vocabulary)}
 
 
 def main() -> int:

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from xlxmert_core.config import check_number
 from xlxmert_core.data import vqa
 from xlxmert_core.data.coco import Report
 from xlxmert_core.data.files import DataError
@@ -261,7 +262,7 @@ def fine_tune(painter: Pipeline, asked: Sequence[vqa.Question], pictures: Any, a
         pictures: a folder with files named after the questions' pictures, such as COCO_val2014_000000000042.jpg for
             42; or their features, a FeatureStore or HDF5Features, read from disk as they are needed.
         answers: the classes; "False" and "True" for pairs.
-        checkpoint: file to resume from and to keep the progress in.
+        checkpoint: file to keep the progress in and to resume from; one of another fine-tuning is refused.
 
     Returns the skill, the training history, and what had to be left out: questions whose picture is missing or does
     not open, and questions none of whose answers is a class. Raises DataError in one sentence.
@@ -291,17 +292,16 @@ def tune(painter: Pipeline, questions: Sequence[vqa.Question], rows: Sequence[Se
          answers: Sequence[str], steps: int, batch: int = 64, seed: int = 0, lr: float = 0.005,
          track: loop.Track = loop.SILENT) -> tuple[Skill, list[dict]]:  # fmt: skip
     """What :func:`fine_tune` and the recipes share: all of these questions, about pictures whose rows are known."""
+    check_number("batch", batch, 1)
+    check_number("seed", seed, 0, 2**32 - 1)
     torch.manual_seed(seed)
     tokenizer = painter.tokenizer.extended(q.text for q in questions)
-    data = FineTuningData.build(
-        [q.text for q in questions], rows, [label_of(q) for q in questions], tokenizer, answers,
-        painter.model.config.max_words,
-    )  # fmt: skip
+    texts, labels = [q.text for q in questions], [label_of(q) for q in questions]
+    data = FineTuningData.build(texts, rows, labels, tokenizer, answers, painter.model.config.max_words)
+    track = replace(track, origin={"painter": painter.model, "answers": list(answers), "batch": batch, "lr": lr})
     kind = Judging if len(questions[0].images) == 2 else Answering
-    objective = kind(adopt(painter.model, tokenizer, painter.answers, answers))
-    history = loop.fit(
-        objective, muon(objective, lr, lr / 5), batches(data, features, batch), steps, seed=seed, track=track,
-    )  # fmt: skip
+    objective, drawn = kind(adopt(painter.model, tokenizer, painter.answers, answers)), batches(data, features, batch)
+    history = loop.fit(objective, muon(objective, lr, lr / 5), drawn, steps, seed=seed, track=track)
     return Skill(objective.model.eval(), tokenizer, list(answers)), history
 
 

@@ -4,29 +4,33 @@ A model is trained by an *objective*: an ``nn.Module`` whose ``forward(batch)`` 
 worth plotting. Networks that are trained against each other take turns in each step: their objective is called as
 ``forward(batch, turn)`` and may return a third value, tensors that the batch of the step's next turn also holds.
 Everything random in step ``i`` (the batch, the masks, dropout) is
-derived from ``(seed, i)`` alone, so a run that was killed and resumed repeats the very same steps.
+derived from ``(seed, i)`` alone, so a run that was killed and resumed repeats the very same steps. A checkpoint knows
+what it was made from (:mod:`xlxmert_core.origins`): another run does not go on from it.
 """
 
 import os
 import pickle
 import time
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 from tqdm.auto import tqdm
 
-from xlxmert_core.files import replacing
+from xlxmert_core import origins
+from xlxmert_core.config import check_number
+from xlxmert_core.files import only_writer, replacing
 from xlxmert_core.train.distributed import is_spread, share, whole
 from xlxmert_core.train.optimisers import warmup_linear
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+PROBES = 3  # batches that stand for the data
 RANKS = 2**52  # above every step_seed: the processes' seeds lie this far apart
 BatchAt = Callable[[int, torch.Generator], dict]
 Optimisers = torch.optim.Optimizer | Sequence[torch.optim.Optimizer]
@@ -38,7 +42,7 @@ class Track:
 
     checkpoint: file to resume from if it exists, written every ``seconds`` and at the end; log: folder of a TensorBoard
     log; progress: title of the progress bar; on_step: called after each step with its number and its values. None for
-    none of it.
+    none of it. origin: what the training is made from besides what :func:`fit` sees, by name ("answers", "painter").
     """
 
     checkpoint: str | os.PathLike | None = None
@@ -46,6 +50,7 @@ class Track:
     progress: str | None = None
     seconds: float = 60.0
     on_step: Callable[[int, dict], None] | None = None
+    origin: Mapping[str, Any] = field(default_factory=dict)
 
 
 SILENT = Track()
@@ -92,37 +97,91 @@ def fit(
         accumulate: take each batch in so many parts, one after another, for its gradient; saves memory. Parts weigh
             alike, whatever they mask.
         accelerator: see :func:`accelerate`; with several processes each takes its share of every batch.
+
+    Raises ValueError in one sentence for a checkpoint that is damaged, was made from something else, or that another
+    process writes.
     """
-    accelerator = accelerator or accelerate()
+    check_number("seed", seed, 0, 2**32 - 1)
+    check_number("steps", steps, 0)
+    accelerator, path = accelerator or accelerate(), None if track.checkpoint is None else Path(track.checkpoint)
+    seed = int(seed)  # of numpy's, the step's would be cut off
+    settings = {"seed": seed, "steps": steps, "schedule": schedule, "clip": clip, "accumulate": accumulate}
+    origin = {} if path is None else origins.origin(**track.origin) | _origin(objective, optimisers, batch_at, settings)
     prepared, turns = _prepare(accelerator, objective, optimisers, accumulate)
     first, every = accelerator.is_main_process, [o for several in turns.values() for o in several]
-    rates = [group["lr"] for group in _groups(every)]
-    path = Path(track.checkpoint) if track.checkpoint is not None else None
-    start, history = _resume(path, objective, turns)
-    prepared.train()
-    write = _logger(track.log if first else None, start)
-    saved = time.monotonic()
-    silent = track.progress is None or not first
-    for step in (bar := tqdm(range(start, steps), desc=track.progress, disable=silent, initial=start, total=steps)):
-        batch = _batch(batch_at, step, seed, accelerator)
-        values = {"step": step}
-        for group, rate in zip(_groups(every), rates, strict=True):
-            group["lr"] = rate * schedule(step, steps)
-        for turn, its_own in turns.items():
-            found, handed = _turn(prepared, its_own, batch, turn, clip, accelerator, accumulate)
-            values, batch = values | found, batch | handed
-        history.append(values)
-        write(values)
-        if track.on_step is not None:
-            track.on_step(step, values)
-        if not silent and step % 10 == 0:
-            bar.set_postfix({k: f"{v:.3f}" for k, v in values.items() if k != "step"}, refresh=False)
-        due = torch.tensor(float(time.monotonic() - saved > track.seconds), device=accelerator.device)
-        if path is not None and (accelerator.reduce(due) > 0 or step == steps - 1):
-            _save(path, step + 1, objective, turns, history, first)
-            saved = time.monotonic()
+    lock = only_writer(path) if path is not None and first else nullcontext()
+    with lock, _rates(every) as rates:
+        start, history = _resume(path, origin, objective, turns)
+        prepared.train()
+        saved = time.monotonic()
+        for step, tell in _told(track, start, steps, first):
+            batch = _batch(batch_at, step, seed, accelerator)
+            values: dict = {"step": step}
+            for group, rate in zip(_groups(every), rates, strict=True):
+                group["lr"] = rate * schedule(step, steps)
+            for turn, its_own in turns.items():
+                found, handed = _turn(prepared, its_own, batch, turn, clip, accelerator, accumulate)
+                values, batch = values | found, batch | handed
+            history.append(values)
+            tell(values)
+            due = torch.tensor(float(time.monotonic() - saved > track.seconds), device=accelerator.device)
+            if path is not None and (accelerator.reduce(due) > 0 or step == steps - 1):
+                _save(path, origin, step + 1, objective, turns, history, first)
+                saved = time.monotonic()
     objective.eval()
     return history
+
+
+@contextmanager
+def _rates(optimisers: list[torch.optim.Optimizer]) -> Iterator[list[float]]:
+    """The learning rates that schedules scale; afterwards they are as they were, for a cell that is run again."""
+    rates = [group["lr"] for group in _groups(optimisers)]
+    try:
+        yield rates
+    finally:
+        for group, rate in zip(_groups(optimisers), rates, strict=True):
+            group["lr"] = rate
+
+
+def _told(track: Track, start: int, steps: int, first: bool) -> Iterator[tuple[int, Callable[[dict], None]]]:
+    """The steps to be taken, each with a function that takes its numbers to the log, the caller and the bar."""
+    write = _logger(track.log if first else None, start)
+    silent = track.progress is None or not first
+    bar = tqdm(range(start, steps), desc=track.progress, disable=silent, initial=start, total=steps)
+
+    def tell(values: dict) -> None:
+        write(values)
+        if track.on_step is not None:
+            track.on_step(values["step"], values)
+        if not silent and values["step"] % 10 == 0:
+            bar.set_postfix({k: f"{v:.3f}" for k, v in values.items() if k != "step"}, refresh=False)
+
+    yield from ((step, tell) for step in bar)
+
+
+def _origin(objective: nn.Module, optimisers: Optimisers | dict, batch_at: BatchAt, settings: dict) -> dict:
+    """What a run is made from, as far as it can be seen here: three batches stand for the data."""
+    shapes = {name: list(value.shape) for name, value in objective.state_dict().items()}
+    numbers = {k: v for k, v in vars(objective).items() if isinstance(v, origins.PLAIN) and k[0] != "_"}
+    model = [repr(objective), shapes, {k: v for k, v in numbers.items() if k != "training"}]
+    taken = optimisers if isinstance(optimisers, dict) else {ONLY: optimisers}
+    rules = {turn: [_rule(optimiser) for optimiser in _several(those)] for turn, those in taken.items()}
+    drawn = [_drawn(batch_at, step) for step in range(PROBES)]
+    data = [[[name, origins.mark(batch[name])] for name in sorted(batch)] for batch in drawn]
+    settings = settings | {"schedule": getattr(settings["schedule"], "__name__", "")}
+    return settings | {"model": origins.mark(model), "optimiser": rules, "data": data}
+
+
+def _rule(optimiser: torch.optim.Optimizer) -> list:
+    groups = [{k: v for k, v in group.items() if k != "params"} for group in optimiser.param_groups]
+    return [type(optimiser).__name__, [origins.mark(group) for group in groups]]
+
+
+def _drawn(batch_at: BatchAt, step: int) -> dict:
+    """A step's batch with the seed 0, looked at without a trace."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(step)
+        return batch_at(step, torch.Generator().manual_seed(step))
 
 
 def accelerate() -> "Accelerator":
@@ -220,9 +279,9 @@ def _tensors(values: dict, device) -> dict:
     return {k: torch.as_tensor(v, dtype=torch.float32, device=device).detach().clone() for k, v in values.items()}
 
 
-def _save(path, step, objective, optimisers, history, first) -> None:
+def _save(path, origin, step, objective, optimisers, history, first) -> None:
     """Every process helps to collect the state, the first one writes it."""
-    state = {"step": step, "history": history, "optimisers": {}}
+    state = {"origin": origin, "step": step, "history": history, "optimisers": {}}
     for turn, several in optimisers.items():
         if is_spread(objective):
             from torch.distributed.checkpoint.state_dict import get_state_dict
@@ -234,13 +293,16 @@ def _save(path, step, objective, optimisers, history, first) -> None:
         save_atomically(state, path)
 
 
-def _resume(path, objective, optimisers) -> tuple[int, list[dict]]:
+def _resume(path, origin, objective, optimisers) -> tuple[int, list[dict]]:
     if path is None or not path.exists():
         return 0, []
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
         raise ValueError(f"The checkpoint {path} is damaged ({error}): remove it to start anew.") from error
+    if not isinstance(state, dict) or not {"step", "history", "objective", "optimisers"} <= state.keys():
+        raise ValueError(f"{path} is no checkpoint of a training: remove it to start anew.")
+    origins.check(path, state.get("origin"), origin)
     try:
         for turn, several in optimisers.items():
             found = state["optimisers"][turn]
