@@ -16,7 +16,7 @@ STAMP := $(VENV)/.installed-$(shell cat $(PINS) | cksum | cut -d' ' -f1)
 
 help:
 	@echo "make book     install, run the chapters that something has changed for, build the pages (PROFILE=ci, DATASET=storybook, ARGS=--afresh)"
-	@echo "make read     show the built pages at http://127.0.0.1:8000 (PORT=8000)"
+	@echo "make read     show the built pages at http://127.0.0.1:8000, or the next port that is free (PORT=8000)"
 	@echo "make test     install, then everything that must hold (ARGS=\"-m 'not slow'\" for the quick part)"
 	@echo "make slowest  the twenty slowest tests of the last make test"
 	@echo "make nightly  what is too long for make test, part by part, about an hour; finished parts are skipped when it starts again"
@@ -32,9 +32,7 @@ book: $(STAMP)
 
 # A browser reads pages from disk too, but runs no module from there: the page that paints needs a server.
 read: $(STAMP)
-	@[ -f _build/book/html/index.html ] || { echo "There are no pages yet: run make book first." >&2; exit 1; }
-	@echo "Open http://127.0.0.1:$(PORT) (Ctrl-C ends)"
-	@$(BIN)/python -m http.server --bind 127.0.0.1 --directory _build/book/html $(PORT) > /dev/null
+	@$(BIN)/python -m book.build.read $(PORT)
 
 # Threads that spin for long while they wait slow a shared machine tenfold (book/build/run_chapters.py says more). One
 # thread, because the chapters run beside the tests.

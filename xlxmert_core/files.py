@@ -84,6 +84,16 @@ def write_json(path: Path, value: object) -> None:
         temporary.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n")
 
 
+def typed_path(text: str | os.PathLike) -> Path:
+    """A path that somebody typed, absolute: ``~`` is their home, and it counts from where they were.
+
+    That is the working folder or, for a chapter, whose working folder is notebooks/, the one that the shell was in.
+    """
+    path = Path(text).expanduser()
+    places = [Path.cwd() / path, Path(os.environ.get("PWD", "")).absolute() / path]
+    return next((place for place in places if place.exists()), places[0])
+
+
 def fingerprint(path: str | os.PathLike) -> str:
     """SHA-256 of a file, or of the names and contents of a folder; 16 hex digits."""
     digest, path = hashlib.sha256(), Path(path)

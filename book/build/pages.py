@@ -12,7 +12,7 @@ from pathlib import Path
 
 from book.build import kept
 from book.build.lanes import execute_all
-from book.build.run_chapters import ROOT, ChapterError, Result, Run, chapters
+from book.build.run_chapters import ROOT, ChapterError, Result, Run, add_choices, chapters
 from book.build.status_page import status_page
 from book.build.vendor import VendorError, runtime
 
@@ -108,14 +108,14 @@ def publish(run: Run, results: list[Result], model: Path | None = None) -> Path:
 def main() -> int:
     """The command behind ``make book``."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--profile", default="ci", help="how much to do: ci or train")
-    parser.add_argument("--dataset", default="storybook", help="storybook or coco")
+    add_choices(parser)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", nargs="+", metavar="CHAPTER", help="run these, build no pages")
+    parser.add_argument("--only", nargs="+", metavar="CHAPTER", choices=chapters(), help="run these, build no pages")
     parser.add_argument("--work", type=Path, help="where everything goes, instead of _build/book and artifacts")
     parser.add_argument("--afresh", action="store_true", help="run those too that nothing has changed for")
     options = parser.parse_args()
-    places = {"work": options.work, "artifacts": options.work / "artifacts"} if options.work else {}
+    work = options.work and Path(os.path.abspath(options.work.expanduser()))
+    places = {"work": work, "artifacts": work / "artifacts"} if work else {}
     run = Run(profile=options.profile, dataset=options.dataset, seed=options.seed, **places)
     names = options.only or chapters()
     try:

@@ -1,5 +1,7 @@
 """Execute a chapter with papermill into a build copy; committed notebooks stay untouched (``lanes.py`` runs all)."""
 
+import argparse
+import ast
 import json
 import os
 import time
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PARAMETERS = ("profile", "dataset", "seed", "artifacts")
+FOLDERS = tuple(f"XLXMERT_{name}" for name in ("COCO", "VG", "GQA", "NLVR2", "VQA", "AUTHORS"))  # settings
 WATCH = ROOT / "book" / "build" / "watch.py"
 CELL_SECONDS = 6 * 3600  # a cell that takes longer hangs
 KERNEL = {
@@ -79,6 +82,26 @@ class Result:
     key: str = ""  # what it follows from
     made: dict[str, str] | None = None  # notebook, metrics and artifacts -> fingerprint; None until it has ended
     kept: bool = False  # an earlier run executed it
+
+
+def known(module: str, table: str) -> list[str]:
+    """The names in a table of the core, read off its source: importing it would bring PyTorch."""
+    tree = ast.parse((ROOT / "xlxmert_core" / "datasets" / f"{module}.py").read_text("utf-8"))
+    tables = {ast.unparse(node.targets[0]): node.value for node in tree.body if isinstance(node, ast.Assign)}
+    return [ast.literal_eval(key) for key in tables[table].keys]  # ty: ignore[unresolved-attribute]  a dict
+
+
+def add_choices(parser: argparse.ArgumentParser, profile: str = "ci") -> None:
+    """The options that name a run, with the names that there are; settings that name folders become absolute.
+
+    Chapters run in notebooks/, but what was typed counts from here.
+    """
+    profiles, sets = known("profiles", "PROFILES"), known("__init__", "DATASETS")
+    parser.add_argument("--profile", default=profile, choices=profiles, help=f"how much to do: {', '.join(profiles)}")
+    parser.add_argument("--dataset", default="storybook", choices=sets, help=" or ".join(sets))
+    for name in FOLDERS:
+        if os.environ.get(name):
+            os.environ[name] = os.path.abspath(os.path.expanduser(os.environ[name]))
 
 
 def chapters(toc: Path = ROOT / "book" / "_toc.yml") -> list[str]:

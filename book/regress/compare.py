@@ -18,7 +18,7 @@ from pathlib import Path
 from book.build.bars import BARS, read_bars, read_metrics
 from book.build.kept import forget
 from book.build.lanes import execute_all
-from book.build.run_chapters import ROOT, Result, Run, chapters
+from book.build.run_chapters import ROOT, Result, Run, add_choices, chapters
 from book.regress.report import Section, write_report
 from book.regress.verdicts import Judgement, Kind, judge, summary
 from xlxmert_core.files import replacing, write_json
@@ -215,8 +215,7 @@ def conclude(places: Places, outcomes: list[Outcome], refused: str, whole: bool)
 def main() -> int:
     """The command behind ``make regress``."""
     parser = argparse.ArgumentParser(description="Compare a run of the chapters with the accepted run.")
-    parser.add_argument("--profile", default="ci")
-    parser.add_argument("--dataset", default="storybook", help="storybook or coco")
+    add_choices(parser)
     parser.add_argument("--seeds", type=int, nargs="+", help="0; with --accept 0 1 2; more find smaller changes")
     parser.add_argument("--only", nargs="+", metavar="CHAPTER", choices=chapters(), help="these, on what is there")
     parser.add_argument("--afresh", action="store_true", help="execute those too that nothing has changed for")

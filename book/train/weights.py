@@ -16,7 +16,7 @@ from pathlib import Path
 import nbformat
 from IPython.core.inputtransformer2 import TransformerManager
 
-from book.build.run_chapters import KERNEL, Run
+from book.build.run_chapters import KERNEL, Run, add_choices
 from book.train import photographs
 from book.train.ship_weights import ship, ship_record
 
@@ -54,8 +54,7 @@ def train(run: Run, chapters: tuple[str, ...] = CHAPTERS) -> None:
 def main() -> int:
     """The command behind ``make train``."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--profile", default="train")
-    parser.add_argument("--dataset", default="storybook", help="storybook or coco (photographs: XLXMERT_COCO)")
+    add_choices(parser, "train")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--ship", action="store_true", help="copy the weights and their card into the package")
     options = parser.parse_args()

@@ -10,6 +10,7 @@ from xlxmert_core.data.files import DataError
 from xlxmert_core.datasets.base import DataSet
 from xlxmert_core.datasets.coco import Coco
 from xlxmert_core.datasets.storybook import Storybook
+from xlxmert_core.files import typed_path
 
 DATASETS = {"storybook": Storybook, "coco": Coco}
 
@@ -22,4 +23,4 @@ def open_dataset(name: str, folder: str | os.PathLike) -> DataSet:
     if name not in DATASETS:
         raise DataError(f"There is no data set {name!r}; known: {', '.join(DATASETS)}.")
     kind = DATASETS[name]
-    return kind(os.environ.get(kind.setting, folder))
+    return kind(typed_path(os.environ[kind.setting]) if os.environ.get(kind.setting) else folder)

@@ -19,6 +19,7 @@ from xlxmert_core.data.sources import picture_key
 from xlxmert_core.datasets.base import UNLABELLED, Asked, DataSet, Region, Split, read_pictures
 from xlxmert_core.datasets.profiles import Profile, profile
 from xlxmert_core.evaluate.judges import PhotographJudge
+from xlxmert_core.files import typed_path
 from xlxmert_core.train.loop import Track
 
 FILES = {"train": "train2017", "held_out": "val2017", "test": "val2017"}  # "test" from the end backwards
@@ -74,7 +75,7 @@ class Coco(DataSet):
 
     def questions(self, name: str) -> Asked:
         """Real ones where there are any, else whether a thing is there."""
-        place = Path(os.environ.get("XLXMERT_VQA", self.folder))
+        place = typed_path(os.environ.get("XLXMERT_VQA", self.folder))
         parts = ("train",) if name == "train" else ("val", "test")
         files = [sorted(place.rglob(f"*{p}*{end}.json")) for p in parts for end in ("questions", "annotations")]
         found = [those[0] for those in files if those][:2]
