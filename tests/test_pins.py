@@ -14,6 +14,7 @@ from rattler import MatchSpec, Version
 
 from book.build.run_chapters import ROOT
 
+WORKFLOWS = {path.stem: yaml.safe_load(path.read_text()) for path in (ROOT / ".github/workflows").glob("*.yml")}
 SCHEMA = {
     "type": "object",
     "required": ["name", "channels", "dependencies"],
@@ -112,3 +113,13 @@ def test_installed_versions_are_the_pinned_ones():
         if f"=={found}" != lock[canonical(need.name)]:
             wrong[need.name] = found
     assert wrong == {}
+
+
+def test_the_workflows_try_the_promised_pythons_and_audit_the_pins():
+    matrix = WORKFLOWS["tests"]["jobs"]["quick"]["strategy"]["matrix"]["python"]
+    oldest = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"].removeprefix(">=")
+    assert matrix == ["3.11", "3.12", "3.13"] and matrix[0] == oldest
+    for workflow, job in (("tests", "quick"), ("nightly", "nightly"), ("nightly", "audit")):
+        said = [step.get("run", "") for step in WORKFLOWS[workflow]["jobs"][job]["steps"]]
+        assert any(line.startswith("make ") or "pip_audit --requirement requirements.txt" in line for line in said)
+        assert WORKFLOWS[workflow]["permissions"] == {"contents": "read"}
