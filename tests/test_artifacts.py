@@ -154,6 +154,24 @@ def test_what_is_kept_on_the_way_lasts_until_the_stage_is_finished(artifacts):
     assert not artifacts.resumable("painted_test_0.npz", "painted").exists()
 
 
+def test_what_took_minutes_is_kept_as_long_as_it_was_made_from_the_same(artifacts):
+    made = []
+
+    def make():
+        made.append(1)
+        return {"score": 0.5, "images": np.arange(3)}
+
+    for _ in range(2):
+        found = artifacts.kept("painted_a_0", "painted", make, painter="one")
+        assert float(found["score"]) == 0.5 and found["images"].tolist() == [0, 1, 2]
+    assert len(made) == 1 and sorted(path.name for path in artifacts.folder.iterdir()) == ["painted_a_0.npz"]
+    with pytest.raises(ValueError, match="painted_a_0.npz holds the progress of something else .other painter."):
+        artifacts.kept("painted_a_0", "painted", make, painter="another")
+    artifacts.finish("painted", "07_painting")  # finished: the next run begins anew
+    artifacts.kept("painted_a_0", "painted", make, painter="another")
+    assert len(made) == 2
+
+
 def test_a_track_has_the_checkpoint_a_log_and_a_title(artifacts):
     track = artifacts.track("encoder", "encoder.safetensors")
     assert track.checkpoint == artifacts.checkpoint("encoder", "encoder.safetensors")

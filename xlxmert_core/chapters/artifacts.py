@@ -7,10 +7,14 @@ that misses its input is told which chapter makes it.
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
-from xlxmert_core.files import write_json
+import numpy as np
+
+from xlxmert_core import origins
+from xlxmert_core.files import replacing, write_json
 from xlxmert_core.folder import SHIPPED
 from xlxmert_core.train.loop import Track
 
@@ -87,6 +91,23 @@ class Artifacts:
         if self.profile != "train" and self.manifest(stage).exists():
             path.unlink(missing_ok=True)
         return path
+
+    def kept(self, name: str, stage: str, make: Callable[[], dict], **made_from: Any) -> dict:
+        """Arrays that take minutes to make, kept as ``name``.npz on the way to the artifact ``stage``.
+
+        Raises ValueError in one sentence when those that are there were ``made_from`` something else.
+        """
+        path, wanted = self.resumable(f"{name}.npz", stage), origins.origin(**made_from)
+        if path.exists():
+            with np.load(path) as saved:
+                arrays = dict(saved)
+            found = arrays.pop("origin", None)
+            origins.check(path, None if found is None else json.loads(str(found)), wanted)
+            return arrays
+        arrays = make()
+        with replacing(path) as temporary, open(temporary, "wb") as file:
+            np.savez(file, **arrays, origin=json.dumps(wanted))
+        return arrays
 
     def track(self, name: str, stage: str, progress: str | None = None) -> Track:
         """A checkpoint for :func:`~xlxmert_core.train.loop.fit`, with a log and a progress bar called ``name``."""

@@ -151,8 +151,11 @@ class FeatureStore:
         """
         ids = [str(i) if isinstance(i, str) else _whole(i) for i in ids]
         features = self._converted(features)
-        with self.writing():
-            self._append(ids, features)
+        try:
+            with self.writing():
+                self._append(ids, features)
+        except OSError as error:  # the lock's file
+            raise self._unwritten(len(ids), error) from error
 
     def _append(self, ids: Sequence[int | str], features: np.ndarray) -> None:
         self._catch_up()
