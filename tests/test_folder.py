@@ -202,8 +202,8 @@ def test_weights_that_are_swapped_are_one_sentence(saved, one, other):
     (lambda v: v.to(torch.int64), "wrong type: "),
     (lambda v: v.to(torch.complex64), "wrong type: "),
     (lambda v: v.flatten()[:1], "wrong shape: "),
-    (lambda v: torch.full_like(v, float("nan")), "are not finite (" ),
-    (lambda v: torch.full_like(v, float("inf")), "are not finite ("),
+    (lambda v: torch.full_like(v, float("nan")), "NaN or infinite: "),
+    (lambda v: torch.full_like(v, float("inf")), "NaN or infinite: "),
     (lambda v: None, "missing: "),
 ])  # fmt: skip
 def test_weights_that_are_mistyped_missing_or_not_finite_are_named(saved, name, change, said):
