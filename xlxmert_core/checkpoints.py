@@ -103,6 +103,7 @@ def load_state(
         "missing": [k for k in own if k not in state and not k.startswith(tuple(optional))],
         "unexpected": [k for k in state if k not in own],
         "wrong shape": [f"{k} {got} instead of {want}" for k, got, want in shapes if got != want],
+        "NaN or infinite": [k for k in own if k in state and not bool(state[k].isfinite().all())],
     }
     found = "; ".join(f"{kind}: {some(names)}" for kind, names in problems.items() if names)
     if found:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from xlxmert_core import captioning, graphs, polish, sampling
+from xlxmert_core.data.arrays import check_features
 from xlxmert_core.data.images import open_image, to_square
 from xlxmert_core.engine import Engine, EngineCache, Painter, alone
 from xlxmert_core.features import (
@@ -20,6 +21,7 @@ from xlxmert_core.features import (
     Pictures,
     Several,
     cells_of,
+    check_regions,
     extract,
     in_place_of_pictures,
     listed,
@@ -166,13 +168,15 @@ class Pipeline:
     def score(self, texts: str | Sequence[str], codes: Tensor) -> Tensor:
         """What candidates are chosen by: log-probability of the match, minus one for each doubtful cell; [B]."""
         self._needs("vocabulary")
-        return polish.score(self.engine, *self._words(one_each(texts, len(codes), "texts")), codes.to(self.device))
+        codes = self._codes(codes)
+        return polish.score(self.engine, *self._words(one_each(texts, len(codes), "texts")), codes)
 
     @torch.inference_mode()
     def match(self, texts: str | Sequence[str], codes: Tensor) -> Tensor:
         """How likely each text belongs to its picture: codes int64 [B, N] -> probabilities [B]."""
         self._needs("vocabulary")
-        return polish.match(self.engine, *self._words(one_each(texts, len(codes), "texts")), codes.to(self.device))
+        codes = self._codes(codes)
+        return polish.match(self.engine, *self._words(one_each(texts, len(codes), "texts")), codes)
 
     def _words(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         warn_of(self.tokenizer, texts, self.model.config.max_words)
@@ -186,7 +190,7 @@ class Pipeline:
         engine, few = self.engine, max(1, AT_ONCE // self.image_size**2)  # few at a time stay in the caches
         generator = cast("Generator", self.generator)
         picture = engine.picture if isinstance(engine, Engine) else graphs.Picture(generator, self.model.centroids)
-        return to_uint8(torch.cat([picture(part) for part in codes.to(self.device).split(few)]))
+        return to_uint8(torch.cat([picture(part) for part in self._codes(codes).split(few)]))
 
     def encode(self, images: Pictures) -> Tensor:
         """Pictures -> codes int64 [B, N].
@@ -206,7 +210,9 @@ class Pipeline:
             return (given if images.is_floating_point() else self.model.embed_codes(given)).float().cpu().numpy()
         self._needs("encoder")
         several = listed(images)
-        return np.concatenate([self._look(several[part]) for part in batches(len(several))])
+        found = np.concatenate([self._look(several[part]) for part in batches(len(several))])
+        check_features(found, "The features that the eye sees", "open its weights again")
+        return found
 
     def _look(self, images: Several) -> np.ndarray:
         if hasattr(self.encoder, "features"):
@@ -218,6 +224,12 @@ class Pipeline:
         if not tensor.is_floating_point():
             self._needs("vocabulary")
         return in_place_of_pictures(tensor, self.model.config).to(self.device)
+
+    def _codes(self, codes: Tensor) -> Tensor:
+        """Codes int64 [B, N], here."""
+        if codes.is_floating_point():
+            raise ValueError(f"Codes are whole numbers, not {codes.dtype}: encode the pictures first.")
+        return self._given(codes)
 
     def _features(self, images: Pictures) -> Tensor:
         """What :meth:`features` finds, [B, N, F], as the model reads it."""
@@ -236,7 +248,10 @@ class Pipeline:
         Args:
             features: float [B, N, F] of the grid's cells, or of any regions with their boxes.
             boxes: [N, 4] or [B, N, 4] as (x0, y0, x1, y1) between 0 and 1; LXMERT's own are 36 of a detector.
+
+        Raises ValueError for other shapes, for features that are no numbers, and for boxes in pixels.
         """
+        check_regions(features, boxes, self.model.config)
         boxes = None if boxes is None else boxes.to(self.model.centroids)
         words = self._words(one_each(texts, len(features), "texts"))
         return self.model(*words, features.to(self.model.centroids), boxes=boxes)

@@ -14,6 +14,7 @@ from tokenizers import Tokenizer as Backend
 from tokenizers import models, normalizers, pre_tokenizers
 from torch import Tensor
 
+from xlxmert_core.data.files import text_lines
 from xlxmert_core.files import replacing
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -64,11 +65,7 @@ class Tokenizer:
         """
         if not Path(vocabulary).is_file():
             raise FileNotFoundError(f"There is no vocabulary at {vocabulary}: give BERT's vocab.txt.")
-        try:
-            pieces = Path(vocabulary).read_text(encoding="utf-8").removesuffix("\n").split("\n")
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{vocabulary} is not text: give BERT's vocab.txt.") from error
-        table = {piece: i for i, piece in enumerate(pieces)}
+        table = {piece: number - 1 for number, piece in text_lines(vocabulary)}
         if missing := [token for token in SPECIAL if token not in table]:
             raise ValueError(f"{vocabulary} has no {', '.join(missing)}: it is not BERT's vocab.txt.")
         backend = Backend(models.WordPiece(table, unk_token="[UNK]", max_input_chars_per_word=100))

@@ -12,7 +12,7 @@ import numpy as np
 from xlxmert_core.data.coco import Record, Report, iterate_images, read_captions
 from xlxmert_core.data.files import DataError
 from xlxmert_core.data.lxmert import Example
-from xlxmert_core.data.sources import picture_key
+from xlxmert_core.data.pictures import picture_key
 from xlxmert_core.data.vqa import Question
 from xlxmert_core.datasets.profiles import Profile
 from xlxmert_core.evaluate.judges import Judge
