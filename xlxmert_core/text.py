@@ -46,7 +46,10 @@ class Tokenizer:
 
     @classmethod
     def from_corpus(cls, sentences: Iterable[str]) -> "Tokenizer":
-        """One token a word: lower case, punctuation apart, most frequent first, then by alphabet."""
+        """One token a word: lower case, punctuation apart, most frequent first, then by alphabet.
+
+        Accents stay, for in many scripts they are half of a letter; word pieces drop them, as BERT's do.
+        """
         return cls(_word_level([*SPECIAL, *_ranked(_word_level(SPECIAL), sentences)]))
 
     def extended(self, sentences: Iterable[str]) -> "Tokenizer":
@@ -55,7 +58,9 @@ class Tokenizer:
             return self
         known = self.backend.get_vocab()
         fresh = [word for word in _ranked(self.backend, sentences) if word not in known]
-        return Tokenizer(_word_level([*sorted(known, key=lambda word: known[word]), *fresh]))
+        backend = _word_level([*sorted(known, key=lambda word: known[word]), *fresh])
+        backend.normalizer = self.backend.normalizer
+        return Tokenizer(backend)
 
     @classmethod
     def from_word_pieces(cls, vocabulary: str | os.PathLike) -> "Tokenizer":
@@ -127,6 +132,9 @@ class Tokenizer:
 def _word_level(tokens: Sequence[str]) -> Backend:
     backend = Backend(models.WordLevel({token: i for i, token in enumerate(tokens)}, unk_token="[UNK]"))
     _split_words(backend)
+    backend.normalizer = normalizers.Sequence(
+        [normalizers.NFC(), normalizers.BertNormalizer(lowercase=True, strip_accents=False)]
+    )
     return _with_special(backend)
 
 

@@ -74,7 +74,7 @@ def _content(found: Sequence[tuple[Path, list[str]]], folder, name: str, beside)
     captions = [{"image_id": numbers[path], "caption": text} for path, texts in found for text in texts]
     places, theirs, boxes = [path for path, _ in found], ([], []), None
     if beside is not None:
-        places += [path for path in picture_folder(beside, name).iterdir() if is_picture(path.name)]
+        places += [path for path in names_in(picture_folder(beside, name)).values() if is_picture(path.name)]
         path = Path(beside) / "annotations" / f"captions_{name}.json"
         opening = f"{path} does not have COCO's captions layout"
         theirs = take(read_json(path), opening, images="list", annotations="list")

@@ -61,6 +61,11 @@ class Split:
         """The first caption of each picture."""
         return [record.captions[0] for record in self.records]
 
+    @property
+    def labelled(self) -> list[str]:
+        """Names of the labels that some cell has."""
+        return [name for name, values in self.labels.items() if (values >= 0).any()]
+
     def some(self, rows: Sequence[int]) -> "Split":
         """These pictures alone, in this order (without probes)."""
         take = lambda values: [values[i] for i in rows] if len(values) else values  # noqa: E731

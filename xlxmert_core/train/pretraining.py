@@ -284,5 +284,5 @@ def evaluate(objective: nn.Module, batch_at: BatchAt, steps: int, seed: int) -> 
         batch = to_device(batch_at(step, torch.Generator().manual_seed(step_seed(seed, step))), device)
         for name, value in objective(batch)[1].items():
             collected.setdefault(name, []).append(float(value))
-    known = {name: values for name, values in collected.items() if not np.isnan(values).all()}
-    return {name: float(np.nanmean(values)) for name, values in known.items()}
+    unknown = {name for name, values in collected.items() if np.isnan(values).all()}  # of no cell that is labelled
+    return {name: float("nan" if name in unknown else np.nanmean(values)) for name, values in collected.items()}
