@@ -1,6 +1,5 @@
 """The parts of a pipeline in a folder: written, and read again."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -9,6 +8,7 @@ from torch import nn
 
 from xlxmert_core import checkpoints
 from xlxmert_core.config import GeneratorConfig, ModelConfig
+from xlxmert_core.data.files import read_json
 from xlxmert_core.features import GridEncoder
 from xlxmert_core.files import write_json
 from xlxmert_core.generator import Generator, fold_spectral_norm
@@ -52,7 +52,7 @@ def write_folder(folder: Path, half: bool, model: XLxmert, tokenizer: Tokenizer,
 
 def open_folder(folder: Path) -> tuple:
     """What :func:`write_folder` wrote, in the order of Pipeline's arguments; raises FileNotFoundError."""
-    config = json.loads((folder / "config.json").read_text()) if (folder / "config.json").is_file() else {}
+    config = read_json(folder / "config.json") if (folder / "config.json").is_file() else {}
     absent = [f"{name}.safetensors" for name in ("generator", "encoder") if config.get(name, "there") is None]
     if missing := [part for part in PARTS if part not in absent and not (folder / part).is_file()]:
         raise FileNotFoundError(f"{folder} is not a saved pipeline: it has no {', '.join(missing)}.")

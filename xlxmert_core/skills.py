@@ -3,7 +3,6 @@
 A pipeline carries skills beside its painter: "vqa", "gqa", "nlvr2" and "captions".
 """
 
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from xlxmert_core import checkpoints
 from xlxmert_core.config import ModelConfig
+from xlxmert_core.data.files import read_json
 from xlxmert_core.files import write_json
 from xlxmert_core.model import PairClassifier, XLxmert, batches
 from xlxmert_core.text import Tokenizer
@@ -61,7 +61,7 @@ class Skill:
         folder = Path(folder)
         if not cls.is_in(folder):
             raise FileNotFoundError(f"{folder} holds no fine-tuned model: it needs {', '.join(FILES)}.")
-        config = json.loads((folder / "config.json").read_text())
+        config = read_json(folder / "config.json")
         model = XLxmert(ModelConfig(**config["model"]))
         model = (PairClassifier(model) if config["pairs"] else model).eval()
         checkpoints.load(model, folder / "model.safetensors")
