@@ -250,9 +250,7 @@ def test_two_pictures_of_one_id_are_refused(folder, name, said, twin):
     content = json.loads((folder / name).read_text())
     content["images"].append(content["images"][1] | {"id": twin})
     put(folder, name, content)
-    with pytest.raises(
-        DataError, match=f"{said} layout .two pictures have the id {twin!r}: every id must be there once"
-    ):
+    with pytest.raises(DataError, match=f"{said} layout .two pictures have the id {twin!r}: every id must"):
         Coco(folder).split(SPLIT)
 
 
@@ -311,10 +309,7 @@ def test_captions_alone_are_enough(folder):
     assert (split.labels["kind"] == UNLABELLED).all() and split.labelled == ["colour"]
     assert split.classes == {"kind": 1, "colour": 65} and list(split.probes) == ["colour"]
     assert split.report.skipped == [("boxes", f"{folder / INSTANCES} is not there")]
-    assert [[region.words[0] for region in those] for those in split.regions] == [["green"]] * 0 + [
-        ["picture", "blue"][::-1] if record.image_id == 12 else ["green"] if record.image_id == 3 else []
-        for record in split.records
-    ]
+    assert [[region.words[0] for region in those] for those in split.regions] == [[], ["green"], ["blue", "picture"]]
     assert {region.box for those in split.regions for region in those} == {(0.0, 0.0, 1.0, 1.0)}
     asked = about_boxes(split, folder)
     assert {q.text for q in asked.tasks["vqa"]} >= {"is there a blue", "is there a green"}
