@@ -1,5 +1,6 @@
 """Weights in and out: our files, the authors' keys, Hugging Face's models, strictness."""
 
+import math
 import pickle
 import re
 from dataclasses import replace
@@ -318,3 +319,13 @@ def test_files_are_read_and_never_executed(tmp_path):
         checkpoints.read(tmp_path / "nested.pth")
     with pytest.raises(FileNotFoundError, match="nowhere.pth is not there"):
         checkpoints.read(tmp_path / "nowhere.pth")
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_weights_that_are_no_numbers_are_refused(tmp_path, value):
+    module = nn.Linear(3, 2)
+    with torch.no_grad():
+        module.weight[1, 2] = value
+    checkpoints.save(module, tmp_path / "x.safetensors")
+    with pytest.raises(ValueError, match=r"x.safetensors do not fit Linear \(NaN or infinite: weight\)"):
+        checkpoints.load(nn.Linear(3, 2), tmp_path / "x.safetensors")

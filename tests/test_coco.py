@@ -7,14 +7,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from xlxmert_core.data import coco
+from xlxmert_core.data import coco, lxmert
 from xlxmert_core.data.files import DataError
 from xlxmert_core.datasets.base import UNLABELLED
-from xlxmert_core.datasets.coco import Coco
+from xlxmert_core.datasets.coco import Coco, about_boxes
 
 SPLIT = "val2017"
 CAPTIONS, INSTANCES = f"annotations/captions_{SPLIT}.json", f"annotations/instances_{SPLIT}.json"
 HUES = {7: (250, 0, 0), 3: (0, 250, 0), 12: (0, 0, 250)}
+FAULTS = Path(__file__).parents[2] / "shared" / "spec" / "faults" / "coco_dup"
 PHOTOS = Path(__file__).parents[2] / "shared" / "data" / "coco"
 REAL = pytest.mark.skipif(not PHOTOS.is_dir(), reason="shared/data/coco, real photographs, is not here")
 
@@ -135,7 +136,7 @@ def test_boxes_are_relative(folder):
     assert boxes == {7: [(0, 0, 0.5, 1, 1)], 3: [(0.5, 0, 0.5, 0.5, 0)]}
 
 
-@pytest.mark.parametrize("name", [CAPTIONS, INSTANCES])
+@pytest.mark.parametrize("name", [CAPTIONS])
 def test_a_missing_file_is_named(folder, name):
     (folder / name).unlink()
     with pytest.raises(DataError, match="is missing: put the official annotations there") as caught:
@@ -216,3 +217,112 @@ def test_photographs(name):
     assert kinds.shape == (len(split), 8, 8)
     assert split.classes == {"kind": 81, "colour": 65}
     assert set(np.unique(kinds)) <= {UNLABELLED, *range(81)} and kinds.max() > 0
+
+
+def test_ids_have_one_spelling(folder):
+    content, boxes = captions(), instances()
+    for image in content["images"]:
+        image["id"] = f"{image['id']:012d}"
+    for row in (*content["annotations"], *boxes["annotations"]):
+        row["image_id"] = str(row["image_id"])
+    put(folder, CAPTIONS, content)
+    put(folder, INSTANCES, boxes)
+    split = Coco(folder).split(SPLIT, size=8)
+    assert split.ids == [7, 3, 12] and split.report.skipped == []
+    assert [len(those) for those in split.regions] == [1, 1, 0]
+
+
+def test_names_serve_as_ids(folder):
+    content = captions()
+    for part, key in (("images", "id"), ("annotations", "image_id")):
+        for row in content[part]:
+            row[key] = f"picture {row[key]}"
+    put(folder, CAPTIONS, content)
+    (folder / INSTANCES).unlink()
+    assert Coco(folder).split(SPLIT, size=8).ids == ["picture 7", "picture 3", "picture 12"]
+    records, _ = coco.read_captions(folder, SPLIT)
+    assert lxmert.from_captions(records)[0]["img_id"] == "picture 7"
+
+
+@pytest.mark.parametrize(("name", "said"), [(CAPTIONS, "captions"), (INSTANCES, "instances")])
+@pytest.mark.parametrize("twin", [7, "7", "000000000007"])
+def test_two_pictures_of_one_id_are_refused(folder, name, said, twin):
+    content = json.loads((folder / name).read_text())
+    content["images"].append(content["images"][1] | {"id": twin})
+    put(folder, name, content)
+    with pytest.raises(DataError, match=f"{said} layout .two pictures have the id {twin!r}: every id must"):
+        Coco(folder).split(SPLIT)
+
+
+def test_two_categories_of_one_id_are_refused(folder):
+    content = instances()
+    content["categories"].append({"id": 5, "name": "cow"})
+    put(folder, INSTANCES, content)
+    with pytest.raises(DataError, match="two categories have one id"):
+        coco.read_boxes(folder, SPLIT)
+
+
+@pytest.mark.parametrize(("change", "said"), [
+    ({"bbox": [0, 0, float("nan"), 1]}, "at annotation 0 .its 'bbox' is .*not a list of finite numbers"),
+    ({"bbox": [0, 0, 1]}, "at annotation 0 .a box is four numbers"),
+    ({"image_id": 99}, "at annotation 0 .a box is four numbers, of a picture and a category that are listed"),
+    ({"category_id": None}, "at annotation 0 .its 'category_id' is null"),
+])  # fmt: skip
+def test_a_box_that_is_none_is_named(folder, change, said):
+    content = instances()
+    content["annotations"][0] |= change
+    put(folder, INSTANCES, content)
+    with pytest.raises(DataError, match=said):
+        coco.read_boxes(folder, SPLIT)
+
+
+def test_a_caption_that_is_no_text_is_named_by_its_entry(folder):
+    content = captions()
+    content["annotations"][2]["caption"] = None
+    put(folder, CAPTIONS, content)
+    with pytest.raises(DataError, match="captions layout at annotation 2 .its 'caption' is null, not text"):
+        coco.read_captions(folder, SPLIT)
+
+
+def test_accents_of_file_names_have_two_spellings(folder):
+    content = captions()
+    content["images"][0]["file_name"] = "\u00e9.jpg"  # JSON's
+    (folder / SPLIT / f"{7:012d}.jpg").rename(folder / SPLIT / "e\u0301.jpg")  # macOS's
+    put(folder, CAPTIONS, content)
+    assert Coco(folder).split(SPLIT, size=8).ids == [7, 3, 12]
+
+
+def test_pictures_may_lie_deeper(folder):
+    content = captions()
+    for image in content["images"]:
+        image["file_name"] = f"deep/{image['file_name']}"
+    (folder / SPLIT).rename(folder / "deep")
+    (folder / SPLIT).mkdir()
+    (folder / "deep").rename(folder / SPLIT / "deep")
+    put(folder, CAPTIONS, content)
+    assert Coco(folder).split(SPLIT, size=8).ids == [7, 3, 12]
+
+
+def test_captions_alone_are_enough(folder):
+    (folder / INSTANCES).unlink()
+    split = Coco(folder).split(SPLIT, size=16)
+    assert (split.labels["kind"] == UNLABELLED).all() and split.labelled == ["colour"]
+    assert split.classes == {"kind": 1, "colour": 65} and list(split.probes) == ["colour"]
+    assert split.report.skipped == [("boxes", f"{folder / INSTANCES} is not there")]
+    assert [[region.words[0] for region in those] for those in split.regions] == [[], ["green"], ["blue", "picture"]]
+    assert {region.box for those in split.regions for region in those} == {(0.0, 0.0, 1.0, 1.0)}
+    asked = about_boxes(split, folder)
+    assert {q.text for q in asked.tasks["vqa"]} >= {"is there a blue", "is there a green"}
+
+
+def test_boxes_are_for_all_splits_or_for_none(folder):
+    (folder / INSTANCES).unlink()
+    put(folder, "annotations/instances_train2017.json", instances())
+    with pytest.raises(DataError, match=f"instances_{SPLIT}.json is missing, instances_train2017.json is not"):
+        Coco(folder).split(SPLIT)
+
+
+@pytest.mark.skipif(not FAULTS.is_dir(), reason="shared/spec/faults is not here")
+def test_a_folder_that_others_reported():
+    split = Coco(FAULTS).split("train2017", size=8)
+    assert split.ids == [1] and split.records[0].captions == ["x"]

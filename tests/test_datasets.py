@@ -8,7 +8,7 @@ import pytest
 from book.build.run_chapters import ROOT
 from xlxmert_core.data import gqa, storybook
 from xlxmert_core.data.files import DataError
-from xlxmert_core.data.sources import picture_key
+from xlxmert_core.data.pictures import picture_key
 from xlxmert_core.datasets import DATASETS, base, coco, open_dataset
 from xlxmert_core.datasets.coco import Coco
 from xlxmert_core.datasets.profiles import PROFILES, profile

@@ -1,5 +1,6 @@
 """JSON is streamed as it would be loaded whole, and whatever is wrong is named with its line and column."""
 
+import codecs
 import json
 import random
 import re
@@ -122,3 +123,69 @@ def test_lines_are_counted_and_must_be_objects(tmp_path):
         list(read_lines(path))
     with pytest.raises(DataError, match="is missing"):
         list(read_lines(tmp_path / "none"))
+
+
+@pytest.mark.parametrize("value", [{"a": [1]}, [1, "\u00e9"], {"questions": [{}]}])
+def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path, value):
+    path = tmp_path / "x.json"
+    path.write_bytes(codecs.BOM_UTF8 + json.dumps(value, ensure_ascii=False).encode() + b"\n")
+    assert files.read_json(path) == value
+    assert list(stream(path)) == (list(value.items()) if isinstance(value, dict) else value)
+    if isinstance(value, dict):
+        assert list(read_lines(path)) == [(1, value)]
+    path.write_bytes(codecs.BOM_UTF8 + b'{"a" 1}')
+    for read in (files.read_json, read_lines, stream):
+        with pytest.raises(DataError, match="line 1, column 6"):
+            list(read(path))
+    path.write_bytes(codecs.BOM_UTF8 + b'{"a": "caf\xe9"}')
+    for read in (files.read_json, read_lines, stream):
+        with pytest.raises(DataError, match="is not UTF-8 text at byte 13: save it as UTF-8, or download it again"):
+            list(read(path))
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32", "latin-1"])
+def test_other_encodings_are_named(tmp_path, encoding):
+    path = tmp_path / "x.json"
+    path.write_text('{"a": "\u00e9"}', encoding)
+    for read in (files.read_json, read_lines, stream):
+        with pytest.raises(DataError, match="x.json is not (UTF-8 text at byte|JSON at line 1, column)"):
+            list(read(path))
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"a":' * 100_000, "[" + "9" * 5000 + "]"])
+def test_json_beyond_all_measure_is_refused_in_one_sentence(tmp_path, text):
+    path = tmp_path / "x.json"
+    path.write_text(text)
+    for read in (files.read_json, read_lines, stream):
+        with pytest.raises(DataError, match="x.json (has brackets within brackets|cannot be read|is not JSON)"):
+            list(read(path))
+
+
+def test_only_a_newline_ends_a_line(tmp_path):
+    path = tmp_path / "x.txt"
+    path.write_bytes("a\u2028b\u0085c\x0bd\x1ce\r\n\r\nf".encode())
+    assert list(files.text_lines(path)) == [(1, "a\u2028b\u0085c\x0bd\x1ce"), (2, ""), (3, "f")]
+    path.write_text(json.dumps({"a": "b\u2028c"}, ensure_ascii=False) + "\n", "utf-8")
+    assert list(read_lines(path)) == [(1, {"a": "b\u2028c"})]
+
+
+@pytest.mark.parametrize(("entry", "said"), [
+    (None, "(it is null, not an object)"), ([1], "(it is [1], not an object)"), ({}, "(it has no 'text')"),
+    ({"text": None}, "(its 'text' is null, not text)"), ({"text": 5}, "(its 'text' is 5, not text)"),
+    ({"text": "half \ud83d"}, '(its \'text\' is "half \\ud83d", not text)'),
+    ({"text": "a", "id": True}, "(its 'id' is true, not a whole number or a name)"),
+    ({"text": "a", "id": 1.0}, "(its 'id' is 1.0, not a whole number or a name)"),
+    ({"text": "a", "id": 1, "size": float("nan")}, "(its 'size' is NaN, not a finite number)"),
+    ({"text": "a", "id": 1, "size": "5"}, "(its 'size' is \"5\", not a finite number)"),
+    ({"text": "a", "id": 1, "size": 10**400}, "1000000000..., not a finite number)"),
+])  # fmt: skip
+def test_what_an_entry_lacks_is_named_with_its_field(entry, said):
+    with pytest.raises(DataError, match="^x.json, entry 3 is none ") as caught:
+        files.take(entry, "x.json, entry 3 is none", text="text", id="id", size="number")
+    assert said in str(caught.value) and str(caught.value).endswith(").")
+
+
+def test_what_is_right_is_taken():
+    entry = {"text": "\u00e9", "id": "7", "size": 1.5, "box": [1, 2.5], "more": {}, "list": []}
+    wanted = dict(text="text", id="id", size="number", box="numbers", more="object", list="list")
+    assert files.take(entry, "x", **wanted) == tuple(entry.values())

@@ -73,7 +73,7 @@ def test_what_is_missing_or_malformed_is_named(folder, tmp_path):
     with pytest.raises(DataError, match="Flickr8k.token.txt, line 2 has no caption after a tab"):
         flickr8k.read(folder, "train")
     (folder / "Flickr8k.token.txt").unlink()
-    with pytest.raises(DataError, match="Flickr8k.token.txt cannot be read"):
+    with pytest.raises(DataError, match="Flickr8k.token.txt is missing"):
         flickr8k.read(folder, "train")
     (folder / "Flickr8k.token.txt").write_text("11_ab.jpg#0\ta dog\n")
     with pytest.raises(DataError, match="None of the 1 photographs of 'test' is in"):

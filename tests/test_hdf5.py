@@ -353,3 +353,14 @@ def test_opening_does_not_touch_the_entries(tmp_path, monkeypatch):
     assert len(opened) == 1
     found.rows([5, 7])
     assert len(opened) == 3
+
+
+def test_a_file_that_another_process_writes_to_is_called_locked(tmp_path):
+    path = original(tmp_path / "x.h5", grids(4))
+    write = "import h5py, sys; file = h5py.File(sys.argv[1], 'a'); print('open', flush=True); sys.stdin.read()"
+    with subprocess.Popen([sys.executable, "-c", write, path], stdin=-1, stdout=-1, text=True) as other:
+        assert other.stdout.readline() == "open\n"
+        with pytest.raises(StoreError, match="x.h5 is locked: another process writes to it, wait for it to end"):
+            HDF5Features(path)
+        other.stdin.close()
+    assert len(HDF5Features(path)) == 4

@@ -1,13 +1,14 @@
 """Pictures of every kind come out as RGB, and a picture that cannot is named in one sentence."""
 
 import io
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from xlxmert_core.data.images import ImageError, open_image, to_square
+from xlxmert_core.data.images import ImageError, open_image, picture_size, to_square
 
 RED, GREY = (204, 51, 0), 90  # a red that palettes have
 
@@ -212,3 +213,53 @@ def test_photographs_open():
     for path in sorted(PHOTOS.glob("*.jpg"))[:20]:
         square = to_square(open_image(path), 64)
         assert square.std() > 5, f"{path.name} came out blank"
+
+
+def late(turned: Image.Image, kind: bytes, content: bytes) -> bytes:
+    """A PNG with a chunk between its pixels and its end."""
+    stream = io.BytesIO()
+    turned.save(stream, "PNG")
+    data = stream.getvalue()
+    chunk = len(content).to_bytes(4, "big") + kind + content + zlib.crc32(kind + content).to_bytes(4, "big")
+    return data[:-12] + chunk + data[-12:]
+
+
+SIDEWAYS = Image.new("RGB", (50, 30))
+ORIENTATION = Image.Exif()
+ORIENTATION[0x0112] = 6
+XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+
+
+def written(kind: str) -> bytes:
+    stream = io.BytesIO()
+    SIDEWAYS.save(stream, kind, exif=ORIENTATION)
+    return stream.getvalue()
+
+
+UPRIGHT = {
+    "exif_after_the_pixels.png": late(SIDEWAYS, b"eXIf", ORIENTATION.tobytes()[6:]),
+    "xmp_after_the_pixels.png": late(SIDEWAYS, b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + XMP),
+    **{f"exif.{kind.lower()}": written(kind) for kind in ("PNG", "JPEG", "WEBP", "TIFF")},
+}
+
+
+@pytest.mark.parametrize("name", UPRIGHT)
+def test_the_size_is_that_of_the_opened_picture(tmp_path, name):
+    (tmp_path / name).write_bytes(UPRIGHT[name])
+    assert picture_size(tmp_path / name) == open_image(tmp_path / name).size == (30, 50)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "TIFF", "GIF", "BMP", "PPM", "ICO", "TGA", "PCX"])
+def test_the_size_of_every_kind_is_that_of_the_opened_picture(tmp_path, kind):
+    path = tmp_path / "a.png"  # the content decides
+    SIDEWAYS.convert("P" if kind == "GIF" else "RGB").save(path, kind)
+    assert picture_size(path) == open_image(path).size
+
+
+FAULTS = Path(__file__).parents[2] / "shared" / "spec" / "faults"
+
+
+@pytest.mark.skipif(not FAULTS.is_dir(), reason="shared/spec/faults is not here")
+@pytest.mark.parametrize("name", ["exif_after_idat.png", "xmp_after.png", "exif.tif"])
+def test_pictures_that_others_reported(name):
+    assert picture_size(FAULTS / name) == open_image(FAULTS / name).size == (30, 50)

@@ -331,3 +331,61 @@ def test_saving_again_removes_old_skills_and_nothing_else(painter, skilled, tmp_
 def test_a_skill_that_is_none_is_refused(skilled, picture):
     with pytest.raises(ValueError, match="no skill 'vga' that answers questions: choose 'vqa' or 'gqa'"):
         skilled.answer(picture, "a red house", skill="vga")
+
+
+@pytest.fixture
+def able(painter):
+    """The painter with every skill."""
+    skills = {name: Skill(painter.model, painter.tokenizer, painter.answers) for name in ("vqa", "gqa")}
+    skills["nlvr2"] = Skill(PairClassifier(painter.model), painter.tokenizer, ["False", "True"])
+    skills["captions"] = Skill(painter.model, painter.tokenizer, ["0", "1", "2"])
+    return xlxmert_core.Pipeline(
+        painter.model, painter.tokenizer, painter.generator, painter.encoder, painter.answers, skills
+    )
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 3e19])
+@pytest.mark.parametrize("skilled", [True, False])
+def test_features_that_are_no_numbers_are_refused_by_every_face(painter, able, value, skilled):
+    some, features = able if skilled else painter, torch.zeros(1, 4, 10)
+    features[0, 1, 2] = value
+    calls = [lambda: some.encode(features), lambda: some.features(features), lambda: some.caption(features),
+             lambda: some.answer(features, "is it red"), lambda: some.read("a house", features),
+             lambda: some.repaint(features, np.ones((2, 2), bool), "boats")]  # fmt: skip
+    for call in calls + [lambda: able.judge(features, features, "boats"), lambda: able.answer(features, "a", "gqa")]:
+        with pytest.raises(ValueError, match="The features are (NaN or infinite|as large as 3e)"):
+            call()
+
+
+def test_an_eye_that_sees_no_numbers_is_named(painter, picture):
+    blind = GridEncoder(10, {"kind": 3}, imagenet=False)
+    torch.nn.init.constant_(blind.neck.bias, float("nan"))
+    broken = xlxmert_core.Pipeline(painter.model, painter.tokenizer, painter.generator, blind)
+    with pytest.raises(ValueError, match="The features that the eye sees are NaN or infinite"):
+        broken.encode(picture)
+
+
+def test_what_is_read_has_its_shape_and_boxes_their_range(painter):
+    features, boxes = torch.zeros(2, 3, 10), torch.tensor([[0, 0, 0.5, 1]]).repeat(3, 1)
+    assert painter.read("a house", features, boxes).pooled.shape[0] == 2
+    assert painter.read("a house", features, boxes.expand(2, 3, 4)).pooled.shape[0] == 2
+    with pytest.raises(ValueError, match="between 0 and 1, these go from 0 to 320: divide pixels"):
+        painter.read("a house", features, boxes * 320)
+    with pytest.raises(
+        ValueError, match=r"Boxes must be \[3, 4\] or \[2, 3, 4\], .*, got \[2, 4\]"
+    ):
+        painter.read("a house", features, boxes[:2])
+    for wrong in (features, features[0], torch.zeros(2, 4, 9)):
+        with pytest.raises(
+            ValueError, match=r"must be float \[B, 4, 10\], or \[B, N, 10\] with boxes"
+        ):
+            painter.read("a house", wrong)
+
+
+def test_codes_that_are_none_are_refused_by_every_face(painter):
+    for face in (painter.render, lambda codes: painter.score("a", codes), lambda codes: painter.match("a", codes)):
+        for codes in (torch.full((1, 4), 13), torch.full((1, 4), -1), torch.zeros(1, 3, dtype=torch.int64)):
+            with pytest.raises(ValueError, match="codes go from|must be codes int"):
+                face(codes)
+        with pytest.raises(ValueError, match="Codes are whole numbers, not torch.float32"):
+            face(torch.zeros(1, 4))

@@ -14,7 +14,7 @@ from book.build.run_chapters import ROOT
 from xlxmert_core import captioning, skills
 from xlxmert_core.data import nlvr2, vqa
 from xlxmert_core.data.coco import read_captions
-from xlxmert_core.data.images import find_pictures
+from xlxmert_core.data.pictures import find_pictures
 from xlxmert_core.evaluate.scores import caption_scores, nlvr2_scores, vqa_scores
 from xlxmert_core.train import finetuning, loop, optimisers
 from xlxmert_core.train.finetuning import fine_tune_vqa

@@ -156,3 +156,29 @@ def test_submission_files_have_the_servers_form(tmp_path):
     assert (tmp_path / "out" / "n.csv").read_text() == "test1-0-1-0,True\ntest1-0-0-0,False\n"
     assert json.loads((tmp_path / "c.json").read_text()) == [{"image_id": 42, "caption": "a dog"}]
     assert not list(tmp_path.rglob("*.tmp"))
+
+
+@pytest.mark.parametrize(("text", "other"), [
+    ("собака бежит по снегу", "кошка спит там она"), ("一只狗在雪地里跑", "猫睡觉"),
+    ("läuft über die Straße", "schläft unter dem Baum"), ("हिन्दी में एक कुत्ता", "बिल्ली सो रही है"),
+])  # fmt: skip
+def test_captions_of_every_script_are_scored(text, other):
+    same = caption_scores([[text], [other]], [text, other])
+    assert same["BLEU-1"] == pytest.approx(1) and same["ROUGE-L"] == pytest.approx(1) and same["CIDEr-D"] > 1
+    wrong = caption_scores([[text], [other]], [other, text])
+    assert wrong["BLEU-1"] < 0.01 and wrong["CIDEr-D"] == 0
+
+
+@pytest.mark.parametrize(("text", "words"), [
+    ("läuft, über_die Straße!", "läuft über die straße"), ("cafe\u0301", "café"), ("一只狗 2 ١", "一 只 狗 2 ١"),
+    ("कुत्ता।", "कुत्ता"), ("Don't; 2x4_a-b", "don't 2x4 a b"),
+])  # fmt: skip
+def test_words_are_whole_in_every_script(text, words):
+    assert caption_scores([[words]], [text])["ROUGE-L"] == 1
+
+
+def test_captions_without_a_word_are_no_measure():
+    for references in ([], [["..."]], [["?!", ""], ["-"]]):
+        with pytest.raises(ValueError, match=f"None of the {len(references)} pictures has a reference with a word"):
+            caption_scores(references, ["a dog"] * len(references))
+    assert caption_scores([["a dog"], ["a cat"]], ["", "a cat"])["ROUGE-L"] == pytest.approx(0.5)

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import unicodedata
 import warnings
 from pathlib import Path
 
@@ -282,7 +283,7 @@ def test_a_vocabulary_that_is_none_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="no vocabulary at .*vocab.txt: give BERT's"):
         Tokenizer.from_word_pieces(tmp_path / "vocab.txt")
     (tmp_path / "vocab.txt").write_bytes(b"\x80\x02}q")
-    with pytest.raises(ValueError, match="vocab.txt is not text"):
+    with pytest.raises(ValueError, match="vocab.txt is not UTF-8 text"):
         Tokenizer.from_word_pieces(tmp_path / "vocab.txt")
     (tmp_path / "vocab.txt").write_text("a\nb\n")
     with pytest.raises(ValueError, match=r"vocab.txt has no \[PAD\], .*: it is not BERT's"):
@@ -331,3 +332,17 @@ def test_one_sentence_is_for_all_pictures():
     assert one_each(["red", "blue"], 2, "texts") == ["red", "blue"]
     with pytest.raises(ValueError, match="1 texts for 2 pictures: give one, or one for each"):
         one_each(["red"], 2, "texts")
+
+
+@pytest.mark.parametrize("text", ["зелёный дом", "läuft über die straße", "한국어 개", "हिन्दी कुत्ता"])
+def test_words_of_every_script_come_back_whole(text):
+    words = Tokenizer.from_corpus([text])
+    for given in (text, text.title(), unicodedata.normalize("NFD", text)):
+        assert words.decode(words.encode([given], 20)[0][0]) == text and words.unknown(given) == []
+    longer = words.extended(["naïve пёс"])
+    assert longer.decode(longer.encode([f"{text} naïve пёс"], 20)[0][0]) == f"{text} naïve пёс"
+
+
+def test_a_byte_order_mark_is_no_word_piece(tmp_path):
+    (tmp_path / "vocab.txt").write_text("\n".join([*SPECIAL, "a"]), "utf-8-sig")
+    assert Tokenizer.from_word_pieces(tmp_path / "vocab.txt").pad == 0

@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 
+from xlxmert_core import kmeans
 from xlxmert_core import vocabulary as library
 from xlxmert_core.data.store import FeatureStore
 from xlxmert_core.evaluate.scenes import code_probe
@@ -323,3 +324,29 @@ def test_a_vocabulary_is_saved_whole_and_loaded_or_refused(tmp_path):
         VisualVocabulary.load(path)
     with pytest.raises(FileNotFoundError, match=r"none.npy is not there: fit a vocabulary"):
         VisualVocabulary.load(tmp_path / "none.npy")
+
+
+@pytest.mark.parametrize("value", [3e19, -3e19, np.nan, np.inf])
+def test_features_that_would_end_the_process_are_refused(value):
+    features = np.random.default_rng(0).normal(size=(20, 4, 6)).astype(np.float32)
+    vocabulary = VisualVocabulary.fit(features, 4)
+    features[3, 2, 1] = value
+    calls = {
+        "fit": lambda: VisualVocabulary.fit(features, 4),
+        "fit_streamed": lambda: VisualVocabulary.fit_streamed(features, 4),
+        "fit_product": lambda: VisualVocabulary.fit_product(features, (2, 2), (3, 3)),
+        "encode": lambda: vocabulary.encode(features),
+        "in_memory": lambda: kmeans.in_memory(features.reshape(-1, 6), 4, 2, 0),
+        "lloyd": lambda: kmeans.lloyd(features.reshape(-1, 6), np.eye(4, 6), 2),
+    }
+    for call in calls.values():
+        with pytest.raises(ValueError, match="The features are (NaN or infinite|as large as 3e)"):
+            call()
+    with pytest.raises(ValueError, match="The centroids are (NaN or infinite|as large as 3e)"):
+        VisualVocabulary(features[3])
+
+
+def test_codes_are_whole_numbers():
+    with pytest.raises(ValueError, match="Codes are whole numbers, not float64"):
+        VisualVocabulary(np.eye(4)).decode([0.0, 1.0])
+    assert VisualVocabulary(np.eye(4)).decode([]).shape == (0, 4)

@@ -106,13 +106,18 @@ def test_a_split_is_read_with_and_without_annotations(tmp_path):
     ([ASKED], [ANSWERED, ANSWERED], "answers question 7 twice"),
     ([], [ANSWERED], "answers question 7, which .* does not ask"),
     ([ASKED], [], "lacks the answer to question 7"),
-    ([{"question_id": 7, "question": "?"}], [], "has an entry without 'image_id'"),
-    ([ASKED], [{"question_id": 7, "answers": []}], "has an entry without 'multiple_choice_answer'"),
-    ([ASKED], [ANSWERED | {"answers": [{"said": "2"}]}], "has an entry without 'answer'"),
+    ([{"question_id": 7, "question": "?"}], [], "q.json: entry 0 is not in VQA v2's layout .it has no 'image_id'"),
+    ([ASKED], [{"question_id": 7, "answers": []}], "the answer to question 7 is .* .it has no 'multiple_choice_answer'"),
+    ([ASKED], [ANSWERED | {"answers": [{"said": "2"}]}], "the answer to question 7 is .* .it has no 'answer'"),
     ([ASKED], [ANSWERED | {"answers": None}], "the answer to question 7 is not in VQA v2's layout"),
     ([ASKED], [ANSWERED | {"answers": [{"answer": 2}]}], "the answer to question 7 is not in VQA v2's layout"),
     ([ASKED], [ANSWERED | {"multiple_choice_answer": 2}], "the answer to question 7 is not in VQA v2's layout"),
-    ([ASKED, 5], [ANSWERED], r"q\.json has an entry without"),
+    ([ASKED | {"question": None}], [ANSWERED], "entry 0 is not in VQA v2's layout .its 'question' is null"),
+    ([ASKED | {"question": ["a"]}], [ANSWERED], "its 'question' is .*, not text"),
+    ([ASKED | {"image_id": 1.5}], [ANSWERED], "its 'image_id' is 1.5, not a whole number or a name"),
+    ([ASKED, ASKED | {"question_id": "7"}], [ANSWERED], "asks question 7 twice"),
+    ([ASKED], [ANSWERED | {"question_type": 5}], "its 'question_type' is 5, not text"),
+    ([ASKED, 5], [ANSWERED], r"q\.json: entry 1 is .* .it is 5, not an object"),
 ])  # fmt: skip
 def test_faults_are_named_in_one_sentence(tmp_path, questions, annotations, message):
     with pytest.raises(DataError, match=message) as caught:
@@ -162,3 +167,8 @@ def test_a_tenth_of_the_official_size_takes_less_than_a_tenth_of_two_gigabytes(t
     command = [sys.executable, "-c", MEASURE, tmp_path / "q.json", tmp_path / "a.json"]
     read, kilobytes = map(int, subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
     assert read == count and kilobytes < 200_000
+
+
+def test_ids_of_questions_have_one_spelling(tmp_path):
+    (found,) = vqa.read(*pair(tmp_path, [ASKED | {"question_id": "7"}], [ANSWERED]))
+    assert found.id == "7" and found.answer == "2"

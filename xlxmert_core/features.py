@@ -19,9 +19,9 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from xlxmert_core import origins
 from xlxmert_core.config import ModelConfig
+from xlxmert_core.data.arrays import check_boxes, check_codes, check_features
 from xlxmert_core.data.images import ImageLike
 from xlxmert_core.data.store import FeatureStore
-from xlxmert_core.vocabulary import check_codes
 
 AT_ONCE = 2**17  # pixels that a processor reads at once: larger maps leave its caches, and cost twice as much
 # (kernel, stride, expansion, width, repeats) of EfficientNet-Lite0 up to stride 16.
@@ -259,16 +259,29 @@ def listed(images: ImageLike | Several) -> Several:
 def in_place_of_pictures(tensor: Tensor, config: ModelConfig) -> Tensor:
     """Codes int [B, N] or [N] -> int64 [B, N], or features float [B, N, F] or [N, F] -> float32 [B, N, F].
 
-    Raises ValueError for other shapes, and for codes that the model does not have.
+    Raises ValueError for other shapes, for codes that the model does not have, and for features that are no numbers.
     """
     features, cells, width = tensor.is_floating_point(), config.cells, config.feature_dim
     shape = (cells, width) if features else (cells,)
     if tensor.shape[-len(shape) :] != shape or tensor.ndim > len(shape) + 1:
         found, wanted = list(tensor.shape), f"codes int [B, {cells}] or features float [B, {cells}, {width}]"
         raise ValueError(f"A tensor in place of pictures must be {wanted}, got {tensor.dtype} {found}.")
-    if not features:
+    if features:
+        check_features(tensor)
+    else:
         check_codes(tensor.cpu().numpy(), config.codes)
     return tensor.reshape(-1, *shape).to(torch.float32 if features else torch.int64)
+
+
+def check_regions(features: Tensor, boxes: Tensor | None, config: ModelConfig) -> None:
+    """Refuse features that are not float [B, N, F] of the grid's cells, or of any regions with their boxes."""
+    cells, width = config.cells, config.feature_dim
+    if features.ndim != 3 or features.shape[2] != width or (boxes is None and features.shape[1] != cells):
+        wanted = f"float [B, {cells}, {width}], or [B, N, {width}] with boxes"
+        raise ValueError(f"Features to read must be {wanted}, got {list(features.shape)}.")
+    check_features(features)
+    if boxes is not None:
+        check_boxes(boxes, *features.shape[:2])
 
 
 def cells_of(mask: Mask, what: str, grid: int, pictures: int) -> Tensor:

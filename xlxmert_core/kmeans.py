@@ -21,6 +21,7 @@ from tqdm.auto import tqdm
 
 from xlxmert_core import origins
 from xlxmert_core.config import check_number
+from xlxmert_core.data.arrays import check_features
 from xlxmert_core.files import only_writer, replacing
 from xlxmert_core.onednn import fast_linear
 
@@ -78,6 +79,7 @@ def in_memory(rows: np.ndarray, codes: int, iterations: int, seed: int,
     """
     import faiss
 
+    check_features(rows)  # faiss aborts the process
     start = None if plus_plus is None else _plus_plus(rows, codes, plus_plus)
     kmeans = faiss.Kmeans(
         rows.shape[1], codes, niter=iterations, seed=seed, max_points_per_centroid=len(rows), min_points_per_centroid=1
@@ -148,6 +150,7 @@ def _totals(rows, nearest: Nearest, block: int, bar: tqdm) -> tuple[np.ndarray, 
     shape = nearest.centroids.shape
     sums, counts, error = np.zeros(shape), np.zeros(shape[0], np.int64), 0.0
     for part in blocks(rows, block):
+        check_features(part)
         distance, codes = nearest.search(part)
         sums += torch.zeros(shape).index_add_(0, torch.from_numpy(codes), torch.from_numpy(part)).numpy()
         counts += np.bincount(codes, minlength=len(counts))

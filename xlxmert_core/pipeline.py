@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from xlxmert_core import captioning, graphs, polish, sampling
 from xlxmert_core.config import check_number
+from xlxmert_core.data.arrays import check_features
 from xlxmert_core.data.images import open_image, to_square
 from xlxmert_core.engine import Engine, EngineCache, Painter, alone
 from xlxmert_core.features import (
@@ -21,6 +22,7 @@ from xlxmert_core.features import (
     Pictures,
     Several,
     cells_of,
+    check_regions,
     extract,
     in_place_of_pictures,
     listed,
@@ -167,19 +169,15 @@ class Pipeline:
     def score(self, texts: str | Sequence[str], codes: Tensor) -> Tensor:
         """What candidates are chosen by: log-probability of the match, minus one for each doubtful cell; [B]."""
         self._needs("vocabulary")
-        texts = one_each(texts, len(codes), "texts")
-        if not texts:
-            return torch.zeros(0, device=self.device)
-        return polish.score(self.engine, *self._words(texts), codes.to(self.device))
+        texts, codes = one_each(texts, len(codes), "texts"), self._codes(codes)
+        return polish.score(self.engine, *self._words(texts), codes) if texts else codes.new_zeros(0).float()
 
     @torch.inference_mode()
     def match(self, texts: str | Sequence[str], codes: Tensor) -> Tensor:
         """How likely each text belongs to its picture: codes int64 [B, N] -> probabilities [B]."""
         self._needs("vocabulary")
-        texts = one_each(texts, len(codes), "texts")
-        if not texts:
-            return torch.zeros(0, device=self.device)
-        return polish.match(self.engine, *self._words(texts), codes.to(self.device))
+        texts, codes = one_each(texts, len(codes), "texts"), self._codes(codes)
+        return polish.match(self.engine, *self._words(texts), codes) if texts else codes.new_zeros(0).float()
 
     def _words(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         warn_of(self.tokenizer, texts, self.model.config.max_words)
@@ -195,7 +193,7 @@ class Pipeline:
         if not len(codes):
             return np.zeros((0, self.image_size, self.image_size, 3), np.uint8)
         picture = engine.picture if isinstance(engine, Engine) else graphs.Picture(generator, self.model.centroids)
-        return to_uint8(torch.cat([picture(part) for part in codes.to(self.device).split(few)]))
+        return to_uint8(torch.cat([picture(part) for part in self._codes(codes).split(few)]))
 
     def encode(self, images: Pictures) -> Tensor:
         """Pictures -> codes int64 [B, N].
@@ -214,11 +212,11 @@ class Pipeline:
             given = self._given(images)
             return (given if images.is_floating_point() else self.model.embed_codes(given)).float().cpu().numpy()
         self._needs("encoder")
-        several, none = (
-            listed(images),
-            np.zeros((0, self.model.config.cells, self.model.config.feature_dim), np.float32),
-        )
-        return np.concatenate([none, *(self._look(several[part]) for part in batches(len(several)))])
+        several, config = listed(images), self.model.config
+        none = np.zeros((0, config.cells, config.feature_dim), np.float32)
+        found = np.concatenate([none, *(self._look(several[part]) for part in batches(len(several)))])
+        check_features(found, "The features that the eye sees", "open its weights again")
+        return found
 
     def _look(self, images: Several) -> np.ndarray:
         if hasattr(self.encoder, "features"):
@@ -230,6 +228,12 @@ class Pipeline:
         if not tensor.is_floating_point():
             self._needs("vocabulary")
         return in_place_of_pictures(tensor, self.model.config).to(self.device)
+
+    def _codes(self, codes: Tensor) -> Tensor:
+        """Codes int64 [B, N], here."""
+        if codes.is_floating_point():
+            raise ValueError(f"Codes are whole numbers, not {codes.dtype}: encode the pictures first.")
+        return self._given(codes)
 
     def _features(self, images: Pictures) -> Tensor:
         """What :meth:`features` finds, [B, N, F], as the model reads it."""
@@ -248,7 +252,10 @@ class Pipeline:
         Args:
             features: float [B, N, F] of the grid's cells, or of any regions with their boxes.
             boxes: [N, 4] or [B, N, 4] as (x0, y0, x1, y1) between 0 and 1; LXMERT's own are 36 of a detector.
+
+        Raises ValueError for other shapes, for features that are no numbers, and for boxes in pixels.
         """
+        check_regions(features, boxes, self.model.config)
         boxes = None if boxes is None else boxes.to(self.model.centroids)
         words = self._words(one_each(texts, len(features), "texts"))
         return self.model(*words, features.to(self.model.centroids), boxes=boxes)
@@ -320,10 +327,9 @@ def load(name_or_path: str | os.PathLike = "storybook", generator: str | os.Path
     """Open a saved pipeline: a folder made by :meth:`Pipeline.save`, or a shipped name ("storybook").
 
     A folder of that name that holds a model (its config.json) goes before shipped weights, and a warning says so; any
-    other folder does not. ``./storybook`` and a ``Path`` are always folders; ``~`` is your own.
-
-    Or a file of others' weights, with what belongs to it: ``load("Epoch20_LXRT.pth", generator="G_60.pth")``, or
-    Hugging Face's LXMERT, which has no codes. Such a model knows no answers by name: set ``answers`` yourself.
+    other folder does not. ``./storybook`` and a ``Path`` are always folders; ``~`` is your own. Or it is a file of
+    others' weights, with what belongs to it: ``load("Epoch20_LXRT.pth", generator="G_60.pth")``, or Hugging Face's
+    LXMERT, which has no codes. Such a model knows no answers by name: set ``answers`` yourself.
 
     Args:
         generator: the authors' ``G_60.pth``; without it the model reads and scores, but makes no pictures.
@@ -332,9 +338,8 @@ def load(name_or_path: str | os.PathLike = "storybook", generator: str | os.Path
 
     Files are read, never executed; addresses are refused. Raises FileNotFoundError or ValueError in one sentence.
     """
-    if not isinstance(name_or_path, str | os.PathLike) or not os.fspath(name_or_path):
+    if not (isinstance(name_or_path, str | os.PathLike) and (text := os.fspath(name_or_path))):
         raise ValueError(f"load() takes a folder, a file or a shipped name such as 'storybook', not {name_or_path!r}.")
-    text = os.fspath(name_or_path)
     if "://" in text:
         raise ValueError(f"load() opens local folders only, not {text!r}: download it first, then give its folder.")
     if Path(text).suffix in authors.SUFFIXES and not Path(text).expanduser().is_dir():

@@ -14,6 +14,7 @@ from tokenizers import Tokenizer as Backend
 from tokenizers import models, normalizers, pre_tokenizers
 from torch import Tensor
 
+from xlxmert_core.data.files import text_lines
 from xlxmert_core.files import replacing
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -45,7 +46,10 @@ class Tokenizer:
 
     @classmethod
     def from_corpus(cls, sentences: Iterable[str]) -> "Tokenizer":
-        """One token a word: lower case, punctuation apart, most frequent first, then by alphabet."""
+        """One token a word: lower case, punctuation apart, most frequent first, then by alphabet.
+
+        Accents stay, for in many scripts they are half of a letter; word pieces drop them, as BERT's do.
+        """
         return cls(_word_level([*SPECIAL, *_ranked(_word_level(SPECIAL), sentences)]))
 
     def extended(self, sentences: Iterable[str]) -> "Tokenizer":
@@ -54,7 +58,9 @@ class Tokenizer:
             return self
         known = self.backend.get_vocab()
         fresh = [word for word in _ranked(self.backend, sentences) if word not in known]
-        return Tokenizer(_word_level([*sorted(known, key=lambda word: known[word]), *fresh]))
+        backend = _word_level([*sorted(known, key=lambda word: known[word]), *fresh])
+        backend.normalizer = self.backend.normalizer
+        return Tokenizer(backend)
 
     @classmethod
     def from_word_pieces(cls, vocabulary: str | os.PathLike) -> "Tokenizer":
@@ -64,11 +70,7 @@ class Tokenizer:
         """
         if not Path(vocabulary).is_file():
             raise FileNotFoundError(f"There is no vocabulary at {vocabulary}: give BERT's vocab.txt.")
-        try:
-            pieces = Path(vocabulary).read_text(encoding="utf-8").removesuffix("\n").split("\n")
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{vocabulary} is not text: give BERT's vocab.txt.") from error
-        table = {piece: i for i, piece in enumerate(pieces)}
+        table = {piece: number - 1 for number, piece in text_lines(vocabulary)}
         if missing := [token for token in SPECIAL if token not in table]:
             raise ValueError(f"{vocabulary} has no {', '.join(missing)}: it is not BERT's vocab.txt.")
         backend = Backend(models.WordPiece(table, unk_token="[UNK]", max_input_chars_per_word=100))
@@ -130,6 +132,9 @@ class Tokenizer:
 def _word_level(tokens: Sequence[str]) -> Backend:
     backend = Backend(models.WordLevel({token: i for i, token in enumerate(tokens)}, unk_token="[UNK]"))
     _split_words(backend)
+    backend.normalizer = normalizers.Sequence(
+        [normalizers.NFC(), normalizers.BertNormalizer(lowercase=True, strip_accents=False)]
+    )
     return _with_special(backend)
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from xlxmert_core.config import check_number
+from xlxmert_core.data.arrays import check_codes, check_features
 from xlxmert_core.files import only_writer, replacing
 from xlxmert_core.kmeans import BLOCK, Nearest, in_memory, lloyd, take
 
@@ -77,8 +78,7 @@ def _drawn(features: Features, rows: int, rng: np.random.Generator, chunk: int) 
         if low == high:
             continue
         part = np.asarray(features[start:stop]).reshape(-1, width)[chosen[low:high] - start * cells]
-        if not np.isfinite(part).all():
-            raise ValueError("The features hold NaN or infinite values: extract the pictures they belong to again.")
+        check_features(part)
         yield part
 
 
@@ -92,6 +92,7 @@ class VisualVocabulary:
         self.centroids = np.ascontiguousarray(centroids, dtype=np.float32)
         if self.centroids.ndim != 2:
             raise ValueError(f"Centroids must be [K, F], got the shape {self.centroids.shape}.")
+        check_features(self.centroids, "The centroids", "fit a vocabulary again")
 
     def __len__(self) -> int:
         return len(self.centroids)
@@ -181,9 +182,13 @@ class VisualVocabulary:
         return cls(np.concatenate([c[i] for c, i in zip(fitted, choices, strict=True)], axis=1))
 
     def encode(self, features: np.ndarray) -> np.ndarray:
-        """features [..., F] -> codes int64 [...]: the nearest centroid in L2, exactly."""
+        """features [..., F] -> codes int64 [...]: the nearest centroid in L2, exactly.
+
+        Raises ValueError for features of another width, and for NaN, infinite or endlessly large ones.
+        """
         features = np.asarray(features, dtype=np.float32)
         self.check_width(features.shape[-1])
+        check_features(features)
         return self._nearest(features)
 
     @cached_property
@@ -200,8 +205,9 @@ class VisualVocabulary:
 
     def decode(self, codes: np.ndarray) -> np.ndarray:
         """codes int [...] -> centroids float32 [..., F]; ValueError for a code that is none of these."""
+        codes = np.asarray(codes)
         check_codes(codes, len(self))
-        return self.centroids[np.asarray(codes)]
+        return self.centroids[codes if codes.size else codes.astype(np.int64)]
 
     def save(self, path: str | os.PathLike) -> None:
         """Write the centroids as a .npy file (a temporary file first, then renamed)."""
@@ -218,16 +224,6 @@ class VisualVocabulary:
             raise FileNotFoundError(f"{path} is not there: fit a vocabulary and save it (chapter 03).") from error
         except (ValueError, TypeError, EOFError, OSError) as error:
             raise ValueError(f"{path} is no visual vocabulary ({error}): fit one and save it again.") from error
-
-
-def check_codes(codes: np.ndarray, size: int) -> None:
-    """Refuse codes int [...] that a vocabulary of ``size`` entries does not have, with a ValueError that says so."""
-    codes = np.asarray(codes)
-    if codes.size and (codes.max() >= size or codes.min() < 0):
-        raise ValueError(
-            f"The codes go from {codes.min()} to {codes.max()} but the vocabulary has {size} entries: "
-            "use the vocabulary that the codes were made with."
-        )
 
 
 def _require_space(folder: Path, size: int) -> None:

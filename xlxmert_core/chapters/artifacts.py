@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from xlxmert_core import origins
+from xlxmert_core.data.files import read_json
 from xlxmert_core.files import replacing, write_json
 from xlxmert_core.folder import SHIPPED
 from xlxmert_core.train.loop import Track
@@ -75,7 +76,7 @@ class Artifacts:
     def made_from(self, name: str) -> dict | None:
         """The inputs that a finished artifact was made from; None while it is not finished."""
         path = self.manifest(name)
-        return json.loads(path.read_text())["inputs"] if path.exists() else None
+        return read_json(path)["inputs"] if path.exists() else None
 
     def checkpoint(self, name: str, stage: str) -> Path:
         """Where training keeps its progress towards the artifact ``stage``."""
@@ -121,7 +122,7 @@ class Artifacts:
         """A comparison as it was measured once, if its name is among ``recorded``, else what this run has of it."""
         place = SHIPPED / "storybook" if name in recorded else self.folder
         path = place / f"{name}.json"
-        return json.loads(path.read_text()) if path.exists() else empty
+        return read_json(path) if path.exists() else empty
 
     def manifest(self, name: str) -> Path:
         """The place of an artifact's manifest, which exists only when the artifact is complete."""

@@ -1,10 +1,9 @@
 """A pipeline of what the chapters left: the parts of 02, 03, 05 and 06, put together."""
 
-import json
-
 from xlxmert_core import checkpoints
 from xlxmert_core.chapters.artifacts import Artifacts
 from xlxmert_core.config import ModelConfig
+from xlxmert_core.data.files import read_json
 from xlxmert_core.datasets.profiles import Profile
 from xlxmert_core.features import GridEncoder
 from xlxmert_core.generator import Generator, fold_spectral_norm
@@ -26,10 +25,10 @@ def from_chapters(files: Artifacts, run: Profile) -> tuple:
 
     Raises MissingArtifactError naming the chapter to run.
     """
-    manifest = json.loads(files.manifest("transformer.safetensors").read_text())
+    manifest = read_json(files.manifest("transformer.safetensors"))
     config = checkpoints.read_config(files.require("transformer.safetensors"))
     model, generator = XLxmert(ModelConfig(**config)), fold_spectral_norm(Generator(run.generator))
-    settings = json.loads(files.manifest("encoder.safetensors").read_text())["inputs"]
+    settings = read_json(files.manifest("encoder.safetensors"))["inputs"]
     colour_dim = settings.get("colour_dim", 0)
     encoder = GridEncoder(run.model.feature_dim, settings["labels"], colour_dim, imagenet=False)
     modules = {"transformer": model, "generator": generator, "encoder": encoder}

@@ -1,13 +1,13 @@
-"""JSON from disk: whole, line by line, or streamed, with errors that name the line and the column.
+"""The door for text and JSON: whole, line by line, or streamed; what is wrong is named with its line, column and field.
 
-The official question files hold up to a gigabyte; read whole they would take several times that in memory.
+Text is UTF-8, a byte-order mark before it is no part of it, and only a newline ends a line. The official question
+files hold up to a gigabyte; read whole they would take several times that in memory.
 """
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 BLOCK = 1 << 20  # characters read at once
@@ -16,28 +16,15 @@ BLOCK = 1 << 20  # characters read at once
 class DataError(ValueError):
     """A data set that cannot be read; the message says what, where and what to do."""
 
-
-def read_json(path: str | os.PathLike) -> Any:
-    """A JSON file; raises :class:`DataError` naming line and column, or the missing file."""
-    try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise unreadable(path, error) from error
-
-
-def read_lines(path: str | os.PathLike) -> Iterator[tuple[int, dict]]:
-    """JSON lines: (line number from 1, object) one after another; empty lines are passed over."""
-    with _opened(path) as file:
-        for number, line in enumerate(file, 1):
-            if line.strip():
-                yield number, _object(path, number, line)
+    def __init__(self, message: str):
+        super().__init__(message.encode("utf-8", "backslashreplace").decode())  # file names can be no text
 
 
 @contextmanager
-def _opened(path):
-    """A text file read in blocks; what cannot be read raises DataError."""
+def open_text(path: str | os.PathLike) -> Iterator:
+    """A text file, opened for reading; what cannot be read raises :class:`DataError`."""
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8-sig") as file:
             try:
                 yield file
             except UnicodeDecodeError as error:  # it counts from the block that it was found in
@@ -47,10 +34,38 @@ def _opened(path):
         raise unreadable(path, error) from error
 
 
+def read_text(path: str | os.PathLike) -> str:
+    """A text file, whole."""
+    with open_text(path) as file:
+        return file.read()
+
+
+def text_lines(path: str | os.PathLike) -> Iterator[tuple[int, str]]:
+    """(line number from 1, line) of a text file, one after another; U+2028 and its like end no line."""
+    with open_text(path) as file:
+        yield from enumerate((line.removesuffix("\n") for line in file), 1)
+
+
+def read_json(path: str | os.PathLike) -> Any:
+    """A JSON file; raises :class:`DataError` naming line and column, or the missing file."""
+    text = read_text(path)
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise unreadable(path, error) from error
+
+
+def read_lines(path: str | os.PathLike) -> Iterator[tuple[int, dict]]:
+    """JSON lines: (line number from 1, object) one after another; empty lines are passed over."""
+    for number, line in text_lines(path):
+        if line.strip():
+            yield number, _object(path, number, line)
+
+
 def _object(path, number: int, line: str) -> dict:
     try:
         found = json.loads(line.rstrip())  # else the end of a line cut short counts as the next line
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise unreadable(path, error, number - 1) from error
     if not isinstance(found, dict):
         raise DataError(f"{path}, line {number} is no JSON object: every line describes one example.")
@@ -66,7 +81,10 @@ def unreadable(path: str | os.PathLike, error: Exception, lines: int = 0, column
         where = f"line {lines + error.lineno}, column {column}"
         return DataError(f"{path} is not JSON at {where} ({error.msg}): download it again.")
     if isinstance(error, UnicodeDecodeError):
-        return DataError(f"{path} is not UTF-8 text at byte {columns + error.start}: download it again.")
+        where = f"at byte {columns + error.start}"
+        return DataError(f"{path} is not UTF-8 text {where}: save it as UTF-8, or download it again.")
+    if isinstance(error, RecursionError):
+        return DataError(f"{path} has brackets within brackets beyond all measure: download it again.")
     return DataError(f"{path} cannot be read ({error}).")
 
 
@@ -76,7 +94,7 @@ def stream(path: str | os.PathLike, key: str | None = None) -> Iterator:
     A list gives its items, an object its (name, value) pairs; with ``key``, the items of the list under that name
     of the outer object. Raises :class:`DataError` as :func:`read_json` does, or for a missing ``key``.
     """
-    with _opened(path) as file:
+    with open_text(path) as file:
         reader = _Reader(path, file)
         if key is None:
             yield from _entries(reader)
@@ -176,6 +194,8 @@ class _Reader:
                 cut = error.pos > len(self.text) - 100 or error.msg.startswith("Unterminated string")
                 if self.ended or not cut or not self.more():
                     raise unreadable(self.path, error, self.lines, self.columns) from error
+            except (ValueError, RecursionError) as error:
+                raise unreadable(self.path, error) from error
             else:
                 if end + 2 < len(self.text) or not self.more():  # a number may go on (1e-|7)
                     self.at = end
@@ -185,3 +205,50 @@ class _Reader:
         """Raise an error about the next character."""
         error = json.JSONDecodeError(message, self.text, self.at)
         raise unreadable(self.path, error, self.lines, self.columns)
+
+
+# --- What is in an entry. -----------------------------------------------------------------------------
+
+
+def is_text(value: object) -> bool:
+    """Whether this is a string of whole characters: JSON allows halves of one, which nothing can show or write."""
+    return isinstance(value, str) and (value.isascii() or not any("\ud800" <= c <= "\udfff" for c in value))
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300
+
+
+def _is_id(value: object) -> bool:
+    return is_text(value) or isinstance(value, int) and not isinstance(value, bool)
+
+
+KINDS: dict[str, tuple[Callable, str]] = {
+    "text": (is_text, "text"),
+    "id": (_is_id, "a whole number or a name"),
+    "number": (_is_number, "a finite number"),
+    "numbers": (lambda value: isinstance(value, list) and all(map(_is_number, value)), "a list of finite numbers"),
+    "list": (lambda value: isinstance(value, list), "a list"),
+    "object": (lambda value: isinstance(value, dict), "an object"),
+}
+
+
+def take(entry: object, opening: str, **kinds: str) -> tuple:
+    """The values of a JSON object by their names, each of the kind (of :data:`KINDS`) that is asked for.
+
+    ``opening`` says where the entry is and what it should be, and begins the sentence of the :class:`DataError`.
+    """
+    if not isinstance(entry, dict):
+        raise DataError(f"{opening} (it is {_shown(entry)}, not an object).")
+    for name, kind in kinds.items():
+        if name not in entry:
+            raise DataError(f"{opening} (it has no {name!r}).")
+        right, wanted = KINDS[kind]
+        if not right(entry[name]):
+            raise DataError(f"{opening} (its {name!r} is {_shown(entry[name])}, not {wanted}).")
+    return tuple(entry[name] for name in kinds)
+
+
+def _shown(value: object) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

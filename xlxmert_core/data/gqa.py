@@ -4,8 +4,10 @@ import os
 import sys
 from collections.abc import Iterator
 
-from xlxmert_core.data.files import DataError, stream
+from xlxmert_core.data.files import DataError, is_text, stream, take
 from xlxmert_core.data.vqa import Question
+
+OPTIONAL = {"answer": "text", "types": "object", "entailed": "list"}
 
 
 def read(path: str | os.PathLike) -> list[Question]:
@@ -18,17 +20,21 @@ def read(path: str | os.PathLike) -> list[Question]:
     for number, entry in _named(path):
         if number in found:
             raise DataError(f"{path} asks question {number!r} twice: every question id must be there once.")
-        try:
-            answer = sys.intern(entry["answer"]) if "answer" in entry else ""
-            types = entry.get("types", {})
-            kinds = tuple(sys.intern(types[k]) for k in ("structural", "semantic", "detailed") if types.get(k))
-            found[number] = Question(
-                number, (sys.intern(entry["imageId"]),), entry["question"], (answer,) if answer else (), answer, kinds,
-                tuple(entry.get("entailed", ())),
-            )  # fmt: skip
-        except (KeyError, TypeError, AttributeError) as error:
-            raise DataError(f"{path}: question {number!r} is not in GQA's layout ({error!r}).") from error
+        found[number] = _question(number, entry, f"{path}: question {number!r} is not in GQA's layout")
     return list(found.values())
+
+
+def _question(number: str, entry: dict, opening: str) -> Question:
+    picture, text = take(entry, opening, imageId="id", question="text")
+    given = take(entry, opening, **{name: kind for name, kind in OPTIONAL.items() if name in entry})
+    more = dict(zip((name for name in OPTIONAL if name in entry), given, strict=True))
+    types, entailed, answer = more.get("types", {}), more.get("entailed", []), sys.intern(more.get("answer", ""))
+    named = [name for name in ("structural", "semantic", "detailed") if types.get(name)]
+    kinds = tuple(map(sys.intern, take(types, opening, **dict.fromkeys(named, "text"))))
+    if not all(map(is_text, entailed)):
+        raise DataError(f"{opening} (what it entails are no ids of questions).")
+    picture = sys.intern(picture) if isinstance(picture, str) else picture
+    return Question(number, (picture,), text, (answer,) if answer else (), answer, kinds, tuple(entailed))
 
 
 def read_regions(path: str | os.PathLike) -> list[tuple[str, str, tuple[float, float, float, float]]]:
@@ -38,14 +44,17 @@ def read_regions(path: str | os.PathLike) -> list[tuple[str, str, tuple[float, f
     """
     found = []
     for picture, graph in _named(path):
-        try:
-            width, height = graph["width"], graph["height"]
-            for thing in graph["objects"].values():
-                x, y = thing["x"] / width, thing["y"] / height
-                box = (x, y, x + thing["w"] / width, y + thing["h"] / height)
-                found.append((picture, with_article(" ".join([*thing["attributes"], thing["name"]])), box))
-        except (KeyError, TypeError, AttributeError, ZeroDivisionError) as error:
-            raise DataError(f"{path}: the graph of picture {picture!r} is not in GQA's layout ({error!r}).") from error
+        opening = f"{path}: the graph of picture {picture!r} is not in GQA's layout"
+        width, height, things = take(graph, opening, width="number", height="number", objects="object")
+        if min(width, height) < 1:
+            raise DataError(f"{opening} (its picture is {width} x {height} pixels).")
+        for thing in things.values():
+            x, y, w, h = take(thing, opening, x="number", y="number", w="number", h="number")
+            words, name = take(thing, opening, attributes="list", name="text")
+            if not all(map(is_text, words)):
+                raise DataError(f"{opening} (the attributes of {name!r} are no texts).")
+            x, y = x / width, y / height
+            found.append((picture, with_article(" ".join([*words, name])), (x, y, x + w / width, y + h / height)))
     return found
 
 

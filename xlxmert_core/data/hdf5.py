@@ -6,6 +6,7 @@ HDF5 library itself can crash on a full disk. Extraction therefore always fills 
 :func:`write_hdf5` exports that in one go, for programs that expect the original's files.
 """
 
+import errno
 import math
 import os
 import shutil
@@ -17,11 +18,13 @@ import h5py
 import numpy as np
 from tqdm.auto import tqdm
 
+from xlxmert_core.data.arrays import finite
 from xlxmert_core.data.files import DataError
-from xlxmert_core.data.sources import picture_key
+from xlxmert_core.data.pictures import picture_key
 from xlxmert_core.data.store import FeatureStore, StoreError, look_up, size_text
 from xlxmert_core.files import replacing
 
+LOCKED = (errno.EAGAIN, errno.EACCES, errno.EDEADLK)
 OVERHEAD = 4096  # bytes that HDF5 needs for a picture beside its features, at most
 BLOCK = 64  # pictures read from the store at once
 
@@ -45,6 +48,8 @@ class HDF5Features:
             self.ids: list[str] = list(self._file)
             self._name = {picture_key(name): name for name in self.ids}
         except (OSError, RuntimeError, DataError) as error:  # a damaged name comes as bytes
+            if isinstance(error, OSError) and error.errno in LOCKED or "unable to lock" in str(error):
+                raise StoreError(f"{self.path} is locked: another process writes to it, wait for it to end.") from error
             message = f"{self.path} is no whole HDF5 file ({_line(error)}): download or export it again."
             raise StoreError(message) from error
         if not self.ids:
@@ -114,10 +119,10 @@ class HDF5Features:
             raise StoreError(f"{self.path}: {name}/{part} has the shape {list(data.shape)}, not {list(shape)}.")
         try:
             found = data[()]
-            finite = np.isfinite(found).all()
+            whole = finite(found)
         except (OSError, RuntimeError, TypeError, ValueError) as error:
             raise self._unreadable(name, part, error) from error
-        if not finite:
+        if not whole:
             raise StoreError(f"{self.path}: {name}/{part} is not finite: extract picture {name} again.")
         return found
 

@@ -1,16 +1,20 @@
 """Opening pictures of all kinds, and saying in one sentence what is wrong with the others."""
 
 import os
-import re
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
+from xlxmert_core.data.files import DataError
+from xlxmert_core.data.pictures import formats
+
+SIDEWAYS = (5, 6, 7, 8)  # EXIF's orientations that swap width and height
+HEADED = ("JPEG", "MPO", "WEBP", "BMP")  # formats that tell size and orientation before the pixels
 ImageLike = str | os.PathLike | Image.Image | np.ndarray  # a path, or pixels uint8 [H, W], [H, W, 3] or [H, W, 4]
 
 
-class ImageError(ValueError):
+class ImageError(DataError):
     """A picture that cannot be read; the message says what, where and what to do."""
 
 
@@ -35,10 +39,40 @@ def open_image(source: ImageLike) -> Image.Image:
         what = "a folder, not a picture" if path.is_dir() else "not there"
         raise ImageError(f"The picture {path} is {what}: check the path.")
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=formats()) as image:
             return _to_rgb(image)
     except Exception as error:  # Pillow's decoders raise whatever they like for a broken file
         raise ImageError(f"The picture {path} is broken ({error}): replace or remove it.") from error
+
+
+def picture_size(path: str | os.PathLike) -> tuple[int, int]:
+    """(width, height) of a picture as :func:`open_image` would open it, from the file's head where that tells it.
+
+    Raises :class:`ImageError` when there is no picture.
+    """
+    try:
+        with Image.open(path, formats=formats()) as image:
+            if image.format in HEADED or (image.format == "PNG" and not _told_late(path)):
+                # Image's own method: PNG's decodes the whole picture.
+                turned = Image.Image.getexif(image).get(ExifTags.Base.Orientation) in SIDEWAYS
+                return image.size[::-1] if turned else image.size
+    except Exception:  # noqa: S110  Pillow raises whatever it likes; open_image says what is wrong
+        pass
+    return open_image(path).size
+
+
+def _told_late(path: str | os.PathLike) -> bool:
+    """Whether a PNG may tell its orientation after the pixels."""
+    with open(path, "rb") as file:
+        file.seek(8)
+        pixels = False
+        while len(head := file.read(8)) == 8:
+            name = head[4:]
+            if pixels and name in (b"eXIf", b"iTXt", b"tEXt", b"zTXt"):
+                return True
+            pixels |= name == b"IDAT"
+            file.seek(int.from_bytes(head[:4], "big") + 4, os.SEEK_CUR)
+    return False
 
 
 def to_square(image: Image.Image, size: int) -> np.ndarray:
@@ -64,19 +98,3 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         white = Image.new("RGBA", layer.size, "white")
         return Image.alpha_composite(white, layer).convert("RGB")
     return image.convert("RGB")
-
-
-def find_pictures(folder: str | os.PathLike) -> dict[str | int, Path]:
-    """{key: file} of a folder's pictures, also in its sub-folders: the file's name without ending, and its last number.
-
-    COCO_val2014_000000000042.jpg is found as "COCO_val2014_000000000042" and as 42; of several files with one
-    number the first by name counts. Raises :class:`ImageError` when the folder is not there.
-    """
-    if not Path(folder).is_dir():
-        raise ImageError(f"There is no folder {folder}: put the pictures there, or check the path.")
-    found: dict[str | int, Path] = {}
-    for path in sorted(p for p in Path(folder).rglob("*") if p.suffix.lower() in (".jpg", ".jpeg", ".png")):
-        found.setdefault(path.stem, path)
-        if number := re.search(r"\d+$", path.stem):
-            found.setdefault(int(number[0]), path)
-    return found

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from xlxmert_core.data.coco import Record
-from xlxmert_core.data.files import DataError, stream
+from xlxmert_core.data.files import KINDS, DataError, is_text, stream, take
 
 CAPTIONS = "mscoco"
 
@@ -46,29 +46,33 @@ def examples(content: Sequence[dict], path: str = "the list") -> list[Example]:
 def _of_picture(entry, index: int, path) -> list[Example]:
     if isinstance(entry, tuple):
         raise DataError(f"{path} is no list of pictures: it is not LXMERT's aggregated layout.")
-    try:
-        return _sentences(entry)
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise DataError(f"{path}: entry {index} is not LXMERT's aggregated layout ({error!r}).") from error
-
-
-def _sentences(entry: dict) -> list[Example]:
+    opening = f"{path}: entry {index} is not LXMERT's aggregated layout"
+    picture, told = take(entry, opening, img_id="id", sentf="object")
+    (labelled,) = take(entry, opening, labelf="object") if "labelf" in entry else ({},)
     found = []
-    for source, sentences in entry["sentf"].items():
-        if not isinstance(sentences, list):
-            raise TypeError(f"the sentences of {source!r} are no list")
-        labels = entry.get("labelf", {}).get(source)
-        if labels is None:
-            labels = [None] * len(sentences)
+    for source, sentences in told.items():
+        labels = labelled.get(source)
+        if not (isinstance(sentences, list) and all(map(is_text, sentences))):
+            raise DataError(f"{opening} (the sentences of {source!r} are no list of texts).")
+        labels = [None] * len(sentences) if labels is None else labels
+        if not (isinstance(labels, list) and len(labels) == len(sentences) and all(map(_is_label, labels))):
+            raise DataError(f"{opening} (the answers of {source!r} are not one object of scores for each sentence).")
         for sentence, label in zip(sentences, labels, strict=True):
             answers = {sys.intern(a): score for a, score in label.items()} if label else None
-            found.append(Example(str(entry["img_id"]), sentence, sys.intern(source), answers))
+            found.append(Example(str(picture), sentence, sys.intern(source), answers))
     return found
+
+
+def _is_label(label: object) -> bool:
+    """{answer: score}, or nothing."""
+    number, _ = KINDS["number"]
+    return not label or isinstance(label, dict) and all(is_text(a) and number(score) for a, score in label.items())
 
 
 def from_captions(records: Iterable[Record]) -> list[dict]:
     """COCO caption records in this layout."""
-    return [{"img_id": f"{r.image_id:012d}", "labelf": {}, "sentf": {CAPTIONS: r.captions}} for r in records]
+    names = ((f"{r.image_id:012d}" if isinstance(r.image_id, int) else r.image_id, r.captions) for r in records)
+    return [{"img_id": name, "labelf": {}, "sentf": {CAPTIONS: captions}} for name, captions in names]
 
 
 def answer_vocabulary(found: Iterable[Example], minimum: int = 1) -> list[str]:

@@ -6,9 +6,8 @@ left_image, right_image). LXMERT's list holds {uid, identifier, sent, img0, img1
 """
 
 import os
-from pathlib import Path
 
-from xlxmert_core.data.files import DataError, read_lines, stream
+from xlxmert_core.data.files import DataError, open_text, read_lines, stream, take
 from xlxmert_core.data.vqa import Question
 
 ANSWERS = ("False", "True")
@@ -33,19 +32,16 @@ def read(path: str | os.PathLike) -> list[Question]:
 
 
 def _first_character(path) -> str:
-    if not Path(path).is_file():
-        raise DataError(f"The file {path} is missing: put the official annotations there.")
-    with open(path, "rb") as file:
-        return file.read(64).lstrip()[:1].decode(errors="replace")
+    with open_text(path) as file:
+        return file.read(64).lstrip()[:1]
 
 
 def _statement(entry: dict, place: str) -> Question:
-    try:
-        identifier, sentence = entry["identifier"], entry.get("sentence") or entry["sent"]
-        parts = identifier.split("-")
-        label = str(entry.get("label", ""))
-    except (KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{place} is not in NLVR2's layout ({error!r}).") from error
+    opening = f"{place} is not in NLVR2's layout"
+    (identifier,) = take(entry, opening, identifier="text")
+    theirs = "sent" in entry and not entry.get("sentence")  # LXMERT's list
+    (sentence,) = take(entry, opening, **{"sent" if theirs else "sentence": "text"})
+    parts, label = identifier.split("-"), str(entry.get("label", ""))
     if len(parts) != 4:
         raise DataError(f"{place} has the identifier {identifier!r}, not split-set-pair-sentence.")
     label = {"0": "False", "1": "True"}.get(label, label.capitalize())
@@ -62,7 +58,8 @@ def _pictures(entry: dict, parts: list[str], place: str) -> tuple[str | int, str
             raise DataError(f"{place} has {there[0]} but not {right if there[0] == left else left}: "
                             "a statement is about two pictures.")  # fmt: skip
         if there and left != "left_url":
-            return entry[left], entry[right]
+            first, second = take(entry, f"{place} is not in NLVR2's layout", **{left: "id", right: "id"})
+            return first, second
         if there:
             return "-".join([*parts[:3], "img0"]), "-".join([*parts[:3], "img1"])
     raise DataError(f"{place} names no pictures: a statement is about two.")

@@ -5,15 +5,13 @@ after its file without ending, as in LXMERT's JSON and in the original's HDF5 fi
 "2412112", "n161313", "train-10171-0-img0".
 """
 
-import operator
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from xlxmert_core.data.files import DataError
-
-ENDINGS = (".jpg", ".jpeg", ".png")
+from xlxmert_core.data.pictures import picture_key, walk
 
 
 class Source(NamedTuple):
@@ -46,20 +44,6 @@ SOURCES = {
 }
 
 
-def picture_key(image_id: int | str) -> str:
-    """One spelling of an id, to join features, sentences and questions: 42, "42", "000000000042" -> "42".
-
-    Whatever is no number stays as it is. COCO's numbers and Visual Genome's overlap: where both are used, COCO's
-    pictures go by their full names. Raises :class:`DataError` for what is neither a whole number nor a string.
-    """
-    if isinstance(image_id, str):
-        return image_id.lstrip("0") or "0" if image_id.isascii() and image_id.isdigit() else str(image_id)
-    try:
-        return str(operator.index(image_id))
-    except TypeError as error:
-        raise DataError(f"A picture's id is a whole number or a string, not {image_id!r}.") from error
-
-
 def picture_files(source: str, folder: str | os.PathLike, split: str | None = None) -> dict[str, Path]:
     """{name without ending: file} of one split, or of all splits that are there, in the order of the names.
 
@@ -71,9 +55,10 @@ def picture_files(source: str, folder: str | os.PathLike, split: str | None = No
         raise DataError(f"{name} has no split {split!r}: use one of {', '.join(splits)}.")
     wanted = [split] if split else list(splits)
     found: dict[str, Path] = {}
+    called: dict[str, Path] = {}
     for path in sorted((path for one in wanted for path in _files(source, folder, one)), key=str):
-        if path.stem in found:
-            raise DataError(f"Two pictures are called {path.stem}, {found[path.stem]} and {path}: remove one of them.")
+        if (first := called.setdefault(picture_key(path.stem), path)) is not path:
+            raise DataError(f"Two pictures are called {path.stem}, {first} and {path}: remove one of them.")
         found[path.stem] = path
     if not found:
         folders = ", ".join(f"{part}/" for one in wanted for part in splits[one][0])
@@ -105,8 +90,7 @@ def _files(source: str, folder: str | os.PathLike, split: str) -> Iterator[Path]
     """The pictures of a split, also in sub-folders; none where the folders are missing."""
     for part in SOURCES[source].splits[split][0]:
         place = next((p for p in (Path(folder) / part, Path(folder) / "images" / part) if p.is_dir()), None)
-        for inner, _, names in os.walk(place) if place else ():
-            yield from (Path(inner, n) for n in names if n.lower().endswith(ENDINGS) and not n.startswith("."))
+        yield from walk(place) if place else ()
 
 
 def _overview(present: dict[str, dict[str, int]], folders: Mapping[str, str | os.PathLike]) -> str:

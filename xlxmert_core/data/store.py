@@ -18,8 +18,9 @@ from pathlib import Path
 
 import numpy as np
 
+from xlxmert_core.data.arrays import finite
 from xlxmert_core.data.files import DataError
-from xlxmert_core.data.sources import picture_key
+from xlxmert_core.data.pictures import picture_key
 from xlxmert_core.files import only_writer
 
 PATIENCE = 5.0  # seconds that an append waits for another process's
@@ -190,7 +191,7 @@ class FeatureStore:
         for image_id, key in zip(ids, keys, strict=True):
             if key in self._row or key in repeated:
                 raise StoreError(f"Picture {image_id} is in {self.folder} already: append each picture once.")
-        if not np.isfinite(features).all():
+        if not finite(features):
             bad = ids[int(np.argwhere(~np.isfinite(features))[0][0])]
             raise StoreError(f"The features of picture {bad} are not finite: check the picture and the encoder.")
 

@@ -12,7 +12,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from xlxmert_core.data.files import DataError, read_json, stream
+from xlxmert_core.data.files import DataError, is_text, read_json, stream, take
+from xlxmert_core.data.pictures import picture_key
 
 OFTEN = 9  # occurrences that make an answer a class: 3 129 on VQA v2
 
@@ -41,45 +42,39 @@ def read(questions: str | os.PathLike, annotations: str | os.PathLike | None = N
     Both files are streamed: what is kept is a few hundred bytes a question. Raises DataError in one sentence for a
     repeated question id, an annotation without question or the reverse, and for files that are not VQA v2's.
     """
-    found: dict[int, Question] = {}
-    for entry in stream(questions, "questions"):
-        number, picture, text = _fields(questions, entry, "question_id", "image_id", "question")
-        if number in found:
+    found: dict[str, Question] = {}
+    for place, entry in enumerate(stream(questions, "questions")):
+        opening = f"{questions}: entry {place} is not in VQA v2's layout"
+        number, picture, text = take(entry, opening, question_id="id", image_id="id", question="text")
+        if (key := picture_key(number)) in found:
             raise DataError(f"{questions} asks question {number} twice: every question_id must be there once.")
-        found[number] = Question(number, (picture,), text)
+        found[key] = Question(number, (picture,), text)
     if annotations is None:
         return list(found.values())
     answered = set()
-    for entry in stream(annotations, "annotations"):
-        number, answers, best, kinds = _answered(annotations, entry)
-        if number not in found:
+    for place, entry in enumerate(stream(annotations, "annotations")):
+        number, answers, best, kinds = _answered(annotations, place, entry)
+        if (key := picture_key(number)) not in found:
             raise DataError(f"{annotations} answers question {number}, which {questions} does not ask: use one split.")
-        if number in answered:
+        if key in answered:
             raise DataError(f"{annotations} answers question {number} twice: every question_id must be there once.")
-        answered.add(number)
-        found[number] = replace(found[number], answers=answers, answer=best, kinds=kinds)
+        answered.add(key)
+        found[key] = replace(found[key], answers=answers, answer=best, kinds=kinds)
     if len(answered) < len(found):
         number = next(n for n in found if n not in answered)
         raise DataError(f"{annotations} lacks the answer to question {number} of {questions}: use one split.")
     return list(found.values())
 
 
-def _answered(path, entry: dict) -> tuple[int, tuple[str, ...], str, tuple[str, ...]]:
+def _answered(path, place: int, entry: dict) -> tuple[int | str, tuple[str, ...], str, tuple[str, ...]]:
     """An annotation: (question id, answers, the best one, kinds)."""
-    number, best, ten = _fields(path, entry, "question_id", "multiple_choice_answer", "answers")
-    try:
-        answers = tuple(sys.intern(*_fields(path, given, "answer")) for given in ten)
-        kinds = tuple(sys.intern(entry[k]) for k in ("question_type", "answer_type") if k in entry)
-        return number, answers, sys.intern(normalise(best)), kinds
-    except (TypeError, AttributeError) as error:
-        raise DataError(f"{path}: the answer to question {number} is not in VQA v2's layout ({error!r}).") from error
-
-
-def _fields(path, entry: dict, *names: str) -> tuple:
-    try:
-        return tuple(entry[name] for name in names)
-    except (KeyError, TypeError) as error:
-        raise DataError(f"{path} has an entry without {error}: {str(entry)[:80]} is not VQA v2's layout.") from error
+    (number,) = take(entry, f"{path}: entry {place} is not in VQA v2's layout", question_id="id")
+    opening = f"{path}: the answer to question {number} is not in VQA v2's layout"
+    best, ten = take(entry, opening, multiple_choice_answer="text", answers="list")
+    named = {name: "text" for name in ("question_type", "answer_type") if name in entry}
+    kinds = tuple(map(sys.intern, take(entry, opening, **named)))
+    answers = tuple(sys.intern(*take(given, opening, answer="text")) for given in ten)
+    return number, answers, sys.intern(normalise(best)), kinds
 
 
 def answer_vocabulary(questions: Iterable[Question], minimum: int = OFTEN) -> list[str]:
@@ -102,12 +97,12 @@ def read_answers(path: str | os.PathLike) -> list[str]:
     """
     content = read_json(path)
     if isinstance(content, dict):
-        ranked = {row: answer for answer, row in content.items() if isinstance(row, int)}
+        ranked = {row: answer for answer, row in content.items() if type(row) is int and is_text(answer)}
         if sorted(ranked) != list(range(len(content))):
             raise DataError(f"{path} does not number its {len(content)} answers from 0 without gaps.")
         return [ranked[row] for row in range(len(content))]
     answers = [e.get("ans") if isinstance(e, dict) else e for e in content] if isinstance(content, list) else [None]
-    if not all(isinstance(answer, str) for answer in answers):
+    if not all(map(is_text, answers)):
         raise DataError(f"{path} is no list of answers: it is neither ans2label, label2ans nor all_ans.")
     if len(set(answers)) < len(answers):
         twice = next(a for a, n in Counter(answers).items() if n > 1)

@@ -12,7 +12,7 @@ import numpy as np
 from xlxmert_core.data.coco import Record, Report, iterate_images, read_captions
 from xlxmert_core.data.files import DataError
 from xlxmert_core.data.lxmert import Example
-from xlxmert_core.data.sources import picture_key
+from xlxmert_core.data.pictures import picture_key
 from xlxmert_core.data.vqa import Question
 from xlxmert_core.datasets.profiles import Profile
 from xlxmert_core.evaluate.judges import Judge
@@ -60,6 +60,11 @@ class Split:
     def texts(self) -> list[str]:
         """The first caption of each picture."""
         return [record.captions[0] for record in self.records]
+
+    @property
+    def labelled(self) -> list[str]:
+        """Names of the labels that some cell has."""
+        return [name for name, values in self.labels.items() if (values >= 0).any()]
 
     def some(self, rows: Sequence[int]) -> "Split":
         """These pictures alone, in this order (without probes)."""

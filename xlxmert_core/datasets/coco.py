@@ -1,21 +1,25 @@
 """Photographs in COCO's layout: ``train2017/``, ``val2017/``, ``annotations/captions_*.json`` and ``instances_*.json``.
 
 The folder is the one that ``XLXMERT_COCO`` names. Questions in VQA v2's format are looked for there, or in the folder
-that ``XLXMERT_VQA`` names, with pictures of their own; without any, they are asked about the boxes.
+that ``XLXMERT_VQA`` names, with pictures of their own; without any, they are asked about the boxes. Without boxes the
+eye learns from colours alone, and what captions name stands for things.
 """
 
 import os
-from collections.abc import Sequence
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from xlxmert_core.data import gqa, lxmert, vqa
-from xlxmert_core.data.coco import picture_folder, read_boxes, read_captions
+from xlxmert_core.data.coco import Record, Report, picture_folder, read_boxes, read_captions
 from xlxmert_core.data.files import DataError
-from xlxmert_core.data.images import find_pictures, open_image, to_square
-from xlxmert_core.data.sources import picture_key
+from xlxmert_core.data.images import ImageError, open_image, to_square
+from xlxmert_core.data.pictures import find_pictures, picture_key
 from xlxmert_core.datasets.base import UNLABELLED, Asked, DataSet, Region, Split, read_pictures
 from xlxmert_core.datasets.profiles import Profile, profile
 from xlxmert_core.evaluate.judges import PhotographJudge
@@ -23,6 +27,7 @@ from xlxmert_core.files import typed_path
 from xlxmert_core.train.loop import Track
 
 FILES = {"train": "train2017", "held_out": "val2017", "test": "val2017"}  # "test" from the end backwards
+SMALL = {"about", "from", "into", "near", "over", "some", "that", "their", "there", "this", "under", "while", "with"}
 LEVELS = 4  # of red, green and blue in the colour label of a photograph's cell
 AT_MOST = 2000  # questions of a test
 # A hundred real photographs cannot fill a thousand codes; two thousand (Flickr8k and COCO) fill 256.
@@ -61,13 +66,23 @@ class Coco(DataSet):
         """A split; raises DataError in one sentence."""
         file = FILES.get(name, name)
         records, images, report = read_pictures(self.folder, file, limit, size, backwards=name == "test")
-        boxes, names = read_boxes(self.folder, file)
+        boxes, names = self._boxes(file, report)
         labels = {"kind": np.stack([box_labels(boxes.get(record.image_id)) for record in records])}
         labels["colour"] = colour_labels(images)
         classes = {"kind": len(names) + 1, "colour": LEVELS**3 + 1}
-        regions = [regions_of(boxes.get(record.image_id, ()), names) for record in records]
+        regions = [regions_of(boxes.get(record.image_id, ()), names) for record in records] if names else told(records)
         probes = {name: np.argwhere(values > 0) for name, values in labels.items() if (values > 0).any()}
         return Split(records, images, labels, classes, report, regions, probes)
+
+    def _boxes(self, file: str, report: Report) -> tuple[dict, list[str]]:
+        """The boxes of a split, for all splits or for none."""
+        paths = {f: self.folder / "annotations" / f"instances_{f}.json" for f in {*FILES.values(), file}}
+        if not paths[file].exists():
+            if there := [path for path in paths.values() if path.exists()]:
+                why = "put the official annotations there"
+                raise DataError(f"The file {paths[file]} is missing, {there[0].name} is not: {why}, or remove both.")
+            report.skip("boxes", f"{paths[file]} is not there")
+        return read_boxes(self.folder, file)
 
     def texts(self, name: str) -> list[lxmert.Example]:
         """The captions of a split."""
@@ -77,20 +92,45 @@ class Coco(DataSet):
         """Real ones where there are any, else whether a thing is there."""
         place = typed_path(os.environ.get("XLXMERT_VQA", self.folder))
         parts = ("train",) if name == "train" else ("val", "test")
-        files = [sorted(place.rglob(f"*{p}*{end}.json")) for p in parts for end in ("questions", "annotations")]
+        files = [sorted(place.rglob(f"[!.]*{p}*{end}.json")) for p in parts for end in ("questions", "annotations")]
         found = [those[0] for those in files if those][:2]
         if len(found) < 2:
             return about_boxes(self.split(name), picture_folder(self.folder, FILES[name]))
         asked, keys = vqa.read(*found), find_pictures(place)
         asked = [q for q in asked if q.images[0] in keys]
         asked = asked if name == "train" else asked[:AT_MOST]
-        seen = {q.images[0]: keys[q.images[0]] for q in asked}
-        images = np.stack([to_square(open_image(path), 128) for path in seen.values()])
-        return Asked({"vqa": asked}, images, {picture_key(key): i for i, key in enumerate(seen)}, place)
+        seen = _opened({picture_key(q.images[0]): keys[q.images[0]] for q in asked})
+        if not seen:
+            raise DataError(f"None of the questions of {found[0]} is about a picture in {place} that opens.")
+        asked = [q for q in asked if picture_key(q.images[0]) in seen]
+        return Asked({"vqa": asked}, np.stack([*seen.values()]), {key: i for i, key in enumerate(seen)}, place)
 
     def judge(self, train: Split, run: Profile, seed: int, track: Track) -> PhotographJudge:
         """An eye that knows ImageNet and nothing else."""
-        return PhotographJudge(read_boxes(self.folder, FILES["train"])[1])
+        words = sorted({region.words[-1] for those in train.regions for region in those})
+        return PhotographJudge(read_boxes(self.folder, FILES["train"])[1] or words)
+
+
+def _opened(paths: Mapping) -> dict[str, np.ndarray]:
+    """The pictures that open, uint8 [128, 128, 3] each."""
+    found = {}
+    for key, path in paths.items():
+        with suppress(ImageError):
+            found[key] = to_square(open_image(path), 128)
+    return found
+
+
+def told(records: Sequence[Record], most: int = 3) -> list[list[Region]]:
+    """In place of boxes: what a picture's captions name, and the whole picture.
+
+    Words that other captions name too come first, but none that more than half of the pictures have.
+    """
+    words = [dict.fromkeys(re.findall(r"[^\W\d_]{4,}", " ".join(r.captions).lower())) for r in records]
+    counts = Counter(word for those in words for word in those if word not in SMALL)
+    ranked = [sorted(counts.keys() & those, key=lambda w: (2 * counts[w] > len(records), -counts[w], w))
+              for those in words]  # fmt: skip
+    return [[Region((w,), record.captions[0], (0.0, 0.0, 1.0, 1.0)) for w in those[:most]]
+            for record, those in zip(records, ranked, strict=True)]  # fmt: skip
 
 
 def about_boxes(split: Split, folder: Path) -> Asked:

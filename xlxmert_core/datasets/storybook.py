@@ -6,7 +6,7 @@ import torch
 from xlxmert_core.data import gqa, lxmert, nlvr2, vqa
 from xlxmert_core.data import storybook as drawn
 from xlxmert_core.data.files import DataError, read_json
-from xlxmert_core.data.sources import picture_key
+from xlxmert_core.data.pictures import picture_key
 from xlxmert_core.datasets.base import UNLABELLED, Asked, DataSet, Language, Region, Split, read_pictures
 from xlxmert_core.datasets.profiles import Profile, profile
 from xlxmert_core.evaluate.judges import SceneJudge

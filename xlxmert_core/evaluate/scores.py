@@ -6,6 +6,7 @@ Predictions are {question id: answer}. A score is a dict of shares: "all", one e
 
 import os
 import re
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from xlxmert_core.data.vqa import Question, normalise, soft_scores
 from xlxmert_core.files import replacing, write_json
 
 Predictions = Mapping[int | str, str]
+IDEOGRAPH = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0002fa1f]")
 
 
 def vqa_scores(questions: Sequence[Question], predictions: Predictions) -> dict[str, float]:
@@ -97,8 +99,8 @@ def caption_scores(references: Sequence[Sequence[str]], candidates: Sequence[str
     Args:
         references: the captions that people wrote, several a picture; candidates: ours, one a picture.
 
-    Words are lower-cased runs of letters and digits; the challenge's own tokenizer needs Java and differs in rare
-    cases ("don't"). Raises ValueError when the numbers differ.
+    Words are lower-cased runs of letters and digits of any script; the challenge's own tokenizer needs Java and differs
+    in rare cases ("don't"). Raises ValueError when the numbers differ, and when no reference has a word.
     """
     from pycocoevalcap.bleu.bleu import Bleu
     from pycocoevalcap.cider.cider import Cider
@@ -108,6 +110,10 @@ def caption_scores(references: Sequence[Sequence[str]], candidates: Sequence[str
         raise ValueError(f"{len(candidates)} captions for {len(references)} pictures: write one for each.")
     truth = {i: [_words(text) for text in texts] for i, texts in enumerate(references)}
     ours = {i: [_words(text)] for i, text in enumerate(candidates)}
+    if not any(any(texts) for texts in truth.values()):
+        raise ValueError(
+            f"None of the {len(truth)} pictures has a reference with a word: there is nothing to score by."
+        )
     bleu, _ = Bleu(4).compute_score(truth, ours, verbose=0)
     scores = {f"BLEU-{n}": float(value) for n, value in enumerate(bleu, 1)}
     scores["ROUGE-L"] = float(Rouge().compute_score(truth, ours)[0])
@@ -115,7 +121,15 @@ def caption_scores(references: Sequence[Sequence[str]], candidates: Sequence[str
 
 
 def _words(text: str) -> str:
-    return " ".join(re.findall(r"[a-z0-9']+", text.lower()))
+    """The words of a text, each character of Chinese and its like for itself, as BERT splits them."""
+    text = unicodedata.normalize("NFC", text.lower())
+    return " ".join("".join(map(_kept, text)).split())
+
+
+def _kept(character: str) -> str:
+    if unicodedata.category(character)[0] in "LMN":  # letters, the marks on them, numbers
+        return f" {character} " if IDEOGRAPH.match(character) else character
+    return "'" if character == "'" else " "
 
 
 # --- Submission files -------------------------------------------------------------------------------

@@ -1,6 +1,5 @@
 """The codes of all pictures of a large data set, block by block, here or on a cluster, into a signed store."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +7,8 @@ from pathlib import Path
 import numpy as np
 from tqdm.auto import tqdm
 
+from xlxmert_core.data.arrays import check_features
+from xlxmert_core.data.files import DataError, read_json
 from xlxmert_core.data.hdf5 import HDF5Features
 from xlxmert_core.data.store import FeatureStore
 from xlxmert_core.files import write_json
@@ -94,9 +95,7 @@ class _Coder:
         distance, codes = self.nearest.search(np.ascontiguousarray(part).reshape(-1, part.shape[-1]))
         if codes.min() < 0 or not np.isfinite(distance).all():  # cheaper than to look at every number first
             for place, picture in zip(places, part, strict=True):
-                if not np.isfinite(picture).all():
-                    name = self.features.ids[place]
-                    raise ValueError(f"The features of picture {name} are NaN or infinite: extract it again.")
+                check_features(picture, f"The features of picture {self.features.ids[place]}", "extract it again")
         return places, codes.reshape(part.shape[:2])
 
 
@@ -118,7 +117,7 @@ def bind_vocabulary(store: FeatureStore, vocabulary: VisualVocabulary) -> None:
 
 def _claimed(path: Path) -> dict:
     try:
-        found = json.loads(path.read_text())
-    except (OSError, ValueError):  # not there, or damaged: then nobody knows
+        found = read_json(path)
+    except DataError:  # not there, or damaged: then nobody knows
         return {}
     return found if isinstance(found, dict) else {}

@@ -21,6 +21,7 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import FrozenBatchNorm2d, batched_nms
 
 from xlxmert_core import checkpoints
+from xlxmert_core.data.arrays import check_boxes
 from xlxmert_core.data.images import ImageLike, open_image
 from xlxmert_core.model import grid_boxes
 
@@ -170,9 +171,9 @@ def _boxes(boxes: ArrayLike, count: int) -> np.ndarray:
     try:
         array = np.asarray(boxes, dtype=np.float32)
         array = np.broadcast_to(array, (count, *array.shape[-2:]))
-        x0, y0, x1, y1 = np.moveaxis(array, -1, 0)
-        good = array.ndim == 3 and (array >= 0).all() and (array <= 1).all() and (x0 < x1).all() and (y0 < y1).all()
-    except ValueError:  # ragged, or another number of pictures
+        check_boxes(array, count, array.shape[1])
+        good = (array[..., :2] < array[..., 2:]).all()  # what is read must have a size
+    except (ValueError, IndexError):  # ragged, or another number of pictures
         good = False
     if not good:
         raise ValueError(

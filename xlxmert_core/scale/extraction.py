@@ -16,14 +16,14 @@ from inspect import isclass
 from itertools import groupby, islice
 
 import numpy as np
-from PIL import ExifTags, Image
+from PIL import Image
 from torch import Tensor
 from tqdm.auto import tqdm
 
 from xlxmert_core import origins
 from xlxmert_core.data.coco import Report
-from xlxmert_core.data.images import ImageError, open_image
-from xlxmert_core.data.sources import picture_key
+from xlxmert_core.data.images import ImageError, open_image, picture_size
+from xlxmert_core.data.pictures import picture_key
 from xlxmert_core.data.store import FeatureStore
 from xlxmert_core.scale.detector import resized
 from xlxmert_core.scale.workers import parallel_map, prefetch
@@ -32,7 +32,6 @@ Key = str | int
 Size = Callable[[int, int], tuple[int, int]]
 Plan = list[tuple[tuple[int, int], list[Key]]]
 NEAR, MOST = 0.02, 0.9  # of the largest number, of all numbers: how like features of one picture are
-SIDEWAYS = (5, 6, 7, 8)  # EXIF's orientations that swap width and height
 
 
 def extract(
@@ -92,20 +91,6 @@ def extract_boxes(
     """
     look = _Look(eye, count=features.shape[0], workers=0 if ray_workers else workers)
     return _run(look, pictures, [sizes, boxes, features], batch, size, progress, ray_workers, resources)
-
-
-def picture_size(path: str | os.PathLike) -> tuple[int, int]:
-    """(width, height) of a picture as :func:`open_image` would open it, from the file's first bytes alone.
-
-    Raises :class:`~xlxmert_core.data.images.ImageError` when there is no picture.
-    """
-    try:
-        with Image.open(path) as image:
-            # Image's own method: PNG's decodes the whole picture.
-            turned = Image.Image.getexif(image).get(ExifTags.Base.Orientation) in SIDEWAYS
-            return image.size[::-1] if turned else image.size
-    except Exception:  # Pillow raises whatever it likes; open_image says what is wrong
-        return open_image(path).size
 
 
 def batches(sizes: Mapping[Key, tuple[int, int]], size: Size, batch: int) -> Plan:

@@ -5,7 +5,6 @@ and :func:`adopt`, which carries a pretrained model over to other words and answ
 """
 
 import os
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,8 +18,8 @@ from xlxmert_core.config import check_number
 from xlxmert_core.data import vqa
 from xlxmert_core.data.coco import Report
 from xlxmert_core.data.files import DataError
-from xlxmert_core.data.images import ImageError, find_pictures
-from xlxmert_core.data.sources import picture_key
+from xlxmert_core.data.images import ImageError
+from xlxmert_core.data.pictures import ByPicture, find_pictures
 from xlxmert_core.model import PairClassifier, XLxmert
 from xlxmert_core.pipeline import Pipeline
 from xlxmert_core.skills import Skill, length_logits
@@ -333,15 +332,8 @@ def _stored(painter, asked: Sequence[vqa.Question], store) -> _Featured:
     if store.shape[-1] != width:
         raise DataError(f"The features are {store.shape[-1]} wide but the model reads {width}: use its own encoder's.")
     ids = store.ids
-    place = {picture_key(key): i for i, key in enumerate(ids)}
-    by_number = {m[1]: i for i, key in enumerate(ids) if (m := re.fullmatch(r"COCO_\w+_0*(\d+)", str(key)))}
-    row = {}
-    for key in dict.fromkeys(key for q in asked for key in q.images):
-        name = picture_key(key)
-        if name in place and name in by_number:
-            raise DataError(f"Picture {name} may be {ids[place[name]]!r} or {ids[by_number[name]]!r}: use one source.")
-        if (i := place.get(name, by_number.get(name))) is not None:
-            row[key] = i
+    place = ByPicture((key, i) for i, key in enumerate(ids))
+    row = {key: place[key] for key in dict.fromkeys(key for q in asked for key in q.images) if key in place}
 
     def features(rows: torch.Tensor) -> torch.Tensor:
         values = store.rows([ids[i] for i in rows.flatten().tolist()]).astype(np.float32, copy=False)

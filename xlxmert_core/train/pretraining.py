@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from xlxmert_core.data.sources import picture_key
+from xlxmert_core.data.pictures import picture_key
 from xlxmert_core.model import XLxmert
 from xlxmert_core.text import Tokenizer
 from xlxmert_core.train.distributed import mean, total
@@ -284,4 +284,5 @@ def evaluate(objective: nn.Module, batch_at: BatchAt, steps: int, seed: int) -> 
         batch = to_device(batch_at(step, torch.Generator().manual_seed(step_seed(seed, step))), device)
         for name, value in objective(batch)[1].items():
             collected.setdefault(name, []).append(float(value))
-    return {name: float(np.nanmean(values)) for name, values in collected.items()}
+    unknown = {name for name, values in collected.items() if np.isnan(values).all()}  # of no cell that is labelled
+    return {name: float("nan" if name in unknown else np.nanmean(values)) for name, values in collected.items()}

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from xlxmert_core.data.files import read_json
 from xlxmert_core.data.storybook.gqa import Compound, compounds
 from xlxmert_core.data.storybook.scenes import (
     CELL,
@@ -88,7 +89,7 @@ def _is_complete(folder: Path, arguments: dict) -> bool:
     path = folder / "manifest.json"
     if not path.is_file():
         return False
-    manifest = json.loads(path.read_text())
+    manifest = read_json(path)
     content = manifest.pop("content", None)
     return manifest == arguments and content == _content(folder)
 
