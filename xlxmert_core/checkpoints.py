@@ -17,11 +17,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from xlxmert_core.config import GeneratorConfig, ModelConfig
 from xlxmert_core.data.files import read_json
 from xlxmert_core.files import replacing
 
 LARGEST = 2**24  # of any size in a file
-Sized, Built = TypeVar("Sized"), TypeVar("Built", bound=nn.Module)
+Sized = TypeVar("Sized", ModelConfig, GeneratorConfig)
+Built = TypeVar("Built", bound=nn.Module)
 
 
 def save(module: nn.Module, path: str | os.PathLike, half: bool = False) -> None:

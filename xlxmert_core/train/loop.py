@@ -9,7 +9,6 @@ what it was made from (:mod:`xlxmert_core.origins`): another run does not go on 
 """
 
 import os
-import pickle
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -298,8 +297,10 @@ def _resume(path, origin, objective, optimisers) -> tuple[int, list[dict]]:
         return 0, []
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
-        raise ValueError(f"The checkpoint {path} is damaged ({error}): remove it to start anew.") from error
+    except OSError:
+        raise
+    except Exception as error:  # what a damaged pickle raises can be of any kind
+        raise ValueError(f"The checkpoint {path} is damaged: remove it to start anew.") from error
     if not isinstance(state, dict) or not {"step", "history", "objective", "optimisers"} <= state.keys():
         raise ValueError(f"{path} is no checkpoint of a training: remove it to start anew.")
     origins.check(path, state.get("origin"), origin)
