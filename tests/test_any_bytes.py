@@ -3,9 +3,9 @@
 import copy
 import io
 import json
+import math
 import traceback
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,15 +20,15 @@ from xlxmert_core.data import coco, files, flickr8k, gqa, lxmert, nlvr2, vqa
 from xlxmert_core.data.hdf5 import HDF5Features
 from xlxmert_core.data.images import open_image, picture_size
 from xlxmert_core.data.store import FeatureStore
-from xlxmert_core.paintbox.recipe import Recipe, Settings, Stroke, read_png, save_png
+from xlxmert_core.paintbox.recipe import Recipe, Stroke, read_png, save_png
 from xlxmert_core.text import SPECIAL, Tokenizer
 from xlxmert_core.vocabulary import VisualVocabulary
 
 
-def picture(kind: str, **options) -> bytes:
+def picture(kind: str) -> bytes:
     stream = io.BytesIO()
     pixels = np.arange(12 * 8 * 3, dtype=np.uint8).reshape(8, 12, 3)
-    Image.fromarray(pixels).save(stream, kind, **options)
+    Image.fromarray(pixels).save(stream, kind)
     return stream.getvalue()
 
 
@@ -83,13 +83,7 @@ TOLD = [
     {"img_id": 42, "labelf": {"vqa": [{"yes": 1.0}, {}]}, "sentf": {"vqa": ["is it", "or not"], "mscoco": ["a dog"]}}
 ]
 PAIR = {"identifier": "dev-8-1-0", "sentence": "Two dogs.", "label": "True", "left_url": "a", "right_url": "b"}
-RECIPE = {
-    "model": "0" * 16,
-    "strokes": [asdict(Stroke("a house", Settings(), None, 0))],
-    "codes": [1, 2],
-    "start": None,
-}
-RECIPE = json.loads(json.dumps(RECIPE, default=lambda function: function.__name__))
+RECIPE = json.loads(Recipe("0" * 16, (Stroke("a house"),), (1, 2)).to_json())
 LISTED = [{"identifier": "dev-8-1-0", "sent": "Two dogs.", "label": 1, "img0": "l", "img1": "r"}]
 
 
@@ -175,26 +169,8 @@ def changed(value, at: tuple, change: Callable):
     return value
 
 
-ODD = st.sampled_from(
-    [
-        None,
-        True,
-        0,
-        -1,
-        1.0,
-        10**400,
-        float("nan"),
-        float("inf"),
-        5e-324,
-        "",
-        "000000000001",
-        "1",
-        "\ud83d",
-        "é",
-        [],
-        {},
-    ]
-)
+NUMBERS = [0, -1, 1.0, 10**400, math.nan, math.inf, 5e-324]
+ODD = st.sampled_from([None, True, *NUMBERS, "", "000000000001", "1", "\ud83d", "é", [], {}])
 JSON = st.recursive(
     ODD | st.integers() | st.floats() | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
@@ -265,4 +241,4 @@ def test_a_reader_gives_a_result_or_one_sentence(folder, name, examples):
             assert snapshot(folder) == before
 
     holds()
-    assert 0 < opened < examples, "some are right, and some are wrong"
+    assert opened < examples, "some are wrong"

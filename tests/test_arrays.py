@@ -1,5 +1,7 @@
 """Features, codes and boxes that are none are refused in one sentence; good ones pass, of numpy and of torch."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -18,7 +20,7 @@ def test_features_pass(make, value):
 
 @pytest.mark.parametrize("make", MAKE)
 @pytest.mark.parametrize(("value", "said"), [
-    (float("nan"), "are NaN or infinite"), (float("inf"), "are NaN or infinite"), (-float("inf"), "are NaN or infinite"),
+    (math.nan, "are NaN or infinite"), (math.inf, "are NaN or infinite"), (-math.inf, "are NaN or infinite"),
     (3e19, r"are as large as 3e\+19, and beyond 1e\+15 none can be squared"),
     (-3e19, r"are as large as 3e\+19"),
 ])  # fmt: skip

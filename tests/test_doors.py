@@ -11,7 +11,7 @@ from book.build.run_chapters import ROOT
 DOORS = {  # what a door is for: the calls that pass it, and who keeps it
     "text and JSON": ({"open", "read_text", "read_bytes", "json.load", "json.loads"}, "data/files.py"),
     "a picture": ({"Image.open"}, "data/images.py"),
-    "a folder of pictures": ({"os.walk", "os.scandir", "iterdir", "glob", "rglob", "walk"}, "data/pictures.py"),
+    "a folder of pictures": ({"walk", "scandir", "iterdir", "glob", "rglob"}, "data/pictures.py"),
     "whether features are numbers": ({"isfinite", "isnan"}, "data/arrays.py"),
 }
 OWN = {  # what is no outside thing, with the reason

@@ -177,7 +177,7 @@ def test_only_a_newline_ends_a_line(tmp_path):
     ({"text": "a", "id": 1.0}, "(its 'id' is 1.0, not a whole number or a name)"),
     ({"text": "a", "id": 1, "size": float("nan")}, "(its 'size' is NaN, not a finite number)"),
     ({"text": "a", "id": 1, "size": "5"}, "(its 'size' is \"5\", not a finite number)"),
-    ({"text": "a", "id": 1, "size": 10**400}, "1000000000..., not a finite number)"),
+    ({"text": "a", "id": 1, "size": 10**400}, "0000000000..., not a finite number)"),
 ])  # fmt: skip
 def test_what_an_entry_lacks_is_named_with_its_field(entry, said):
     with pytest.raises(DataError, match="^x.json, entry 3 is none ") as caught:

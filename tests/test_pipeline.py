@@ -371,14 +371,10 @@ def test_what_is_read_has_its_shape_and_boxes_their_range(painter):
     assert painter.read("a house", features, boxes.expand(2, 3, 4)).pooled.shape[0] == 2
     with pytest.raises(ValueError, match="between 0 and 1, these go from 0 to 320: divide pixels"):
         painter.read("a house", features, boxes * 320)
-    with pytest.raises(
-        ValueError, match=r"Boxes must be \[3, 4\] or \[2, 3, 4\], .*, got \[2, 4\]"
-    ):
+    with pytest.raises(ValueError, match=r"Boxes must be \[3, 4\] or \[2, 3, 4\], .*, got \[2, 4\]"):
         painter.read("a house", features, boxes[:2])
     for wrong in (features, features[0], torch.zeros(2, 4, 9)):
-        with pytest.raises(
-            ValueError, match=r"must be float \[B, 4, 10\], or \[B, N, 10\] with boxes"
-        ):
+        with pytest.raises(ValueError, match=r"must be float \[B, 4, 10\], or \[B, N, 10\] with boxes"):
             painter.read("a house", wrong)
 
 

@@ -107,7 +107,7 @@ def test_a_split_is_read_with_and_without_annotations(tmp_path):
     ([], [ANSWERED], "answers question 7, which .* does not ask"),
     ([ASKED], [], "lacks the answer to question 7"),
     ([{"question_id": 7, "question": "?"}], [], "q.json: entry 0 is not in VQA v2's layout .it has no 'image_id'"),
-    ([ASKED], [{"question_id": 7, "answers": []}], "the answer to question 7 is .* .it has no 'multiple_choice_answer'"),
+    ([ASKED], [{"question_id": 7, "answers": []}], "question 7 is .* .it has no 'multiple_choice_answer'"),
     ([ASKED], [ANSWERED | {"answers": [{"said": "2"}]}], "the answer to question 7 is .* .it has no 'answer'"),
     ([ASKED], [ANSWERED | {"answers": None}], "the answer to question 7 is not in VQA v2's layout"),
     ([ASKED], [ANSWERED | {"answers": [{"answer": 2}]}], "the answer to question 7 is not in VQA v2's layout"),

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from xlxmert_core.data.arrays import check_features
 from xlxmert_core.model import XLxmert, batches
 from xlxmert_core.sampling import Order, Schedule, fill, left_to_right, linear
 from xlxmert_core.skills import length_logits
@@ -42,6 +43,7 @@ def write_caption(model: XLxmert, tokenizer: Tokenizer, features: Tensor,
     if not lengths.numel() or lengths.min() < 1 or lengths.max() + 2 > model.config.positions:
         limit = model.config.positions - 2
         raise ValueError(f"write_caption() got lengths {lengths.tolist()}: give some from 1 to {limit}.")
+    check_features(features)
     lengths, options = lengths.expand(len(features), -1), (order, schedule, temperature, generator, callback)  # [B, C]
     texts, scores = [], [features.new_zeros(0)]
     for part in batches(len(features), lengths.shape[1]):

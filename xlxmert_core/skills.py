@@ -14,6 +14,7 @@ from torch import Tensor
 
 from xlxmert_core import checkpoints
 from xlxmert_core.config import ModelConfig
+from xlxmert_core.data.arrays import check_features
 from xlxmert_core.files import write_json
 from xlxmert_core.model import PairClassifier, XLxmert, batches
 from xlxmert_core.text import Tokenizer
@@ -69,7 +70,11 @@ class Skill:
 
     @torch.inference_mode()
     def answer(self, questions: Sequence[str], features: Tensor) -> list[str]:
-        """The likeliest answer to each of B questions: features float [B, N, F], or [B, 2, N, F] for pairs."""
+        """The likeliest answer to each of B questions: features float [B, N, F], or [B, 2, N, F] for pairs.
+
+        Raises ValueError for features that are no numbers.
+        """
+        check_features(features)
         found: list[int] = []
         for part in batches(len(questions)):
             found += self._logits(questions[part], features[part]).argmax(1).tolist()

@@ -9,6 +9,7 @@ import contextlib
 import os
 import shutil
 import tempfile
+import zipfile
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -222,8 +223,9 @@ class VisualVocabulary:
             return cls(np.load(path))
         except FileNotFoundError as error:
             raise FileNotFoundError(f"{path} is not there: fit a vocabulary and save it (chapter 03).") from error
-        except (ValueError, TypeError, EOFError, OSError) as error:
-            raise ValueError(f"{path} is no visual vocabulary ({error}): fit one and save it again.") from error
+        except (ValueError, TypeError, EOFError, OSError, MemoryError, zipfile.BadZipFile) as error:
+            why = " ".join(str(error).split())
+            raise ValueError(f"{path} is no visual vocabulary ({why}): fit one and save it again.") from error
 
 
 def _require_space(folder: Path, size: int) -> None:

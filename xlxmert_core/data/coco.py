@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from xlxmert_core.data.files import DataError, read_json, take
+from xlxmert_core.data.files import DataError, read_json, sayable, take
 from xlxmert_core.data.images import ImageError, open_image, to_square
 from xlxmert_core.data.pictures import names_in, picture_key
 
@@ -25,7 +25,7 @@ class Report:
 
     def skip(self, what: str, why: str) -> None:
         """Note one thing that was left out."""
-        self.skipped.append((what, why))
+        self.skipped.append((sayable(what), sayable(why)))
 
     def __str__(self) -> str:
         if not self.skipped:

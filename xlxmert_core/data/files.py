@@ -17,7 +17,12 @@ class DataError(ValueError):
     """A data set that cannot be read; the message says what, where and what to do."""
 
     def __init__(self, message: str):
-        super().__init__(message.encode("utf-8", "backslashreplace").decode())  # file names can be no text
+        super().__init__(sayable(message))
+
+
+def sayable(text: str) -> str:
+    """A text that can be shown and written: file names of other systems are not always UTF-8."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 @contextmanager

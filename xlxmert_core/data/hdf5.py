@@ -80,7 +80,10 @@ class HDF5Features:
         not finite.
         """
         names = look_up(self._name, ids, self.path)
-        found = np.empty((len(names), *self.shape), self.dtype)
+        try:
+            found = np.empty((len(names), *self.shape), self.dtype)
+        except (MemoryError, ValueError, TypeError) as error:  # what a damaged file says of its sizes and types
+            raise self._unreadable(self.ids[0], "features", error) from error
         for name, row in zip(names, found, strict=True):
             row[:] = self._read(name, "features", self._layout).reshape(self.shape)
         return found

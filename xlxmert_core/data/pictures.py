@@ -112,12 +112,12 @@ class ByPicture(Mapping):
         name = bare(image_id)
         key, coco = picture_key(name), COCO.fullmatch(str(name))
         named, theirs = [key] if key in self._found else [], self._coco.get(key, [])
-        if set(named) <= set(theirs):
-            possible = theirs[:1]  # COCO's pictures of 2014 and of 2017 are the same
+        if named and key in theirs and len(theirs) < 3:
+            possible = named  # COCO's picture of 2014 is that of 2017
         else:
             possible = named + theirs
         if not possible and coco:
-            possible = self._coco.get(picture_key(coco[1]), [])[:1]
+            possible = self._coco.get(picture_key(coco[1]), [])
         possible = possible or self._ends.get(key, [])
         if len(possible) > 1:
             first, second = (self._found[k][0] for k in possible[:2])

@@ -52,7 +52,7 @@ class Split:
         return len(self.records)
 
     @property
-    def ids(self) -> list[int]:
+    def ids(self) -> list[int | str]:
         """Image ids, in order."""
         return [record.image_id for record in self.records]
 

@@ -43,7 +43,7 @@ class Storybook(DataSet):
         graphs = read_json(path)
         try:
             scenes = [drawn.Scene.from_json(graphs[str(record.image_id)]) for record in records]
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DataError(f"{path} lacks scene graphs of the captions ({error!r}): write it again.") from error
         labels, classes = labels_of(scenes)
         centres = [(i, *drawn.centre_cell(thing)) for i, scene in enumerate(scenes) for thing in scene.things]

@@ -1,0 +1,48 @@
+"""The chapters run on own pictures with captions and nothing else, also on very few."""
+
+import shutil
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from book.build.bars import read_metrics
+from book.build.lanes import execute_all
+from book.build.run_chapters import ROOT, Run, chapters
+from xlxmert_core.data import storybook
+
+pytestmark = pytest.mark.slow
+QUICK = [name for name in chapters() if name.startswith(("02", "03"))]
+NIGHTLY = [name for name in chapters() if name[:2] in ("05", "06", "07", "08", "09")]
+CASES = [(2, name) for name in QUICK] + [(24, name) for name in QUICK]
+CASES += [pytest.param(24, name, marks=pytest.mark.nightly) for name in NIGHTLY]
+
+
+def write(folder: Path, count: int) -> None:
+    """Drawn pictures in COCO's layout, so many a split, without the file of boxes."""
+    shutil.rmtree(folder, ignore_errors=True)
+    drawn = storybook.write(folder / "drawn", count, count, 0, 0, seed=0)
+    (folder / "annotations").mkdir()
+    for ours, cocos in {"train": "train2017", "val": "val2017"}.items():
+        (folder / cocos).symlink_to(drawn / "images" / ours)
+        shutil.copy(drawn / "annotations" / f"captions_{ours}.json", folder / "annotations" / f"captions_{cocos}.json")
+
+
+@cache
+def executed(count: int, nightly: bool) -> tuple[Run, dict]:
+    """What became of each chapter, from empty artifacts."""
+    work = ROOT / "_build" / f"test_captions_alone_{count}"
+    shutil.rmtree(work, ignore_errors=True)
+    run = Run(work=work, artifacts=work / "artifacts", profile="smoke", dataset="coco")
+    write(work / "pictures", count)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XLXMERT_COCO", str(work / "pictures"))
+        return run, execute_all(run, QUICK + NIGHTLY * nightly, keep_going=True)
+
+
+@pytest.mark.parametrize(("count", "chapter"), CASES)
+def test_a_chapter_runs_on_captions_alone(count, chapter, request):
+    run, outcomes = executed(count, "nightly" in request.config.option.markexpr)
+    if isinstance(outcomes[chapter], Exception):
+        raise outcomes[chapter]
+    assert read_metrics(run.metrics, chapter)
