@@ -70,12 +70,12 @@ def chapter_extract(folder: Path) -> list:
 
 
 def codes(folder: Path) -> list:
-    rng = np.random.default_rng(0)
+    vocabulary = VisualVocabulary(np.random.default_rng(1).normal(size=(50, WIDTH)))
     features = FeatureStore(folder.parent / "features", (CELLS, WIDTH))
     if not len(features):
-        features.append(range(60), rng.normal(size=(60, CELLS, WIDTH)))
+        features.append(range(60), np.random.default_rng(0).normal(size=(60, CELLS, WIDTH)))
     store = FeatureStore(folder / "codes", (CELLS,), "int32")
-    assign.assign(VisualVocabulary(rng.normal(size=(50, WIDTH))), features, store, block=2)
+    assign.assign(vocabulary, features, store, block=2)
     return [store.ids, store[:]]
 
 

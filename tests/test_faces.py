@@ -116,7 +116,7 @@ def test_a_grey_picture_is_one_picture(painter):
     assert len(painter.caption(grey, lengths=[2])) == 1
 
 
-@pytest.mark.parametrize("picture", [None, 5, [None], np.zeros(4, np.uint8), np.zeros((3, 4, 4), np.uint8)], ids=repr)
+@pytest.mark.parametrize("picture", [None, 5, [None], np.zeros(4, np.uint8), np.zeros((3, 4, 5), np.uint8)], ids=repr)
 def test_what_is_no_picture_is_one_sentence(painter, picture):
     with pytest.raises(ValueError, match="^A picture (array )?is "):
         painter.encode(picture)
