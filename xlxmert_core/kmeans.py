@@ -82,7 +82,12 @@ def in_memory(rows: np.ndarray, codes: int, iterations: int, seed: int,
     check_features(rows)  # faiss aborts the process
     start = None if plus_plus is None else _plus_plus(rows, codes, plus_plus)
     kmeans = faiss.Kmeans(
-        rows.shape[1], codes, niter=iterations, seed=seed, max_points_per_centroid=len(rows), min_points_per_centroid=1
+        rows.shape[1],
+        codes,
+        niter=iterations,
+        seed=int(seed),
+        max_points_per_centroid=len(rows),
+        min_points_per_centroid=1,
     )
     kmeans.train(rows, init_centroids=start)
     return float(np.asarray(kmeans.obj)[-1]), np.asarray(kmeans.centroids).reshape(codes, -1).copy()

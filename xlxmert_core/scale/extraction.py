@@ -31,7 +31,8 @@ from xlxmert_core.scale.workers import parallel_map, prefetch
 Key = str | int
 Size = Callable[[int, int], tuple[int, int]]
 Plan = list[tuple[tuple[int, int], list[Key]]]
-NEAR, MOST = 0.02, 0.9  # of the largest number, of all numbers: how like features of one picture are
+NEAR, MOST = 0.01, 0.9  # of the numbers' range, of all numbers: how like features of one picture are
+ROUNDING = 1e-5  # of the largest number
 
 
 def extract(
@@ -180,8 +181,7 @@ def _compare(store: FeatureStore, keys: Sequence[Key], arrays: Sequence) -> None
     before, now = np.asarray(store.rows(keys), np.float64), np.asarray(arrays[-1], np.float64)
     if before.shape != now.shape:
         return  # append() says what is wrong
-    near = np.abs(before - now) <= NEAR * np.abs(before).max(initial=0)
-    if near.mean() < MOST:
+    if before.size and (np.abs(before - now) <= NEAR * np.ptp(before) + ROUNDING * np.abs(before).max()).mean() < MOST:
         raise origins.OriginError(
             f"{store.folder} holds other features of picture {keys[0]} than this eye sees now: "
             "go on with the same eye and pictures, or name another folder."
