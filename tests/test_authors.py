@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 from test_authors_paper import SIZES, SMALL, TEXTS, WORDS, generator_state, transformer_state
 from torch import nn
-from transformers import LxmertConfig, LxmertForPreTraining
+from transformers import LxmertConfig, LxmertForPreTraining, LxmertForQuestionAnswering, LxmertModel
 
 import xlxmert_core
 from xlxmert_core.config import GeneratorConfig
@@ -179,6 +179,28 @@ def test_every_key_of_hugging_faces_file_is_used_or_named(lxmert):
     for key, value in state.items():
         used = any(value.shape == own.shape and torch.equal(value, own) for own in ours)
         assert used or key in text, f"{key} is neither used nor named"
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("kind", "lacks"), [
+    (LxmertForQuestionAnswering, "has no word head, no matching head: what they would say is random"),
+    (LxmertModel, "has no word head, no matching head, no answer head: what they would say is random"),
+])  # fmt: skip
+def test_files_with_other_heads_open_and_the_missing_ones_are_named(lxmert, tmp_path, kind, lacks):
+    torch.manual_seed(2)
+    model = kind(lxmert[0].config).eval()
+    model.save_pretrained(tmp_path)
+    (tmp_path / "vocab.txt").write_bytes((lxmert[1] / "vocab.txt").read_bytes())
+    with pytest.warns(UserWarning, match=f"model.safetensors {lacks}") as said:
+        reader = xlxmert_core.load(tmp_path / "model.safetensors")
+    assert said[-1].filename == __file__
+    features, corners = torch.randn(2, 36, 12), torch.rand(2, 36, 4)
+    ids, mask = reader.tokenizer.encode(TEXTS, 20)
+    pooled = reader.read(TEXTS, features, corners).pooled
+    want = getattr(model, "lxmert", model)(ids, features, corners, attention_mask=mask.float()).pooled_output
+    assert torch.allclose(pooled, want, atol=1e-5)
+    if kind is LxmertForQuestionAnswering:
+        assert torch.allclose(reader.model.answer_logits(pooled), model.answer_head(want), atol=1e-5)
 
 
 def changed(folder: Path, name: str, change) -> Path:
