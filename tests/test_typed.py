@@ -69,7 +69,8 @@ def test_a_chapter_that_is_none_is_told_the_others(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["x", "--only", "nothing"])
     with pytest.raises(SystemExit):
         pages.main()
-    assert all(name in capsys.readouterr().err for name in chapters())
+    said = capsys.readouterr().err
+    assert all(name in said for name in chapters())
 
 
 def test_the_names_that_commands_know_are_the_cores():
