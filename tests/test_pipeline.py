@@ -82,11 +82,12 @@ def test_many_are_painted_read_and_asked_in_batches_with_the_same_result(skilled
             ),
             painter.repaint(pictures, regions, texts, **options),
         ]
-        history = [{name: value for name, value in step.items()} for p in paintings for step in p.history]
-        lines = [p.caption(pictures, regions) for p in (painter, skilled)]
+        history = [{k: np.asarray(v) for k, v in step.items()} for p in paintings for step in p.history]
+        lines = [painter.caption(pictures, regions, lengths=[3, 5]), skilled.caption(pictures, regions)]
         lines += [painter.caption(pictures, lengths=torch.arange(14).view(7, 2) % 5 + 1, prior=torch.zeros(7, 2))]
         answers = [p.answer(pictures, texts) for p in (painter, skilled)]
-        whole = [p.codes for p in paintings] + [p.images for p in paintings] + [painter.encode(pictures)]
+        whole = [p.codes.numpy() for p in paintings] + [p.images for p in paintings]
+        whole += [painter.encode(pictures).numpy()]
         return [*whole, *history, lines, answers, skilled.judge(pictures, pictures[::-1], texts)]
 
     together = all_of_it()
