@@ -83,7 +83,7 @@ def test_many_are_painted_read_and_asked_in_batches_with_the_same_result(skilled
             painter.repaint(pictures, regions, texts, **options),
         ]
         steps = [step for painting in paintings for step in painting.history]
-        history = [{k: np.asarray(v).round(5) for k, v in step.items()} for step in steps]  # products round as sized
+        history = [{k: np.asarray(v, float).round(5) for k, v in step.items()} for step in steps]  # products round
         lines = [painter.caption(pictures, regions, lengths=[3, 5]), skilled.caption(pictures, regions)]
         lines += [painter.caption(pictures, lengths=torch.arange(14).view(7, 2) % 5 + 1, prior=torch.zeros(7, 2))]
         answers = [p.answer(pictures, texts) for p in (painter, skilled)]
