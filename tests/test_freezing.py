@@ -99,6 +99,7 @@ def test_a_change_that_nothing_counts_is_unseen_until_the_model_is_frozen(frozen
     assert torch.equal(says(kept.of(model, None)), says(model))
 
 
+@pytest.mark.slow
 def test_another_engine_may_be_chosen_and_is_kept():
     painter = tiny_painter().freeze(partial(for_gpu, backend="eager"))
     chosen = painter.engine
