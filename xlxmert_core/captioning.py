@@ -59,6 +59,7 @@ def _write(model, tokenizer, features, lengths, hidden, prior, steps, *options) 
     seen = features.repeat_interleave(count, 0)  # [B * C, N, F]
     unseen = None if hidden is None else hidden.repeat_interleave(count, 0)
     special = [tokenizer.pad, tokenizer.cls, tokenizer.sep, tokenizer.mask, tokenizer.unk]
+    special = torch.tensor(special, device=words.device)
     log_probability = torch.zeros(words.shape, device=features.device)
     before, read = torch.full_like(words, -1), features.new_zeros(*words.shape, model.config.hidden)
 
@@ -70,8 +71,7 @@ def _write(model, tokenizer, features, lengths, hidden, prior, steps, *options) 
             given = (None if t is None else t[new] for t in (asked, word_mask, seen, unseen))
             before[new], read[new] = asked[new], model(*given).words
         logits = model.word_logits(read[scored])  # [M, V]
-        logits[:, special] = -math.inf
-        return logits
+        return logits.index_fill(1, special, -math.inf)
 
     def remember(state):
         log_probability[state["written"]] = state["confidence"][state["written"]].log()
