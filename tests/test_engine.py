@@ -40,11 +40,10 @@ def shaken(config: ModelConfig) -> XLxmert:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """The graphs of both small models, plain and in int8."""
+    """The graphs of both small models."""
     folder = tmp_path_factory.mktemp("graphs")
     for config in (FLAT, PAIRS):
         graphs.export(shaken(config), folder=folder)
-    graphs.export(shaken(FLAT), folder=folder, int8=True)
     return folder
 
 
@@ -137,7 +136,7 @@ def matches(painter, texts, codes) -> torch.Tensor:
     return model.match_logits(pooled).softmax(-1)[:, 1]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_int8_paints_nearly_the_same_codes(painter, texts, tmp_path):
     graphs.export(painter.model, folder=tmp_path, int8=True)
     some = texts[:25]
@@ -147,9 +146,10 @@ def test_int8_paints_nearly_the_same_codes(painter, texts, tmp_path):
 
 
 @torch.no_grad()
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_int8_is_near_and_a_loud_row_costs_the_others_nothing(folder):
     model, (words, mask) = shaken(FLAT), sentences()
+    graphs.export(model, folder=folder, int8=True)
     rounded, fast = onnx(model, folder=folder, int8=True), onnx(model, folder=folder)
     codes = torch.arange(16).expand(3, 16)
     want, got = (one(words, mask, codes).cells for one in (fast, rounded))
@@ -190,14 +190,14 @@ def test_one_graph_serves_all_weights_of_its_sizes_and_no_others(folder):
 
 @pytest.mark.slow
 def test_graphs_hold_no_weights_and_name_no_folder(folder):
-    found = [*folder.iterdir(), *graphs.SHIPPED.iterdir()]
-    assert len(found) == 3 * 3 + 4
+    found = [*folder.glob("*.graph"), *graphs.SHIPPED.iterdir()]
+    assert len(found) >= 2 * 3 + 4
     for path in found:
         assert path.stat().st_size < 100_000
         assert b"site-packages" not in path.read_bytes() and str(folder).encode() not in path.read_bytes()
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_graph_of_the_users_own_is_found_in_the_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     painter = tiny_painter()

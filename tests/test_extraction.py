@@ -141,6 +141,7 @@ test.look({int(path.stem): path for path in paths}, sys.argv[1], eye=eye)
 """
 
 
+@pytest.mark.slow
 def test_a_killed_process_changes_nothing(pictures, tmp_path, whole, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
     folder = tmp_path / "killed"

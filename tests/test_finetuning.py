@@ -194,6 +194,7 @@ def learn(checkpoint, kill: int = -1) -> list[float]:
     return [values["loss"] for values in history]
 
 
+@pytest.mark.slow
 def test_a_killed_fine_tuning_goes_on_along_the_same_curve(tmp_path):
     script = KILLED.format(tests=os.path.dirname(__file__))
     done = subprocess.run([sys.executable, "-c", script, tmp_path / "killed.pt", "17"], capture_output=True)

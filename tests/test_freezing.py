@@ -1,16 +1,17 @@
 """Painting takes the weights as they are: a change is seen, or waits for ``freeze`` where the book says so."""
 
 import copy
+from functools import partial
 
 import pytest
 import torch
 from test_engine import FLAT, PLAIN, SENTENCE, sentences, shaken
-from tiny import tiny_painter
+from tiny import TEXTS, tiny_painter
 from torch import nn
 
 import xlxmert_core
 from xlxmert_core import engine, graphs
-from xlxmert_core.engine import Engine, EngineCache
+from xlxmert_core.engine import Engine, EngineCache, for_gpu
 
 
 def test_a_pipeline_paints_with_the_weights_of_the_moment():
@@ -96,6 +97,16 @@ def test_a_change_that_nothing_counts_is_unseen_until_the_model_is_frozen(frozen
     assert torch.equal(says(kept.of(model, None)), before) and not torch.equal(says(model), before)
     kept.freeze(model, None)
     assert torch.equal(says(kept.of(model, None)), says(model))
+
+
+@pytest.mark.slow
+def test_another_engine_may_be_chosen_and_is_kept():
+    painter = tiny_painter().freeze(partial(for_gpu, backend="eager"))
+    chosen = painter.engine
+    assert isinstance(chosen, Engine) and painter.engine is chosen and chosen.match_logits.__self__ is not painter.model
+    assert painter.paint(TEXTS, steps=2).images.shape == (2, 64, 64, 3)
+    permuted(painter.model)
+    assert painter.engine is not chosen and isinstance(painter.engine, Engine)
 
 
 def test_a_pipeline_is_frozen_by_one_call():

@@ -121,6 +121,7 @@ def test_on_one_core_there_is_one_lane(run, monkeypatch):
     assert list(execute_all(run, NAMES)) == order(declared(NAMES, "storybook")) == ["02_b", "03_c", "04_d"]
 
 
+@pytest.mark.slow
 def test_what_nothing_has_changed_for_is_skipped(run, capsys):
     assert executed(run) == NAMES
     assert executed(run) == [] and "02_b skipped: nothing" in capsys.readouterr().out

@@ -109,6 +109,7 @@ def test_an_interrupted_run_resumes_to_the_same_bits(whole, tmp_path):
     assert same(optimiser.state_dict()["state"], whole["optimisers"]["all"][0]["state"])
 
 
+@pytest.mark.slow
 def test_a_process_killed_in_the_middle_resumes_to_the_same_bits(whole, tmp_path):
     path, here = tmp_path / "killed.pt", Path(__file__).resolve().parent
     code = f"import sys; sys.path[:0] = [{str(here)!r}, {str(here.parent)!r}]\n"

@@ -288,6 +288,7 @@ def test_where_words_look_is_what_every_cross_layer_computes(model, length):
     assert not any(layer._forward_pre_hooks or layer.cross._forward_hooks for layer in model.encoder.cross)
 
 
+@pytest.mark.slow
 def test_a_tiny_model_learns_to_copy_words_into_cells():
     """The whole machine learns: the code of each cell is told by the word at its position."""
     model = XLxmert(TINY, torch.randn(11, 10)).train()

@@ -73,7 +73,7 @@ def test_many_are_painted_read_and_asked_in_batches_with_the_same_result(skilled
     texts = [*TEXTS, "a red house", "two boats in the snow", "night", TEXTS[0], "blue snow"]
     regions = np.random.default_rng(2).random((7, 2, 2)) < 0.5
     options = {"temperature": 5.0, "seed": 4, "candidates": 2, "polish": 3, "guidance": 1.0}
-    seen = []
+    seen, sure = [], []
 
     def all_of_it() -> list:
         paintings = [
@@ -83,6 +83,7 @@ def test_many_are_painted_read_and_asked_in_batches_with_the_same_result(skilled
             painter.repaint(pictures, regions, texts, **options),
         ]
         history = [{k: np.asarray(v) for k, v in step.items()} for p in paintings for step in p.history]
+        sure.append(np.concatenate([step.pop("confidence") for step in history]))
         lines = [painter.caption(pictures, regions, lengths=[3, 5]), skilled.caption(pictures, regions)]
         lines += [painter.caption(pictures, lengths=torch.arange(14).view(7, 2) % 5 + 1, prior=torch.zeros(7, 2))]
         answers = [p.answer(pictures, texts) for p in (painter, skilled)]
@@ -95,6 +96,7 @@ def test_many_are_painted_read_and_asked_in_batches_with_the_same_result(skilled
     seen.clear()
     monkeypatch.setattr(model, "AT_ONCE", 6)  # three texts, or a few sentences, at a time
     np.testing.assert_equal(all_of_it(), together)
+    np.testing.assert_allclose(*sure, rtol=1e-5)  # the order of a sum depends on what is summed together
     assert set(seen) == {6, 2}
 
 

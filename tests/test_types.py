@@ -28,6 +28,7 @@ def products() -> dict[str, list]:
     return json.loads(done.stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", [stage.__name__ for stage in STAGES])
 def test_every_product_of_a_stage_is_one_that_old_processors_accelerate(products, stage):
     assert products[stage] and {kind for _, kind in products[stage]} <= FAST, products[stage]

@@ -294,6 +294,7 @@ print(peak() - before)
 """
 
 
+@pytest.mark.slow
 def test_memory_stays_within_the_budget_whatever_the_size_of_the_file(tmp_path):
     done = subprocess.run([sys.executable, "-c", LITTLE_MEMORY, tmp_path], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -151,6 +151,7 @@ print(len(found), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
 
 
+@pytest.mark.slow
 def test_a_tenth_of_the_official_size_takes_less_than_a_tenth_of_two_gigabytes(tmp_path):
     """443 757 questions are in VQA v2's training split; the whole was measured to take 0.3 GB."""
     count = 44_375

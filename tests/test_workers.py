@@ -93,7 +93,7 @@ def test_a_killed_worker_changes_nothing(ray, pictures, tmp_path):
     assert marker.read_text() != str(os.getpid()) and len(FeatureStore(part.folder, (1, 5))) == 39
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_results_come_in_order_and_errors_come_back(ray):
     def sevenths(item):
         return np.full(3, 42 // (item - 7))

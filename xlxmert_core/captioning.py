@@ -44,23 +44,25 @@ def write_caption(model: XLxmert, tokenizer: Tokenizer, features: Tensor,
         limit = model.config.positions - 2
         raise ValueError(f"write_caption() got lengths {lengths.tolist()}: give some from 1 to {limit}.")
     check_features(features)
-    lengths, options = lengths.expand(len(features), -1), (order, schedule, temperature, generator, callback)  # [B, C]
+    lengths = lengths.expand(len(features), -1)  # [B, C]
     texts, scores = [], [features.new_zeros(0)]
     for part in batches(len(features), lengths.shape[1]):
         given = (None if t is None else t[part] for t in (features, lengths, hidden, prior))
-        lines, found = _write(model, tokenizer, *given, steps, *options)
+        lines, found = _write(model, tokenizer, *given, steps, order, schedule, temperature, generator, callback)
         texts, scores = texts + lines, [*scores, found]
     return texts, torch.cat(scores)
 
 
-def _write(model, tokenizer, features, lengths, hidden, prior, steps, *options) -> tuple[list[str], Tensor]:
+def _write(model, tokenizer, features, lengths, hidden, prior, steps, order, schedule, temperature, generator,
+           callback) -> tuple[list[str], Tensor]:  # fmt: skip
     """One batch of :func:`write_caption`."""
-    (*options, callback), count = options, lengths.shape[1]
+    count = lengths.shape[1]
     words = blank_sentences(tokenizer, lengths.flatten())  # [B * C, L]
     word_mask, blanks = words != tokenizer.pad, words == tokenizer.mask
     seen = features.repeat_interleave(count, 0)  # [B * C, N, F]
     unseen = None if hidden is None else hidden.repeat_interleave(count, 0)
-    special = [tokenizer.pad, tokenizer.cls, tokenizer.sep, tokenizer.mask, tokenizer.unk]
+    never = [tokenizer.pad, tokenizer.cls, tokenizer.sep, tokenizer.mask, tokenizer.unk]
+    special = torch.tensor(never, device=words.device)
     log_probability = torch.zeros(words.shape, device=features.device)
     before, read = torch.full_like(words, -1), features.new_zeros(*words.shape, model.config.hidden)
 
@@ -72,15 +74,15 @@ def _write(model, tokenizer, features, lengths, hidden, prior, steps, *options) 
             given = (None if t is None else t[new] for t in (asked, word_mask, seen, unseen))
             before[new], read[new] = asked[new], model(*given).words
         logits = model.word_logits(read[scored])  # [M, V]
-        logits[:, special] = -math.inf
-        return logits
+        return logits.index_fill_(1, special, -math.inf)
 
     def remember(state):
         log_probability[state["written"]] = state["confidence"][state["written"]].log()
         if callback is not None:
             callback(state)
 
-    words = fill(predict, words, blanks, steps or int(lengths.max()), *options, remember)  # [B * C, L]
+    steps = steps or int(lengths.max())
+    words = fill(predict, words, blanks, steps, order, schedule, temperature, generator, remember)  # [B * C, L]
     words = words.unflatten(0, (-1, count))
     scores = log_probability.sum(1).view_as(lengths)  # [B, C]
     score, best = (scores / lengths if prior is None else scores + prior).max(1)  # [B]

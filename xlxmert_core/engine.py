@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from xlxmert_core.generator import Generator
-from xlxmert_core.graphs import SHIPPED, cache_folder, forms, graph_path, in_int8, plain, tensors
+from xlxmert_core.graphs import SHIPPED, Picture, cache_folder, forms, graph_path, in_int8, plain, tensors
 from xlxmert_core.model import Output, XLxmert
 
 
@@ -59,6 +59,7 @@ class Engine:
 
 
 Painter = Engine | XLxmert
+Make = Callable[[XLxmert, Generator | None], Engine | None]
 
 
 class Graph:
@@ -120,7 +121,7 @@ def onnx(model: XLxmert, generator: Generator | None = None, folder: Path | None
     return Engine(model, found)
 
 
-def for_gpu(model: XLxmert, **options: Any) -> Engine:
+def for_gpu(model: XLxmert, generator: Generator | None = None, **options: Any) -> Engine:
     """The engine on a GPU: in bfloat16, its layers compiled and replayed as CUDA graphs.
 
     The first paintings compile, for about a minute, and again for another number of texts. ``options`` are those of
@@ -128,7 +129,7 @@ def for_gpu(model: XLxmert, **options: Any) -> Engine:
     """
     half = copy.deepcopy(model).to(torch.bfloat16).eval()
     options = options or {"mode": "reduce-overhead"}
-    found = forms(half, attend=plain)
+    found = forms(half, attend=plain) | ({} if generator is None else {"picture": Picture(generator, model.centroids)})
     text, cells = torch.compile(found["text"], **options), torch.compile(found["cells"], **options)
     return Engine(half, found | {"text": lambda *given: text(*given).clone(), "cells": cells})  # graphs reuse memory
 
@@ -153,6 +154,7 @@ class EngineCache:
     """
 
     def __init__(self):
+        self._make: Make = onnx
         self._seen: list[tuple] | None = None
         self._engine: Painter | None = None
 
@@ -165,12 +167,17 @@ class EngineCache:
             return self.freeze(model, generator)
         return self._engine
 
-    def freeze(self, model: XLxmert, generator: Generator | None) -> Painter:
-        """Make the engine of the weights as they are now, and return it; their gradients go."""
+    def freeze(self, model: XLxmert, generator: Generator | None, make: Make | None = None) -> Painter:
+        """Make the engine of the weights as they are now, and return it; their gradients go.
+
+        Args:
+            make: makes it, from now on; :func:`onnx` at first.
+        """
+        self._make = make or self._make
         weights = _weights(model, generator)
         for weight in (w for w in weights if w.grad is not None):
             weight.grad = None
-        self._seen, self._engine = _counted(weights), onnx(model, generator) or model
+        self._seen, self._engine = _counted(weights), self._make(model, generator) or model
         return self._engine
 
     def __reduce__(self):

@@ -15,7 +15,7 @@ from xlxmert_core import captioning, graphs, polish, sampling
 from xlxmert_core.config import check_number
 from xlxmert_core.data.arrays import check_features
 from xlxmert_core.data.images import open_image, to_square
-from xlxmert_core.engine import Engine, EngineCache, Painter, alone
+from xlxmert_core.engine import Engine, EngineCache, Make, Painter, alone
 from xlxmert_core.features import (
     AT_ONCE,
     Mask,
@@ -156,13 +156,16 @@ class Pipeline:
         """What paints: the model's :class:`~xlxmert_core.engine.Engine`, or the plain model where it has none."""
         return self._engine.of(self.model, self.generator)
 
-    def freeze(self) -> "Pipeline":
+    def freeze(self, engine: Make | None = None) -> "Pipeline":
         """Paint with the weights as they are now, at full pace; returns the pipeline itself.
 
         The first painting does so too, and so does the next one after a change that torch counts. Call it after
         training, which ends with gradients (they go), and after a change through ``weight.data``, which nothing counts.
+
+        Args:
+            engine: what makes the engine; on a GPU :func:`~xlxmert_core.engine.for_gpu` paints faster than the model.
         """
-        self._engine.freeze(self.model, self.generator)
+        self._engine.freeze(self.model, self.generator, engine)
         return self
 
     @torch.inference_mode()

@@ -80,7 +80,7 @@ def painters(config: ModelConfig, given: tuple) -> dict:
 
 def eager(model: XLxmert) -> Engine:
     """The engine's forms, not compiled."""
-    return Engine(model, {name: form for name, form in forms(model, attend=plain).items()})
+    return Engine(model, forms(model, attend=plain))
 
 
 def painting(config: ModelConfig, texts: int, repetitions: int, best: float) -> list:

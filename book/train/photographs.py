@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
 
 from book.build.run_chapters import Run
 from xlxmert_core.chapters.assemble import assemble
@@ -14,6 +15,7 @@ from xlxmert_core.chapters.begin import begin
 from xlxmert_core.evaluate.judges import Judge
 from xlxmert_core.evaluate.scenes import frechet_distance
 from xlxmert_core.files import write_json
+from xlxmert_core.model import batches
 from xlxmert_core.pipeline import Pipeline
 from xlxmert_core.train.loop import SILENT
 
@@ -21,7 +23,6 @@ WAYS: dict[str, dict[str, Any]] = {
     "painted as on Storybook": {},
     "painted, plainly drawn": dict(steps=64, temperature=1.0, candidates=1, polish=0),
 }
-BATCH = 64
 
 
 def record(run: Run) -> Path:
@@ -31,7 +32,8 @@ def record(run: Run) -> Path:
     numbers = {path.stem: json.loads(path.read_text()) for path in recorded}
     own, unseen = assemble(files, budgets), data.split("held_out", budgets.held_out)
     lines = unseen.texts
-    sets = {"other photographs": unseen.images, "rebuilt": own.render(own.encode(unseen.images))}
+    codes = own.encode(unseen.images)
+    sets = {"other photographs": unseen.images, "rebuilt": own.render(codes)}
     for name, way in WAYS.items():
         sets[name] = own.paint(lines, seed=run.seed, **way).images
     chosen = [i for i, image_id in enumerate(unseen.ids) if image_id < 1_000_000][:8]  # COCO's own
@@ -41,7 +43,7 @@ def record(run: Run) -> Path:
     Image.fromarray(np.concatenate(np.concatenate(sheet, 1), 1)).save(folder / "paintings.png")
     judge = data.judge(unseen, budgets, run.seed, SILENT)
     numbers["fidelity"] = fidelity(judge, sets)
-    numbers["grounding"] = {"right_text": right_text(own, unseen.images, lines)}
+    numbers["grounding"] = {"right_text": right_text(own, codes, lines)}
     numbers["captions"] = [lines[i] for i in chosen]
     write_json(folder / "record.json", numbers)
     return folder
@@ -55,17 +57,16 @@ def fidelity(judge: Judge, sets: dict[str, np.ndarray]) -> dict[str, float]:
 
 
 @torch.inference_mode()
-def right_text(own: Pipeline, images: np.ndarray, lines: list[str]) -> float:
-    """How often a photograph's codes are likelier under its caption than under another's."""
+def right_text(own: Pipeline, codes: Tensor, lines: list[str]) -> float:
+    """How often a photograph's codes, int64 [M, N], are likelier under its caption than under another's."""
     likely = []
     for texts in (lines, lines[1:] + lines[:1]):
         words, word_mask = own.tokenizer.encode(texts, own.model.config.max_words)
         found = []
-        for i in range(0, len(images), BATCH):
-            some, codes = slice(i, i + BATCH), own.encode(images[i : i + BATCH])
-            hidden = torch.ones_like(codes, dtype=torch.bool)  # nothing but the text
-            out = own.model(words[some], word_mask[some], own.model.embed_codes(codes), hidden)
+        for some in batches(len(codes)):
+            hidden = torch.ones_like(codes[some], dtype=torch.bool)  # nothing but the text
+            out = own.model(words[some], word_mask[some], own.model.embed_codes(codes[some]), hidden)
             logs = own.model.code_logits(out.cells).log_softmax(-1)  # [b, N, K]
-            found.append(logs.gather(-1, codes[..., None]).sum((1, 2)))
+            found.append(logs.gather(-1, codes[some][..., None]).sum((1, 2)))
         likely.append(torch.cat(found))
     return float((likely[0] > likely[1]).float().mean())

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
@@ -138,9 +139,10 @@ def about_boxes(split: Split, folder: Path) -> Asked:
     kinds = [list(dict.fromkeys(region.words[-1] for region in those)) for those in split.regions]
     asked: list[vqa.Question] = []
     for i, (own, image_id) in enumerate(zip(kinds, split.ids, strict=True)):
-        other = [kind for those in kinds[i + 1 :] + kinds[:i] for kind in those if kind not in own]
-        pairs = [pair for kind, lacking in zip(own, other, strict=False) for pair in ((kind, "yes"), (lacking, "no"))]
-        for kind, answer in pairs:
+        others = (kind for those in kinds[i + 1 :] + kinds[:i] for kind in those if kind not in own)
+        lacking = list(islice(others, len(own)))  # fewer where the pictures show too few kinds
+        pairs = zip(own[: len(lacking)], lacking, strict=True)
+        for kind, answer in chain.from_iterable(((here, "yes"), (elsewhere, "no")) for here, elsewhere in pairs):
             text = f"is there {gqa.with_article(kind)}"
             asked.append(vqa.Question(len(asked), (image_id,), text, (answer,), answer, ("is there", "yes/no")))
     row = {picture_key(image_id): i for i, image_id in enumerate(split.ids)}

@@ -6,7 +6,6 @@ from functools import cached_property
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-import torch
 
 from xlxmert_core.data import storybook
 from xlxmert_core.evaluate.scenes import (
@@ -17,7 +16,7 @@ from xlxmert_core.evaluate.scenes import (
     scene_accuracy,
 )
 from xlxmert_core.evaluate.scores import caption_scores
-from xlxmert_core.features import Backbone, to_float
+from xlxmert_core.features import Backbone, extract
 from xlxmert_core.pipeline import Pipeline
 
 
@@ -153,11 +152,9 @@ class PhotographJudge:
         """Likeness to the texts, by the metrics of the COCO challenge."""
         return caption_scores([[text] for text in texts], lines)
 
-    @torch.inference_mode()
     def embed(self, images: np.ndarray) -> np.ndarray:
         """What an eye that knows ImageNet alone sees, averaged over cells: float32 [M, 112]."""
-        parts = torch.from_numpy(np.ascontiguousarray(images)).split(64)
-        return torch.cat([self.eye(to_float(part)).mean((2, 3)) for part in parts]).numpy()
+        return extract(self.eye, images).mean((2, 3))  # maps [M, 112, 8, 8]
 
     def edits(self, split: Any, rng: np.random.Generator) -> Edits:
         """In the middle of each picture something of another picture's caption."""
