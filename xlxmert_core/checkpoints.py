@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -99,7 +99,7 @@ def described(path: Path, name: str, settings: object, kind: type[Sized]) -> Siz
         raise ValueError(f"{path} has no object {name!r}: save the model again.")
     wanted = {field.name: field.default for field in fields(kind)}
     _same_names(path, f"{name}.", settings, tuple(wanted))
-    given = {key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()}
+    given: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()}
     wrong = [key for key, value in given.items() if not _is_like(value, wanted[key])]
     if wrong:
         raise ValueError(f"{path} has {name}.{wrong[0]} = {settings[wrong[0]]!r}, which is no size: save it again.")

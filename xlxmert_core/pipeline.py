@@ -346,8 +346,8 @@ def load(name_or_path: str | os.PathLike = "storybook", generator: str | os.Path
     if "://" in text:
         raise ValueError(f"load() opens local folders only, not {text!r}: download it first, then give its folder.")
     if Path(text).suffix in authors.SUFFIXES and not Path(text).expanduser().is_dir():
-        given = (None if path is None else Path(path).expanduser() for path in (text, generator, vocabulary))
-        return Pipeline(*authors.open_files(*given), encoder)
+        others = (None if path is None else Path(path).expanduser() for path in (generator, vocabulary))
+        return Pipeline(*authors.open_files(Path(text).expanduser(), *others), encoder)
     if not (generator is None and vocabulary is None and encoder is None):
         raise ValueError(f"{text} is no weight file ({', '.join(authors.SUFFIXES)}): a folder brings its own parts.")
     return Pipeline(*open_folder(find_folder(name_or_path)))

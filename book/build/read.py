@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from contextlib import suppress
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -15,7 +16,7 @@ TRIED = 20  # ports, one after another
 class Quiet(SimpleHTTPRequestHandler):
     """Serves files and prints nothing."""
 
-    def log_message(self, *_):
+    def log_message(self, format: str, *args: object) -> None:
         """Say nothing."""
 
 
@@ -51,10 +52,9 @@ def main() -> int:
         return 1
     taken = "" if server.server_port == port else f"Port {port} is in use. "
     print(f"{taken}Open http://127.0.0.1:{server.server_port} (Ctrl-C ends)", flush=True)
-    try:
+    with suppress(KeyboardInterrupt):
         server.serve_forever()
-    except KeyboardInterrupt:
-        return 0
+    return 0
 
 
 if __name__ == "__main__":

@@ -88,7 +88,7 @@ def known(module: str, table: str) -> list[str]:
     """The names in a table of the core, read off its source: importing it would bring PyTorch."""
     tree = ast.parse((ROOT / "xlxmert_core" / "datasets" / f"{module}.py").read_text("utf-8"))
     tables = {ast.unparse(node.targets[0]): node.value for node in tree.body if isinstance(node, ast.Assign)}
-    return [ast.literal_eval(key) for key in tables[table].keys]  # ty: ignore[unresolved-attribute]  a dict
+    return [ast.literal_eval(key) for key in tables[table].keys]  # ty: ignore[missing-attribute]  a dict
 
 
 def add_choices(parser: argparse.ArgumentParser, profile: str = "ci") -> None:

@@ -36,7 +36,8 @@ def record(run: Run) -> Path:
     sets = {"other photographs": unseen.images, "rebuilt": own.render(codes)}
     for name, way in WAYS.items():
         sets[name] = own.paint(lines, seed=run.seed, **way).images
-    chosen = [i for i, image_id in enumerate(unseen.ids) if image_id < 1_000_000][:8]  # COCO's own
+    numbered = [(i, name) for i, name in enumerate(unseen.ids) if isinstance(name, int)]
+    chosen = [i for i, name in numbered if name < 1_000_000][:8]  # COCO's own
     sheet = np.stack([sets[name][chosen] for name in ("rebuilt", *WAYS)])  # [3, 8, S, S, 3]
     folder = files.path("photographs")
     folder.mkdir(exist_ok=True)

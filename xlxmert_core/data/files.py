@@ -6,7 +6,7 @@ files hold up to a gigabyte; read whole they would take several times that in me
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -26,7 +26,7 @@ def sayable(text: str) -> str:
 
 
 @contextmanager
-def open_text(path: str | os.PathLike) -> Iterator:
+def open_text(path: str | os.PathLike) -> Generator:
     """A text file, opened for reading; what cannot be read raises :class:`DataError`."""
     try:
         with open(path, encoding="utf-8-sig") as file:

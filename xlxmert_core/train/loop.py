@@ -10,7 +10,7 @@ what it was made from (:mod:`xlxmert_core.origins`): another run does not go on 
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -132,7 +132,7 @@ def fit(
 
 
 @contextmanager
-def _rates(optimisers: list[torch.optim.Optimizer]) -> Iterator[list[float]]:
+def _rates(optimisers: list[torch.optim.Optimizer]) -> Generator[list[float]]:
     """The learning rates that schedules scale; afterwards they are as they were, for a cell that is run again."""
     rates = [group["lr"] for group in _groups(optimisers)]
     try:
