@@ -134,13 +134,18 @@ def lxmert(tmp_path_factory):
     return model, folder
 
 
+def boxes() -> torch.Tensor:
+    """[2, 36, 4] corners, each first one above and left of the second."""
+    return torch.rand(2, 36, 2, 2).sort(2).values.flatten(2)
+
+
 @torch.no_grad()
 def test_hugging_faces_lxmert_reads_boxes_and_says_that_it_has_no_codes(lxmert, tmp_path):
     model, folder = lxmert
     with pytest.warns(UserWarning, match="Left out .*decoder_dict.obj.*: LXMERT's heads for detector labels"):
         reader = xlxmert_core.load(folder / "model.safetensors")
     assert reader.model.config.codes == 0 and len(reader.model.centroids) == 0
-    features, corners = torch.randn(2, 36, 12), torch.rand(2, 36, 4)
+    features, corners = torch.randn(2, 36, 12), boxes()
     out = reader.read(TEXTS, features, corners)
     ids, mask = reader.tokenizer.encode(TEXTS, 20)
     want = model.lxmert(ids, features, corners, attention_mask=mask.float())
@@ -194,7 +199,7 @@ def test_files_with_other_heads_open_and_the_missing_ones_are_named(lxmert, tmp_
     with pytest.warns(UserWarning, match=f"model.safetensors {lacks}") as said:
         reader = xlxmert_core.load(tmp_path / "model.safetensors")
     assert said[-1].filename == __file__
-    features, corners = torch.randn(2, 36, 12), torch.rand(2, 36, 4)
+    features, corners = torch.randn(2, 36, 12), boxes()
     ids, mask = reader.tokenizer.encode(TEXTS, 20)
     pooled = reader.read(TEXTS, features, corners).pooled
     want = getattr(model, "lxmert", model)(ids, features, corners, attention_mask=mask.float()).pooled_output

@@ -16,6 +16,7 @@ MASK = np.eye(GRID, dtype=bool)
 REGION = np.ones((GRID, GRID), bool)
 PICTURES = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
 SHAPE = torch.arange(2 * GRID**2).view(2, -1) % CODES  # codes that lie on the processor
+BOXES = torch.tensor([[0.0, 0.1, 0.5, 0.4], [0.2, 0.2, 0.9, 1.0], [0.0, 0.0, 1.0, 1.0]])  # of three regions
 
 
 def skilled():
@@ -53,7 +54,7 @@ CALLS = {
     "score": lambda p: p.score(TEXTS, SHAPE),
     "match": lambda p: p.match(TEXTS, SHAPE),
     "read": lambda p: torch.cat([x.flatten() for x in p.read(TEXTS, torch.ones(2, GRID**2, 10))]),
-    "read regions": lambda p: p.read(TEXTS, torch.ones(2, 3, 10), torch.rand(3, 4, generator=seeded())).pooled,
+    "read regions": lambda p: p.read(TEXTS, torch.ones(2, 3, 10), BOXES).pooled,
     "caption": lambda p: p.caption(PICTURES, REGION),
     "caption at lengths": lambda p: p.caption(PICTURES, lengths=[3, 5]),
     "answer": lambda p: p.answer(PICTURES, TEXTS),

@@ -314,4 +314,4 @@ def test_any_bytes_in_any_file_open_or_are_one_sentence(scratch, name, examples)
     pieces = st.builds(cut, st.integers(0, head), st.integers(0, 50), st.binary(max_size=20), st.booleans())
     said = set()
     try_all(share, pieces, lambda content: said.add(damaged(scratch, name, content)))
-    assert len(said) > 1
+    assert said - {""}, "some of them are refused"

@@ -99,10 +99,9 @@ def open_model(path: Path, settings: object, weights: Path, pairs: bool = False)
 def open_words(path: Path, model: XLxmert | PairClassifier, answers: Sequence[str]) -> Tokenizer:
     """The tokenizer of a model; raises ValueError for a damaged one, or where words or answers are not its own."""
     words = Tokenizer.load(path)
-    if len(answers) > model.config.answers:
-        raise ValueError(
-            f"{path.with_name('config.json')} has {len(answers)} answers, its model {model.config.answers}."
-        )
+    most = 2 if isinstance(model, PairClassifier) else model.config.answers
+    if len(answers) > most:
+        raise ValueError(f"{path.with_name('config.json')} has {len(answers)} answers, its model {most}.")
     if words.size != model.config.vocab_size:
         raise ValueError(f"{path} has {words.size} words, but its model {model.config.vocab_size}: give its own.")
     return words
