@@ -272,7 +272,7 @@ def table(rows: list[dict]) -> str:
 def main() -> None:
     """Kill the named jobs, or all: ``killed_jobs.py MOMENTS FOLDER [JOB ...]``; prints a row of JSON each."""
     torch.set_num_threads(1)
-    moments, home, names = int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:] or list(JOBS)
+    moments, home, names = int(sys.argv[1]), Path(sys.argv[2]).resolve(), sys.argv[3:] or list(JOBS)
     rows = []
     for name in names:
         rows.append(killed(name, moments, home / name.replace(" ", "_")))
