@@ -93,7 +93,7 @@ def test_importing_the_book_brings_nothing_heavy():
     assert "xlxmert_core" in brought and not heavy & set(brought)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_quick_run_of_a_family_makes_its_section(tmp_path):
     [family] = measure(("training",), quick=True)
     assert {"ours", "Hugging Face"} == set(family.found[0].times) and family.found[0].ratio("ours") > 0

@@ -21,7 +21,7 @@ from book.build.run_chapters import ROOT
 
 pytestmark = pytest.mark.slow
 night = pytest.mark.nightly
-MANY = 3000  # files, so that there is time to be killed
+MANY = 1500  # files, so that there is time to be killed
 SCRIPT = (
     "import sys; sys.path.insert(0, {!r}); from book.build import install; install.install(install.Path({!r}), {!r})"
 )

@@ -157,23 +157,23 @@ def module(page, name: str, call: str, argument):
 
 
 @pytest.mark.parametrize("sentence", TRICKY)
-def test_word_ids_are_those_of_python(sentence, fresh, painter):
+def test_word_ids_are_those_of_python(sentence, page, painter):
     table = painter.tokenizer.backend.get_vocab()
     limit = painter.model.config.max_words
     argument = [sorted(table, key=table.get), limit, sentence]
-    found = module(fresh, "tokenizer", "new it.Tokenizer(x[0], x[1]).encode(x[2])", argument)
+    found = module(page, "tokenizer", "new it.Tokenizer(x[0], x[1]).encode(x[2])", argument)
     assert found == painter.tokenizer.encode([sentence], limit)[0][0].tolist()
 
 
 @pytest.mark.parametrize("seed", [0, 7, 2**32 + 5, 2**53 - 1])
-def test_random_numbers_are_torchs(seed, fresh):
-    found = module(fresh, "random", "it.streams(x, 3).map((s) => Array.from({length: 700}, () => s.uniform()))", seed)
+def test_random_numbers_are_torchs(seed, page):
+    found = module(page, "random", "it.streams(x, 3).map((s) => Array.from({length: 700}, () => s.uniform()))", seed)
     rows = Rows(torch.Generator().manual_seed(seed), 3).uniform([700] * 3)
     assert torch.equal(torch.tensor(found).flatten(), rows)
 
 
-def test_the_page_has_the_defaults_of_python(fresh):
-    given = module(fresh, "sampling", "it.DEFAULTS", None)
+def test_the_page_has_the_defaults_of_python(page):
+    given = module(page, "sampling", "it.DEFAULTS", None)
     ours = dict(DEFAULT) | {"seed": inspect.signature(xlxmert_core.Pipeline.paint).parameters["seed"].default}
     ours |= {name: ours[name].__name__ for name in ("order", "schedule")}
     assert given == {name: ours[name] for name in given if name != "enough"} | {"enough": pytest.approx(math.log(0.5))}

@@ -84,7 +84,7 @@ def test_one_call_learns_real_questions_by_heart(tmp_path, painter, folder, name
     given = f"v2_OpenEnded_{name}_questions.json", f"v2_{name}_annotations.json"
     files = subset(tmp_path, [DATA / folder / part for part in given], count)
     skill, _, report = fine_tune_vqa(
-        painter, *files, DATA / images, steps=steps(count), batch=32, minimum=1, progress=None
+        painter, *files, DATA / images, steps=steps(count), batch=min(count, 32), minimum=1, progress=None
     )
     assert not report.skipped, report
     asked, pictures = vqa.read(*files), find_pictures(DATA / images)

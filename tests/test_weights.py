@@ -26,10 +26,11 @@ def read(painter, images) -> list[dict]:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("count", [8, pytest.param(24, marks=pytest.mark.nightly)])
 @pytest.mark.parametrize(("held_out", "share"), [(False, 0.9), (True, 0.85)], ids=["seen-pairs", "new-pairs"])
-def test_they_paint_what_new_texts_say(painter, held_out, share):
+def test_they_paint_what_new_texts_say(painter, held_out, share, count):
     rng = np.random.default_rng(20_000)  # no split of the data set draws from this stream
-    said = [captions(sample_scene(rng, held_out), rng)[0] for _ in range(24)]
+    said = [captions(sample_scene(rng, held_out), rng)[0] for _ in range(count)]
     images = painter.paint([caption.text for caption in said], seed=1).images
     scores = scene_accuracy(read(painter, images), [caption.facts for caption in said])
     assert scores["facts"] >= share, scores
