@@ -54,7 +54,7 @@ def test_any_change_is_another_tree(tmp_path):
 
 def test_the_parts_are_marked_tests_regressions_and_both_commands_of_the_readme():
     long = {"test_authors_paper", "test_bench", "test_coco_chapters", "test_real_answers", "regress", "fresh"}
-    assert long <= set(nightly.parts()) and "test_weights" not in nightly.parts()
+    assert long <= set(nightly.parts()) and "test_muon" not in nightly.parts()
 
 
 def test_the_slowest_tests_are_named(tmp_path, monkeypatch, capsys):

@@ -21,7 +21,9 @@ def artifact(path: object) -> str | None:
     if not isinstance(path, str | os.PathLike):
         return None  # a number, for instance
     name = os.path.relpath(os.path.realpath(path), folder)
-    parts = [re.sub(r"(\.manifest\.json)?(\.tmp|\.lock)?$", "", part) for part in name.split(os.sep)[:2]]
+    if name.endswith(".lock"):
+        return None  # who locks a file may only read it
+    parts = [re.sub(r"(\.manifest\.json)?(\.tmp)?$", "", part) for part in name.split(os.sep)[:2]]
     return None if parts[0] == ".." else "/".join(parts)
 
 
