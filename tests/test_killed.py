@@ -11,7 +11,7 @@ from killed_jobs import JOBS
 
 from book.build.run_chapters import ROOT
 
-SLOW = ("install stamp", "book build", "regress")  # they start processes of their own
+SLOW = ("install stamp", "book build", "regress")  # they start processes of their own: by night only
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
 
 
@@ -28,13 +28,6 @@ def test_what_is_killed_ends_as_if_it_had_been_let_alone(tmp_path):
     found = rows(2, tmp_path, *(name for name in JOBS if name not in SLOW))
     assert [row for row in found if row["equal"] < row["moments"]] == []
     assert sum(row["killed"] for row in found) > len(found) / 3, "many of them were killed before they had ended"
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", SLOW)
-def test_what_starts_processes_of_its_own_too(tmp_path, name):
-    (row,) = rows(2, tmp_path, name)
-    assert row["equal"] == row["moments"]
 
 
 @pytest.mark.nightly
