@@ -168,19 +168,19 @@ class Pipeline:
         self._engine.freeze(self.model, self.generator, engine)
         return self
 
-    @torch.inference_mode()
     def score(self, texts: str | Sequence[str], codes: Tensor) -> Tensor:
         """What candidates are chosen by: log-probability of the match, minus one for each doubtful cell; [B]."""
-        self._needs("vocabulary")
-        texts, codes = one_each(texts, len(codes), "texts"), self._codes(codes)
-        return polish.score(self.engine, *self._words(texts), codes) if texts else codes.new_zeros(0).float()
+        return self._judged(polish.score, texts, codes)
 
-    @torch.inference_mode()
     def match(self, texts: str | Sequence[str], codes: Tensor) -> Tensor:
         """How likely each text belongs to its picture: codes int64 [B, N] -> probabilities [B]."""
+        return self._judged(polish.match, texts, codes)
+
+    @torch.inference_mode()
+    def _judged(self, rule: Callable[..., Tensor], texts: str | Sequence[str], codes: Tensor) -> Tensor:
         self._needs("vocabulary")
         texts, codes = one_each(texts, len(codes), "texts"), self._codes(codes)
-        return polish.match(self.engine, *self._words(texts), codes) if texts else codes.new_zeros(0).float()
+        return rule(self.engine, *self._words(texts), codes) if texts else codes.new_zeros(0).float()
 
     def _words(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         warn_of(self.tokenizer, texts, self.model.config.max_words)
@@ -345,9 +345,9 @@ def load(name_or_path: str | os.PathLike = "storybook", generator: str | os.Path
         raise ValueError(f"load() takes a folder, a file or a shipped name such as 'storybook', not {name_or_path!r}.")
     if "://" in text:
         raise ValueError(f"load() opens local folders only, not {text!r}: download it first, then give its folder.")
-    if Path(text).suffix in authors.SUFFIXES and not Path(text).expanduser().is_dir():
+    if (file := Path(text).expanduser()).suffix in authors.SUFFIXES and not file.is_dir():
         others = (None if path is None else Path(path).expanduser() for path in (generator, vocabulary))
-        return Pipeline(*authors.open_files(Path(text).expanduser(), *others), encoder)
+        return Pipeline(*authors.open_files(file, *others), encoder)
     if not (generator is None and vocabulary is None and encoder is None):
         raise ValueError(f"{text} is no weight file ({', '.join(authors.SUFFIXES)}): a folder brings its own parts.")
     return Pipeline(*open_folder(find_folder(name_or_path)))
