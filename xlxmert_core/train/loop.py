@@ -149,6 +149,7 @@ def _told(track: Track, start: int, steps: int, first: bool) -> Iterator[tuple[i
     bar = tqdm(range(start, steps), desc=track.progress, disable=silent, initial=start, total=steps)
 
     def tell(values: dict) -> None:
+        """Hand on the numbers of the step that was taken."""
         write(values)
         if track.on_step is not None:
             track.on_step(values["step"], values)
