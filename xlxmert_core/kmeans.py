@@ -6,14 +6,12 @@ block, the centroids and their sums; what comes out is the same up to rounding.
 """
 
 import hashlib
-import json
 import os
 import zipfile
 from collections.abc import Iterator
 from contextlib import nullcontext
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +20,7 @@ from tqdm.auto import tqdm
 from xlxmert_core import origins
 from xlxmert_core.config import check_number
 from xlxmert_core.data.arrays import check_features
-from xlxmert_core.files import only_writer, replacing
+from xlxmert_core.files import only_writer
 from xlxmert_core.onednn import fast_linear
 
 BLOCK = 8192  # rows read at a time: 67 MB at width 2048
@@ -136,7 +134,7 @@ def lloyd(
                 inertia.append(error)
                 bar.set_postfix(inertia=f"{error:.4g}")
                 if checkpoint is not None:
-                    _save(checkpoint, {"centroids": centroids, "inertia": inertia, "origin": json.dumps(made_from)})
+                    origins.write_arrays(checkpoint, made_from, centroids=centroids, inertia=inertia)
     return centroids, inertia
 
 
@@ -203,16 +201,10 @@ def fingerprint(centroids: np.ndarray) -> str:
     return hashlib.sha256(np.ascontiguousarray(centroids).data).hexdigest()[:16]
 
 
-def _save(checkpoint: str | os.PathLike, state: dict[str, Any]) -> None:
-    with replacing(checkpoint) as temporary, open(temporary, "wb") as file:
-        np.savez(file, **state)
-
-
 def _resume(checkpoint: Path, made_from: dict, iterations: int) -> tuple[np.ndarray, list[float]]:
     try:
-        with np.load(checkpoint) as saved:
-            centroids, inertia = saved["centroids"], saved["inertia"].tolist()
-            found = json.loads(str(saved["origin"])) if "origin" in saved else None
+        arrays, found = origins.read_arrays(checkpoint)
+        centroids, inertia = arrays["centroids"], arrays["inertia"].tolist()
     except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile) as error:
         raise ValueError(f"{checkpoint} is no k-means checkpoint ({error}): remove it.") from error
     origins.check(checkpoint, found, made_from)

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from xlxmert_core.data.files import read_json
 from xlxmert_core.data.store import FeatureStore
-from xlxmert_core.files import fingerprint, write_json
+from xlxmert_core.files import fingerprint, replacing, write_json
 from xlxmert_core.text import outside
 
 ADOPT = "XLXMERT_ADOPT"  # the setting with which progress of unknown origin is taken over
@@ -122,6 +122,20 @@ def check(place: str | os.PathLike, found: Mapping | None, wanted: Mapping) -> N
     if found.get("code") != wanted.get("code"):
         message = f"{place} was begun by another version of the code ({found.get('code')}, now {wanted.get('code')})."
         warnings.warn(message, stacklevel=outside())
+
+
+def write_arrays(path: str | os.PathLike, made_from: Mapping, **arrays: Any) -> None:
+    """Keep arrays as an .npz file that knows its origin, all or nothing."""
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        np.savez(file, **arrays, origin=json.dumps(made_from))
+
+
+def read_arrays(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], Mapping | None]:
+    """What :func:`write_arrays` kept, and its origin, still to be checked; None where there is none."""
+    with np.load(path) as saved:
+        arrays = dict(saved)
+    found = arrays.pop("origin", None)
+    return arrays, None if found is None else json.loads(str(found))
 
 
 def sign(store: FeatureStore, **parts: Any) -> None:

@@ -4,18 +4,15 @@ Every artifact has a small JSON manifest beside it (what made it, from what, wit
 that misses its input is told which chapter makes it.
 """
 
-import json
 import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from xlxmert_core import origins
 from xlxmert_core.data.files import read_json
-from xlxmert_core.files import replacing, write_json
+from xlxmert_core.files import write_json
 from xlxmert_core.folder import SHIPPED
 from xlxmert_core.train.loop import Track
 
@@ -100,14 +97,11 @@ class Artifacts:
         """
         path, wanted = self.resumable(f"{name}.npz", stage), origins.origin(**made_from)
         if path.exists():
-            with np.load(path) as saved:
-                arrays = dict(saved)
-            found = arrays.pop("origin", None)
-            origins.check(path, None if found is None else json.loads(str(found)), wanted)
+            arrays, found = origins.read_arrays(path)
+            origins.check(path, found, wanted)
             return arrays
         arrays = make()
-        with replacing(path) as temporary, open(temporary, "wb") as file:
-            np.savez(file, **arrays, origin=json.dumps(wanted))
+        origins.write_arrays(path, wanted, **arrays)
         return arrays
 
     def track(self, name: str, stage: str, progress: str | None = None) -> Track:
