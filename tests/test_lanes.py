@@ -88,7 +88,7 @@ def test_the_books_lanes():
     for name, own in table.items():
         makers = [n for n, other in table.items() if n != name and set(other.makes) & set(own.needs)]
         assert all(ends[maker] <= begins[name] for maker in makers)
-    assert max(ends.values()) <= 60 * 9  # twelve chapters
+    assert max(ends.values()) <= 60 * 9  # thirteen chapters
 
 
 def test_every_need_is_made_by_one_chapter_that_comes_before():

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import xlxmert_core
+from book.build.captions import captions, figure
 from book.build.run_chapters import ROOT, chapters
 from xlxmert_core import config
 from xlxmert_core.datasets import profiles
@@ -35,9 +36,12 @@ def text(chapter: str) -> str:
 
 
 def figures(chapter: str) -> list[dict]:
-    """What the code cells of a chapter declare of their figures: {"figure": ..., "image": ...}."""
-    declared = (cell["metadata"].get("mystnb", {}) for cell in cells(chapter, "code"))
-    return [given for given in declared if "figure" in given]
+    """What a chapter says of its figures: {"figure": {"name": ..., "caption": ...}, "image": ...}."""
+    notebook = json.loads((ROOT / "notebooks" / f"{chapter}.ipynb").read_text(encoding="utf-8"))
+    declared = [cell["metadata"]["mystnb"] for cell in notebook["cells"] if figure(cell)]
+    for given in declared:
+        given["figure"]["caption"] = captions(notebook["cells"])[given["figure"]["name"]]
+    return declared
 
 
 def numbered(block: str) -> int:
@@ -135,6 +139,17 @@ def test_a_cell_that_draws_declares_its_figure(chapter):
         if DRAWS.search(code) and "figure" not in cell["metadata"].get("mystnb", {}):
             bare.append(code[:60])
     assert bare == []
+
+
+PICTURE = re.compile(r"!\[([^]]*)\]\(([^)]+)\)")
+
+
+def test_every_picture_in_the_prose_is_there_and_has_words():
+    places = [(ROOT / "notebooks", text(chapter)) for chapter in CHAPTERS]
+    places += [(page.parent, page.read_text("utf-8")) for page in PAGES]
+    pictures = [(folder / name, alt) for folder, prose in places for alt, name in PICTURE.findall(prose)]
+    assert len(pictures) >= 5
+    assert [path.name for path, alt in pictures if not path.is_file() or len(alt.split()) < 6] == []
 
 
 class Pictures(HTMLParser):

@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from book.build import kept
+from book.build.captions import set_captions
 from book.build.lanes import execute_all
 from book.build.run_chapters import ROOT, ChapterError, Result, Run, add_choices, chapters
 from book.build.status_page import status_page
@@ -31,7 +32,8 @@ def make_tree(run: Run, results: list[Result], model: Path | None = None) -> Pat
     shutil.copytree(book, tree / "book", ignore=programs)
     (tree / "notebooks").mkdir()
     for result in results:
-        shutil.copy(run.executed / f"{result.chapter}.ipynb", tree / "notebooks")
+        name = f"{result.chapter}.ipynb"
+        set_captions(run.executed / name, tree / "notebooks" / name)
     shutil.copy(book.parent / "_config.yml", tree)
     shutil.copy(CARD, tree / "book" / "model_card.md")
     (tree / "book" / "status.md").write_text(status_page(run, results), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""What a run on photographs leaves for chapter 12: the numbers of all chapters, a strip of paintings, no photograph."""
+"""What a run on photographs leaves for chapter 13: the numbers of all chapters, a strip of paintings, no photograph."""
 
 import json
 from pathlib import Path
