@@ -15,7 +15,7 @@ from book.build.run_chapters import ROOT, Result, Run, chapters
 FENCED = re.compile(r"(?ms)^( *)```python\n(.*?)^\1```$")
 COLUMN = 92  # characters that the page shows in a line
 IN_WORDS = ("05", "06", "07", "08", "09", "10", "11", "12")  # chapters whose solutions are still to be written as code
-DAY = tuple(name for name in chapters() if name[:2] in ("01", "02", "03", "04"))
+DAY = tuple(name for name in chapters() if name[:2] in ("01", "04"))  # they need no other chapter
 
 
 def solutions(prose: str) -> list[list[str]]:
