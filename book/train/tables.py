@@ -135,7 +135,7 @@ def edges(images: np.ndarray) -> float:
 
 def part(make: Callable, entry: Any, world: World, seed: int, steps: int) -> dict:
     """One model's record, read if it is finished and made if not; its pictures lie beside it, in one strip."""
-    name = re.sub(r"[^\w.]+", "_", "-".join(map(str, astuple(entry))))
+    name = re.sub(r"[^\w.]+", "_", "-".join(map(str, (type(entry).__name__, *astuple(entry)))))
     place = world.files.path("tables") / f"{name}-{seed}.json"
     codes = fingerprint(world.files.require(getattr(entry, "vocabulary", Recipe.vocabulary)))
     made_from = f"{entry}, seed {seed}, {steps} steps, codes {codes}"
