@@ -12,7 +12,7 @@ PINS  := requirements.txt pyproject.toml
 EXTRA_KEYS := metadata.papermill cell.metadata.papermill metadata.language_info.version metadata.widgets
 STAMP := $(VENV)/.installed-$(shell cat $(PINS) | cksum | cut -d' ' -f1)
 
-.PHONY: help book read test slowest nightly regress train bench format lock clean
+.PHONY: help book read test slowest nightly regress train tables bench format lock clean
 
 help:
 	@echo "make book     install, run the chapters that something has changed for, build the pages (PROFILE=ci, DATASET=storybook, ARGS=--afresh)"
@@ -22,6 +22,7 @@ help:
 	@echo "make nightly  what is too long for make test, part by part, about an hour; finished parts are skipped when it starts again"
 	@echo "make regress  run every chapter and compare its metrics with the accepted run (ARGS=--accept makes a new one)"
 	@echo "make train    make the shipped weights from nothing, about three hours on two cores (DATASET=storybook, ARGS=--ship installs them)"
+	@echo "make tables   train the models that chapters 05 and 06 compare, three a row, hours; finished ones are skipped (DATASET=storybook, ARGS=--ship)"
 	@echo "make bench    measure every claim of speed beside its baseline, about a quarter of an hour, and write book/benchmarks.md (ARGS=--gpu: on a GPU)"
 	@echo "make format   mend what ruff and nbstripout can mend"
 	@echo "make lock     refresh the versions in requirements.txt"
@@ -61,6 +62,11 @@ format: $(STAMP)
 
 train: $(STAMP)
 	@$(BIN)/python -m book.train --dataset $(DATASET) $(ARGS)
+
+tables: export OMP_WAIT_POLICY = PASSIVE
+tables: export GOMP_SPINCOUNT = 1000
+tables: $(STAMP)
+	@$(BIN)/python -m book.train.tables --profile $(PROFILE) --dataset $(DATASET) $(ARGS)
 
 bench: $(STAMP)
 	@$(BIN)/python -m book.bench $(ARGS)
