@@ -1,4 +1,4 @@
-"""The code in the solutions of chapters 07 to 09 runs, with the shipped weights and a few scenes for what chapters make."""
+"""The code in the solutions of chapters 07 to 09 runs, with the shipped weights and a few scenes."""
 
 import json
 import re
