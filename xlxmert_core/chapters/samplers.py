@@ -32,7 +32,7 @@ def _of(steps: int) -> list[dict]:
 def complete(table: list[dict], measure: Callable[[dict], Mapping], path: Path) -> list[dict]:
     """Measure the settings that a table lacks at its end, and write it to ``path`` after each; returns the table."""
     for row in settings()[len(table) :]:
-        table.append(row | measure(row))
+        table.append(row | dict(measure(row)))
         write_json(path, table)
     return table
 

@@ -112,7 +112,7 @@ class Answering(nn.Module):
     @torch.no_grad()
     def settle(self, batch: dict) -> None:
         """Lower the head's bias so that a sigmoid is about the softmax's probability, as pretraining meant it."""
-        self.model.answer_head[-1].bias -= self.logits(batch).logsumexp(1).mean()
+        self.model.get_parameter("answer_head.3.bias").sub_(self.logits(batch).logsumexp(1).mean())
 
     def forward(self, batch: dict) -> tuple[Tensor, dict]:
         """-> (loss, numbers: the loss and the mean score of the likeliest answer)."""
