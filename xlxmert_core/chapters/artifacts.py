@@ -26,6 +26,7 @@ MADE_BY = {
     "pipeline": "07_painting",
     "captions": "08_captioning",
     "skills": "09_answering",
+    "student": "09_answering",
 }
 
 

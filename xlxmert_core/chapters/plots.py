@@ -109,7 +109,7 @@ def bars(groups: dict[str, dict[str, float]], ylabel: str, chance: dict[str, flo
 def trade_off(results: Sequence[dict], marked: dict[str, dict], metric: str = "all_right") -> Figure:
     """Quality against time, one mark a setting: dicts with order, steps, temperature, guidance, candidates, ms, metric.
 
-    Colours are orders, sizes grow with the steps; squares are greedy, dots drawn; filled ones choose the best of
+    Colours are orders, sizes grow with the steps; squares are greedy, dots sampled; filled ones choose the best of
     several candidates, and a ring means guidance. ``marked`` names some of the settings in the figure.
     """
     figure, axis = plt.subplots(figsize=(7.4, 4.2))

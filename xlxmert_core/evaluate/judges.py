@@ -11,6 +11,7 @@ from xlxmert_core.data import storybook
 from xlxmert_core.evaluate.scenes import (
     SceneReader,
     caption_accuracy,
+    faults,
     pooled_features,
     round_trip,
     scene_accuracy,
@@ -46,6 +47,9 @@ class Judge(Protocol):
 
     def captions(self, lines: Sequence[str], split: Any) -> dict[str, float]:
         """Sentences that were written about the pictures of a split."""
+
+    def faults(self, lines: Sequence[str], split: Any) -> list[str]:
+        """What is wrong in each such sentence, in words; "" where all of it is true."""
 
     def regions(self, lines: Sequence[str], regions: Sequence) -> dict[str, float]:
         """Sentences about one region each: shares that are "right", and that name nothing else, "alone"."""
@@ -89,6 +93,10 @@ class SceneJudge:
     def captions(self, lines: Sequence[str], split: Any) -> dict[str, float]:
         """Exact: see :func:`~xlxmert_core.evaluate.scenes.caption_accuracy`."""
         return caption_accuracy(split.scenes, lines)
+
+    def faults(self, lines: Sequence[str], split: Any) -> list[str]:
+        """Exact: see :func:`~xlxmert_core.evaluate.scenes.faults`."""
+        return ["; ".join(faults(scene, line)) for scene, line in zip(split.scenes, lines, strict=True)]
 
     def regions(self, lines: Sequence[str], regions: Sequence) -> dict[str, float]:
         """Colour and kind must be named, and no other kind."""
@@ -143,6 +151,12 @@ class PhotographJudge:
     def captions(self, lines: Sequence[str], split: Any) -> dict[str, float]:
         """Likeness to what people wrote, by the metrics of the COCO challenge."""
         return caption_scores([record.captions for record in split.records], lines)
+
+    def faults(self, lines: Sequence[str], split: Any) -> list[str]:
+        """Nobody knows: in its place the caption by a person that shares most words with the sentence."""
+        near = [max(record.captions, key=lambda text: len({*text.lower().split()} & {*line.lower().split()}))
+                for record, line in zip(split.records, lines, strict=True)]  # fmt: skip
+        return [f"a person wrote “{text}”" for text in near]
 
     def regions(self, lines: Sequence[str], regions: Sequence) -> dict[str, float]:
         """The kind must be named, and no other."""

@@ -11,7 +11,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from xlxmert_core.data.storybook import BACKGROUNDS, COLOURS, KINDS, SIZES, Scene, facts_hold, scene_facts, stated_facts
+from xlxmert_core.data.storybook import (
+    BACKGROUNDS,
+    COLOURS,
+    KINDS,
+    SIZES,
+    Scene,
+    facts_hold,
+    find,
+    scene_facts,
+    stated_facts,
+)
+from xlxmert_core.data.storybook.text import PLACE
 from xlxmert_core.features import extract
 
 LABELS = {"kind": len(KINDS) + 1, "colour": len(COLOURS) + 1, "size": len(SIZES) + 1, "background": len(BACKGROUNDS)}
@@ -156,6 +167,29 @@ def caption_accuracy(scenes: Sequence[Scene], texts: Sequence[str]) -> dict[str,
         "recall": float(np.mean(mentioned)),
         "grammar": float(np.mean([all(fact[0] != "nonsense" for fact in facts) for facts in stated])),
     }
+
+
+def fault(scene: Scene, fact: Sequence) -> str:
+    """What is so in place of a stated fact that does not hold: "the house is small and blue", "there is no house"."""
+    if fact[0] == "background":
+        return f"it is {PLACE[scene.background]}"
+    if fact[0] == "thing":
+        thing = find(scene, fact[3])
+        return f"the {fact[3]} is {thing.size} and {thing.colour}" if thing else f"there is no {fact[3]}"
+    if fact[0] == "relation":
+        _, (colour, kind), relation, (other_colour, other) = fact
+        for one, its_colour in ((kind, colour), (other, other_colour)):
+            if find(scene, one, its_colour) is None:
+                return f"there is no {its_colour} {one}"
+        return f"the {kind} is not {relation} the {other}"
+    return "something is told twice, or the words make no sentence"
+
+
+def faults(scene: Scene, text: str) -> list[str]:
+    """What is wrong in a caption, one sentence for each stated fact that does not hold; none are repeated."""
+    stated = stated_facts(text)
+    wrong = [fact for fact in stated if fact[0] == "nonsense" or not facts_hold(scene, [fact])[0]]
+    return list(dict.fromkeys(fault(scene, fact) for fact in wrong))
 
 
 def round_trip(texts: Sequence[str], captions: Sequence[str]) -> dict[str, float]:

@@ -109,6 +109,11 @@ class Answering(nn.Module):
         out = self.model(batch["words"], batch["word_mask"], batch["features"][:, 0])
         return self.model.answer_logits(out.pooled)
 
+    @torch.no_grad()
+    def settle(self, batch: dict) -> None:
+        """Lower the head's bias so that a sigmoid is about the softmax's probability, as pretraining meant it."""
+        self.model.get_parameter("answer_head.3.bias").sub_(self.logits(batch).logsumexp(1).mean())
+
     def forward(self, batch: dict) -> tuple[Tensor, dict]:
         """-> (loss, numbers: the loss and the mean score of the likeliest answer)."""
         logits = self.logits(batch)
@@ -300,6 +305,8 @@ def tune(painter: Pipeline, questions: Sequence[vqa.Question], rows: Sequence[Se
     track = replace(track, origin={"painter": painter.model, "answers": list(answers), "batch": batch, "lr": lr})
     kind = Judging if len(questions[0].images) == 2 else Answering
     objective, drawn = kind(adopt(painter.model, tokenizer, painter.answers, answers)), batches(data, features, batch)
+    if isinstance(objective, Answering):
+        objective.eval().settle(loop.to_device(drawn(0, torch.Generator().manual_seed(seed)), torch.device("cpu")))
     history = loop.fit(objective, muon(objective, lr, lr / 5), drawn, steps, seed=seed, track=track)
     return Skill(objective.model.eval(), tokenizer, list(answers)), history
 
