@@ -18,7 +18,7 @@ from xlxmert_core.text import Tokenizer
 
 SHIPPED = Path(__file__).parent / "weights"
 PARTS = ("transformer.safetensors", "generator.safetensors", "encoder.safetensors", "tokenizer.json", "config.json")
-EYE = ("feature_dim", "labels", "colour_dim")  # what a GridEncoder is built with
+EYE = ("feature_dim", "labels", "colour_dim", "small")  # what a GridEncoder is built with
 
 
 def write_folder(folder: Path, half: bool, model: XLxmert, tokenizer: Tokenizer, generator: Generator | None,

@@ -31,7 +31,7 @@ def from_chapters(files: Artifacts, run: Profile) -> tuple:
     model, generator = XLxmert(ModelConfig(**config)), fold_spectral_norm(Generator(run.generator))
     settings = json.loads(files.manifest("encoder.safetensors").read_text())["inputs"]
     colour_dim = settings.get("colour_dim", 0)
-    encoder = GridEncoder(run.model.feature_dim, settings["labels"], colour_dim, imagenet=False)
+    encoder = GridEncoder(run.model.feature_dim, settings["labels"], colour_dim, imagenet=False, small=run.small_eye)
     modules = {"transformer": model, "generator": generator, "encoder": encoder}
     paths = {name: files.require(f"{name}.safetensors") for name in modules}
     for name, module in modules.items():
