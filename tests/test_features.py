@@ -266,10 +266,11 @@ def test_colour_has_numbers_of_its_own_that_no_other_head_reads(package):
         GridEncoder(12, {"kind": 5}, colour_dim=4, imagenet=False)
 
 
+@pytest.mark.parametrize("small", [False, True])
 @torch.inference_mode()
-def test_folding_the_batch_norms_keeps_the_output_and_the_original():
+def test_folding_the_batch_norms_keeps_the_output_and_the_original(small):
     torch.manual_seed(0)
-    encoder = GridEncoder(16, {"kind": 3}, imagenet=False).eval()
+    encoder = GridEncoder(16, {"kind": 3}, imagenet=False, small=small).eval()
     for part in encoder.modules():
         if isinstance(part, torch.nn.BatchNorm2d):
             part.running_mean.normal_(0, 0.1)

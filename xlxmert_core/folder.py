@@ -19,7 +19,7 @@ from xlxmert_core.text import Tokenizer, outside
 
 SHIPPED = Path(__file__).parent / "weights"
 PARTS = ("transformer.safetensors", "generator.safetensors", "encoder.safetensors", "tokenizer.json", "config.json")
-EYE = ("feature_dim", "labels", "colour_dim")  # what a GridEncoder is built with
+EYE = ("feature_dim", "labels", "colour_dim", "small")  # what a GridEncoder is built with
 
 
 def find_folder(name_or_path: str | os.PathLike) -> Path:

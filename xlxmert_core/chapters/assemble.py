@@ -30,7 +30,7 @@ def from_chapters(files: Artifacts, run: Profile) -> tuple:
     model, generator = XLxmert(ModelConfig(**config)), fold_spectral_norm(Generator(run.generator))
     settings = read_json(files.manifest("encoder.safetensors"))["inputs"]
     colour_dim = settings.get("colour_dim", 0)
-    encoder = GridEncoder(run.model.feature_dim, settings["labels"], colour_dim, imagenet=False)
+    encoder = GridEncoder(run.model.feature_dim, settings["labels"], colour_dim, imagenet=False, small=run.small_eye)
     modules = {"transformer": model, "generator": generator, "encoder": encoder}
     paths = {name: files.require(f"{name}.safetensors") for name in modules}
     for name, module in modules.items():

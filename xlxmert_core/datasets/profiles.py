@@ -13,6 +13,7 @@ class Profile:
     held_out: int = 320  # pictures to measure on
     encoder_steps: int = 180
     encoder_batch: int = 32
+    small_eye: bool = False  # an eye that starts from nothing in place of ImageNet's
     codes: int = 2304  # K: 256 shapes x 9 colours
     painting_steps: int = 140  # visual task alone, before the three in turn
     pretraining_steps: int = 190

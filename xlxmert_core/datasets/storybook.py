@@ -23,6 +23,7 @@ class Storybook(DataSet):
     """Drawn scenes of known things; "composition" holds pairs of colour and kind that training never shows."""
 
     name = "storybook"
+    world = drawn.STORYBOOK
     tests = ("test", "composition")
     language = Language(tuple(map(tuple, drawn.EXCHANGEABLE)), 0.8, tuple(drawn.RELATIONS))
 
@@ -32,7 +33,7 @@ class Storybook(DataSet):
 
     def prepare(self, run: Profile, seed: int) -> None:
         """Draw the scenes, unless they are there."""
-        drawn.write(self.folder, run.train, run.held_out, run.held_out, run.held_out, seed)
+        drawn.write(self.folder, run.train, run.held_out, run.held_out, run.held_out, seed, world=self.world)
 
     def split(self, name: str, limit: int | None = None, size: int = 128) -> Split:
         """A split; raises DataError in one sentence, also for scenes that are not drawn yet."""
@@ -42,7 +43,7 @@ class Storybook(DataSet):
         path = self.folder / "scenes" / f"{FILES[name]}.json"
         graphs = read_json(path)
         try:
-            scenes = [drawn.Scene.from_json(graphs[str(record.image_id)]) for record in records]
+            scenes = [drawn.Scene.from_json(graphs[str(record.image_id)], self.world) for record in records]
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DataError(f"{path} lacks scene graphs of the captions ({error!r}): write it again.") from error
         labels, classes = labels_of(scenes)

@@ -189,7 +189,8 @@ class PhotographJudge:
 def recoloured(scene: storybook.Scene, caption: str, rng: np.random.Generator) -> tuple:
     """(text with one colour changed, the thing's cells bool [8, 8], the thing, its new colour)."""
     thing = scene.things[rng.integers(len(scene.things))]
-    allowed = [c for c in storybook.COLOURS if c != thing.colour and (c, thing.kind) not in storybook.HELD_OUT]
+    colours, held_out = scene.world.colours, scene.world.held_out
+    allowed = [c for c in colours if c != thing.colour and (c, thing.kind) not in held_out]
     colour = allowed[rng.integers(len(allowed))]
     text = caption.replace(f"{thing.colour} {thing.kind}", f"{colour} {thing.kind}")
     mask = np.zeros((8, 8), bool)

@@ -30,7 +30,7 @@ TURNS = ("visual", "words", "visual", "matched")  # tasks of the second phase of
 def train_eye(split: Any, run: Any, seed: int, track: loop.Track = loop.SILENT) -> tuple[GridEncoder, list[dict]]:
     """Chapter 02: an eye taught what the cells of a split show."""
     torch.manual_seed(seed)
-    eye = GridEncoder(run.model.feature_dim, split.classes, run.model.colour_dim)
+    eye = GridEncoder(run.model.feature_dim, split.classes, run.model.colour_dim, small=run.small_eye)
     return eye, train_on_labels(eye, split, run.encoder_steps, run.encoder_batch, seed, 1.0, track)
 
 

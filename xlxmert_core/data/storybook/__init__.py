@@ -11,12 +11,15 @@ from xlxmert_core.data.storybook.scenes import (
     COLOURS,
     GRID,
     HELD_OUT,
+    JUNIOR,
     KINDS,
     PIXELS,
     RELATIONS,
     SIZES,
+    STORYBOOK,
     Scene,
     Thing,
+    World,
     cell_labels,
     centre_cell,
     facts_hold,
@@ -40,8 +43,8 @@ from xlxmert_core.data.storybook.vqa import KINDS_OF_QUESTION, Question, questio
 from xlxmert_core.data.storybook.writer import sample_splits, write
 
 __all__ = [
-    "BACKGROUNDS", "CELL", "COLOURS", "Caption", "EXCHANGEABLE", "GRID", "HELD_OUT", "KINDS", "KINDS_OF_QUESTION",
-    "PIXELS", "Question", "RELATIONS", "SIZES", "Scene", "Thing", "captions", "cell_labels", "centre_cell",
-    "facts_hold", "find", "overlap", "pair_statements", "places", "questions", "related_pairs", "render",
-    "sample_scene", "sample_splits", "scene_facts", "stands", "stated_facts", "write",
+    "BACKGROUNDS", "CELL", "COLOURS", "Caption", "EXCHANGEABLE", "GRID", "HELD_OUT", "JUNIOR", "KINDS",
+    "KINDS_OF_QUESTION", "PIXELS", "Question", "RELATIONS", "SIZES", "STORYBOOK", "Scene", "Thing", "World", "captions",
+    "cell_labels", "centre_cell", "facts_hold", "find", "overlap", "pair_statements", "places", "questions",
+    "related_pairs", "render", "sample_scene", "sample_splits", "scene_facts", "stands", "stated_facts", "write",
 ]  # fmt: skip

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from xlxmert_core.data.storybook.scenes import COLOURS, HELD_OUT, RELATIONS, SIZES, Scene, Thing, stands
+from xlxmert_core.data.storybook.scenes import RELATIONS, SIZES, Scene, Thing, stands
 from xlxmert_core.data.storybook.text import describe, pick
 from xlxmert_core.data.storybook.vqa import Step, near_miss
 
@@ -63,9 +63,8 @@ def _another(thing: Thing, attribute: str, scene: Scene, rng: np.random.Generato
     """Another colour or size than the thing has; in a training scene no pair that training holds out."""
     if attribute == "size":
         return SIZES[1 - SIZES.index(thing.size)]
-    usual = not any((t.colour, t.kind) in HELD_OUT for t in scene.things)
-    hidden = [colour for colour, kind in HELD_OUT if kind == thing.kind] if usual else []
-    return pick(rng, [c for c in COLOURS if c != thing.colour and c not in hidden])
+    others = [c for c in scene.world.colours if c != thing.colour]
+    return pick(rng, [c for c in others if (c, thing.kind) not in scene.hidden])
 
 
 def _verify(thing, words, steps, attribute, scene, rng) -> Compound:

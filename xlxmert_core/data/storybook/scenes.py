@@ -28,6 +28,28 @@ HELD_OUT = frozenset({
     ("blue", "tree"), ("purple", "car"), ("pink", "star"), ("brown", "balloon"),
 })  # fmt: skip
 
+
+@dataclass(frozen=True)
+class World:
+    """What scenes are made of: all of Storybook, or so much of it that a model learns it in minutes.
+
+    counts: how many things a scene has, drawn evenly from this list; held_out: (colour, kind) pairs that training
+    never shows.
+    """
+
+    kinds: tuple[str, ...]
+    colours: tuple[str, ...]
+    backgrounds: tuple[str, ...]
+    counts: tuple[int, ...]
+    held_out: frozenset[tuple[str, str]]
+
+
+STORYBOOK = World(KINDS, COLOURS, BACKGROUNDS, (1, 2, 3, 4), HELD_OUT)
+JUNIOR = World(
+    ("house", "tree", "ball", "star"), ("red", "yellow", "blue"), ("grass", "night"), (1, 1, 2),
+    frozenset({("blue", "tree")}),
+)  # fmt: skip
+
 # relation -> (axis of (row, column), sign): "left of" means the smaller column.
 RELATIONS = {"left of": (1, -1), "right of": (1, 1), "above": (0, -1), "below": (0, 1)}
 OPPOSITE = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
@@ -51,10 +73,11 @@ class Thing:
 
 @dataclass(frozen=True)
 class Scene:
-    """A background and one to four things, no two of one kind, no two boxes overlapping."""
+    """A background and one to four things of a world, no two of one kind, no two boxes overlapping."""
 
     background: str
     things: tuple[Thing, ...]
+    world: World = STORYBOOK
 
     def to_json(self) -> dict:
         """Plain lists and dicts; :meth:`from_json` is the way back."""
@@ -62,9 +85,15 @@ class Scene:
         return {"background": self.background, "things": things}
 
     @classmethod
-    def from_json(cls, value: dict) -> "Scene":
-        """The scene that :meth:`to_json` wrote."""
-        return cls(value["background"], tuple(Thing(*fields) for fields in value["things"]))
+    def from_json(cls, value: dict, world: World = STORYBOOK) -> "Scene":
+        """The scene that :meth:`to_json` wrote, which does not say of which world."""
+        return cls(value["background"], tuple(Thing(*fields) for fields in value["things"]), world)
+
+    @property
+    def hidden(self) -> frozenset[tuple[str, str]]:
+        """Pairs that no text about this scene may name: the held-out ones, unless the scene shows one itself."""
+        shown = any((t.colour, t.kind) in self.world.held_out for t in self.things)
+        return frozenset() if shown else self.world.held_out
 
 
 def stands(a: Thing, relation: str, b: Thing) -> bool:
@@ -86,30 +115,26 @@ def places(kind: str, size: str) -> list[tuple[int, int]]:
     return [(row, column) for row in rows for column in range(GRID + 1 - span)]
 
 
-def sample_scene(rng: np.random.Generator, held_out: bool = False) -> Scene:
-    """A scene of 1-4 things; with ``held_out`` one of them is a HELD_OUT pair, else none is."""
-    background = BACKGROUNDS[rng.integers(len(BACKGROUNDS))]
-    count = int(rng.integers(1, 5))
+def sample_scene(rng: np.random.Generator, held_out: bool = False, world: World = STORYBOOK) -> Scene:
+    """A scene of a world; with ``held_out`` one of its things is a held-out pair, else none is."""
+    background = world.backgrounds[rng.integers(len(world.backgrounds))]
+    count = world.counts[rng.integers(len(world.counts))]
     while True:
-        kinds = [KINDS[i] for i in rng.permutation(len(KINDS))[:count]]
-        looks = [_sample_look(kind, rng) for kind in kinds]
+        kinds = [world.kinds[i] for i in rng.permutation(len(world.kinds))[:count]]
+        looks = [_sample_look(kind, rng, world) for kind in kinds]
         if held_out:
-            colour = next(c for c, k in HELD_OUT if k == kinds[0]) if _has_held_out(kinds[0]) else None
+            colour = next((c for c, k in world.held_out if k == kinds[0]), None)
             if colour is None:
                 continue
             looks[0] = (colour, looks[0][1])
         things = _place(kinds, looks, rng)
         if things is not None:
             order = rng.permutation(count)
-            return Scene(background, tuple(things[i] for i in order))
+            return Scene(background, tuple(things[i] for i in order), world)
 
 
-def _has_held_out(kind: str) -> bool:
-    return any(kind == k for _, k in HELD_OUT)
-
-
-def _sample_look(kind: str, rng: np.random.Generator) -> tuple[str, str]:
-    colours = [c for c in COLOURS if (c, kind) not in HELD_OUT]
+def _sample_look(kind: str, rng: np.random.Generator, world: World) -> tuple[str, str]:
+    colours = [c for c in world.colours if (c, kind) not in world.held_out]
     return colours[rng.integers(len(colours))], SIZES[rng.integers(len(SIZES))]
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from xlxmert_core.data.gqa import with_article
-from xlxmert_core.data.storybook.scenes import BACKGROUNDS, COLOURS, KINDS, RELATIONS, SIZES, Scene, Thing, find, stands
+from xlxmert_core.data.storybook.scenes import COLOURS, KINDS, RELATIONS, SIZES, Scene, Thing, find, stands
 
 PLACE = {
     "grass": "on the grass",
@@ -201,7 +201,7 @@ def _only_one_shows(left: Scene, right: Scene) -> tuple[list[str], list[str]]:
 def _count(left: Scene, right: Scene) -> tuple[list[str], list[str]]:
     total = len(left.things) + len(right.things)
     form = "there are {} things in the two pictures".format
-    sums = [a + b for a in range(1, 5) for b in range(1, 5)]  # false totals as likely as true ones
+    sums = [a + b for a in left.world.counts for b in left.world.counts]  # false totals as likely as true ones
     return [form(total)], [form(n) for n in sums if n != total]
 
 
@@ -216,7 +216,7 @@ def _more(left: Scene, right: Scene) -> tuple[list[str], list[str]]:
 def _place(left: Scene, right: Scene) -> tuple[list[str], list[str]]:
     if left.background == right.background:
         form = "both pictures are {}".format
-        others = [b for b in BACKGROUNDS if b != left.background]
+        others = [b for b in left.world.backgrounds if b != left.background]
         return [form(PLACE[left.background])], [form(PLACE[b]) for b in others]
     here = {"left": PLACE[left.background], "right": PLACE[right.background]}
     true = [f"the {a} picture is {here[a]}" for a, _ in _SIDES]

@@ -10,9 +10,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from xlxmert_core.data.storybook.scenes import (
-    COLOURS,
-    HELD_OUT,
-    KINDS,
     OPPOSITE,
     RELATIONS,
     SIZES,
@@ -103,13 +100,11 @@ def near_miss(thing: Thing, sized: bool, scene: Scene, rng: np.random.Generator)
     change = pick(rng, ("colour", "kind", "size") if sized else ("colour", "kind"))
     if change == "size":
         return replace(thing, size=next(s for s in SIZES if s != thing.size))
-    values = COLOURS if change == "colour" else KINDS
+    values = scene.world.colours if change == "colour" else scene.world.kinds
     options = [replace(thing, **{change: value}) for value in values]
     # Asking a training scene for a held-out pair would teach that such a thing never is.
-    usual = not any((t.colour, t.kind) in HELD_OUT for t in scene.things)
-    hidden = HELD_OUT if usual else ()
     return pick(rng, [
-        t for t in options if not find(scene, t.kind, t.colour) and (t.colour, t.kind) not in hidden
+        t for t in options if not find(scene, t.kind, t.colour) and (t.colour, t.kind) not in scene.hidden
     ])  # fmt: skip
 
 

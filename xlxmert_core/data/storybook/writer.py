@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,9 @@ from xlxmert_core.data.storybook.gqa import Compound, compounds
 from xlxmert_core.data.storybook.scenes import (
     CELL,
     PIXELS,
+    STORYBOOK,
     Scene,
+    World,
     render,
     sample_scene,
 )
@@ -52,8 +55,9 @@ def write(
     composition: int,
     seed: int,
     progress: Callable[[int, int], None] | None = None,
+    world: World = STORYBOOK,
 ) -> Path:
-    """Draw and write the data set: so many pictures for each split; returns the folder.
+    """Draw and write the data set: so many pictures of a world for each split; returns the folder.
 
     All is written beside the folder first and renamed once complete. A folder whose manifest names
     the same arguments, code and contents is left alone. ``progress(pictures done,
@@ -69,7 +73,7 @@ def write(
             raise ValueError(f"{split}={count} pictures: choose a number from 0 to {IDS - 1}.")
     here = Path(__file__).parent.parent
     code = {name: fingerprint(here / f"{name}.py") for name in SOURCES}
-    arguments = {"pictures": counts, "seed": seed, "code": code}
+    arguments = {"pictures": counts, "seed": seed, "code": code, "world": json.dumps(asdict(world), default=sorted)}
     if _is_complete(folder, arguments):
         return folder
     if folder.is_dir() and any(folder.iterdir()) and not (folder / "manifest.json").is_file():
@@ -77,7 +81,7 @@ def write(
     temporary = folder.with_name(folder.name + ".tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    _write_splits(temporary, sample_splits(counts, seed), seed, progress)
+    _write_splits(temporary, sample_splits(counts, seed, world), seed, progress)
     write_json(temporary / "manifest.json", arguments | {"content": _content(temporary)})
     if folder.exists():
         shutil.rmtree(folder)
@@ -98,8 +102,8 @@ def _content(folder: Path) -> dict[str, str]:
     return {part.name: fingerprint(part) for part in sorted(folder.iterdir()) if part.is_dir()}
 
 
-def sample_splits(counts: dict[str, int], seed: int) -> dict[str, dict[int, Scene]]:
-    """{split: {image id: scene}}, no scene twice; only "composition" has pairs of HELD_OUT.
+def sample_splits(counts: dict[str, int], seed: int, world: World = STORYBOOK) -> dict[str, dict[int, Scene]]:
+    """{split: {image id: scene}}, no scene twice; only "composition" has pairs that the world holds out.
 
     The splits to measure on are drawn before training's, so more training leaves them as they are.
     """
@@ -110,7 +114,7 @@ def sample_splits(counts: dict[str, int], seed: int) -> dict[str, dict[int, Scen
         rng = np.random.default_rng([seed, index])
         scenes: dict[int, Scene] = {}
         while len(scenes) < counts[split]:
-            scene = sample_scene(rng, held_out=split == "composition")
+            scene = sample_scene(rng, split == "composition", world)
             key = (scene.background, frozenset(scene.things))
             if key not in seen:
                 seen.add(key)

@@ -1,0 +1,35 @@
+"""Junior: a small storybook, four kinds in three colours at two places, that the reader's own model masters."""
+
+from dataclasses import replace
+
+from xlxmert_core.data import storybook as drawn
+from xlxmert_core.datasets.base import Language
+from xlxmert_core.datasets.profiles import Profile, profile
+from xlxmert_core.datasets.storybook import Storybook
+
+WORLD = drawn.JUNIOR
+SHAPES = 96  # of codes; a shape is a part of a kind, or a piece of a landscape
+COLOURS = len(WORLD.colours) + 1  # of codes: those of things, and of what is no thing
+# Steps of the "ci" profile: all of them together take some minutes on two cores.
+LEARNED = dict(encoder_steps=300, painting_steps=400, pretraining_steps=200, pretraining_batch=32, generator_steps=120,
+               critic_steps=12, generator_batch=8, writing_steps=60, relation_steps=20, answering_steps=100,
+               judging_steps=100)  # fmt: skip
+
+
+class Junior(Storybook):
+    """Drawn scenes of few things; all that Storybook says and asks, about one or two of them."""
+
+    name = "junior"
+    world = WORLD
+    language = Language((WORLD.colours, WORLD.kinds, drawn.SIZES, ("left", "right"), ("above", "below")), 0.8,
+                        tuple(drawn.RELATIONS))  # fmt: skip
+
+    def budgets(self, profile_name: str) -> Profile:
+        """A smaller model that learns for longer; it is what all chapters look at."""
+        run = profile(profile_name)
+        model = replace(run.model, codes=SHAPES * COLOURS, colour_codes=COLOURS, feed_forward=256, language_layers=1,
+                        visual_layers=0, cross_layers=2)  # fmt: skip
+        generator = replace(run.generator, bottleneck=64, channels=(48, 48, 32, 16, 8), spade_hidden=16)
+        steps = LEARNED if profile_name == "ci" else {}
+        return replace(run, codes=model.codes, model=model, generator=generator, small_eye=True, painter="pipeline",
+                       **steps)  # fmt: skip
