@@ -16,11 +16,11 @@ def figure(cell: dict) -> dict | None:
 
 
 def captions(cells: list[dict]) -> dict[str, str]:
-    """Figure's name -> its caption, from the paragraph under the cell or else from the cell's metadata."""
+    """Figure's name -> its caption, the paragraph under the cell; "" where there is none."""
     found = {}
     for cell, following in zip(cells, [*cells[1:], None], strict=True):
         if (given := figure(cell)) is not None:
-            found[given["name"]] = under(following)[0] or given.get("caption", "")
+            found[given["name"]] = under(following)[0]
     return found
 
 
