@@ -14,8 +14,7 @@ from book.build.run_chapters import ROOT, Result, Run, chapters
 
 FENCED = re.compile(r"(?ms)^( *)```python\n(.*?)^\1```$")
 COLUMN = 92  # characters that the page shows in a line
-IN_WORDS = ("05", "06", "07", "08", "09", "10", "11", "12")  # chapters whose solutions are still to be written as code
-DAY = tuple(name for name in chapters() if name[:2] in ("01", "04"))  # they need no other chapter
+DAY = tuple(name for name in chapters() if name[:2] in ("01", "04", "13"))  # seconds, and they need no other chapter
 
 
 def solutions(prose: str) -> list[list[str]]:
@@ -54,13 +53,7 @@ def executed(names: tuple[str, ...]) -> dict:
     return execute_all(run, list(names), keep_going=True)
 
 
-def marked(name: str):
-    """A chapter, whose solutions are expected to fail while they are in words; written ones must be taken out here."""
-    words = pytest.mark.xfail(name[:2] in IN_WORDS, reason="its solutions are in words", strict=True)
-    return pytest.param(name, marks=words)
-
-
-@pytest.mark.parametrize("chapter", map(marked, chapters()))
+@pytest.mark.parametrize("chapter", chapters())
 def test_every_solution_is_code(chapter):
     found = solutions(prose(opened(chapter)))
     assert found and all(found)
