@@ -60,9 +60,10 @@ def test_runs_of_other_data_and_profiles_do_not_meet(artifacts, tmp_path):
 
 
 def test_metrics_are_plain_numbers(artifacts):
-    artifacts.record("05_pretraining", {"loss": np.float32(0.5), "steps": np.int64(3)})
+    said = artifacts.record("05_pretraining", {"loss": np.float32(0.5), "steps": np.int64(3), "gap": 1.23456e-7})
+    assert said == {"loss": 0.5, "steps": 3.0, "gap": 1.235e-7}
     stored = json.loads((artifacts.folder / "metrics" / "05_pretraining.json").read_text())
-    assert stored == {"loss": 0.5, "steps": 3.0}
+    assert stored == {"loss": 0.5, "steps": 3.0, "gap": 1.23456e-7}
     with pytest.raises(ValueError, match="could not convert"):
         artifacts.record("05_pretraining", {"loss": "low"})
     assert json.loads((artifacts.folder / "metrics" / "05_pretraining.json").read_text()) == stored

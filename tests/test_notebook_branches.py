@@ -77,6 +77,17 @@ def test_every_chapter_begins_alike():
         assert any("begin(profile, dataset, seed, artifacts" in source for _, source in cells(chapter)), chapter
 
 
+@pytest.mark.parametrize("chapter", chapters())
+def test_what_is_no_lesson_is_folded(chapter):
+    """The parameters, the set-up and the record: one line each in the page until a reader opens them."""
+    notebook = nbformat.read(ROOT / "notebooks" / f"{chapter}.ipynb", as_version=4)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    plumbing = [cell for cell in code if "begin(profile" in cell.source or "files.record(" in cell.source]
+    plumbing += [cell for cell in code if "parameters" in cell.metadata.get("tags", [])]
+    assert len(plumbing) == 3
+    assert [cell.source for cell in plumbing if "hide-input" not in cell.metadata.get("tags", [])] == []
+
+
 @pytest.mark.parametrize(("source", "what"), [
     ('x = 1\nif dataset == "coco":\n    x = 2', "line 2, names 'dataset'"),
     ('making = profile == "train"', "line 1, names 'profile'"),

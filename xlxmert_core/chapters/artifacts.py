@@ -67,9 +67,10 @@ class Artifacts:
         manifest = {"made_by": chapter, "inputs": inputs or {}, "metrics": metrics or {}}
         write_json(self.manifest(name), manifest)
 
-    def record(self, chapter: str, metrics: dict[str, float]) -> None:
-        """Write a chapter's metrics, a flat dict of numbers, to ``metrics/{chapter}.json``."""
+    def record(self, chapter: str, metrics: dict[str, float]) -> dict[str, float]:
+        """Write a chapter's metrics, a flat dict of numbers, to ``metrics/{chapter}.json``; returns them, rounded."""
         write_json(self.folder / "metrics" / f"{chapter}.json", {k: float(v) for k, v in metrics.items()})
+        return {name: float(f"{value:.4g}") for name, value in metrics.items()}
 
     def made_from(self, name: str) -> dict | None:
         """The inputs that a finished artifact was made from; None while it is not finished."""

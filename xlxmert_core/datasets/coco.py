@@ -35,7 +35,7 @@ AT_MOST = 2000  # questions of a test
 FEW = dict(train=160, held_out=60, encoder_steps=30, painted=32, painting_steps=30, pretraining_steps=30,
            pretraining_batch=16, generator_steps=20, critic_steps=4)  # fmt: skip
 MANY = dict(train=2400, held_out=900, encoder_steps=400, painted=64, painting_steps=2400, pretraining_steps=1200,
-            generator_steps=1400, critic_steps=200, ablation_steps=0, sampler_texts=0, writing_steps=800,
+            generator_steps=1400, critic_steps=200, sampler_texts=0, writing_steps=800,
             relation_steps=10, answering_steps=800, judging_steps=20, captioned=64)  # fmt: skip
 
 
@@ -52,7 +52,7 @@ class Coco(DataSet):
         model = replace(run.model, codes=256 if long else 128, colour_codes=0, colour_dim=0, mixture=1,
                         dropout=0.1 if long else 0.0)  # fmt: skip
         own = dict(codes=model.codes, model=model, max_words=20, painter="pipeline",
-                   blind_steps=run.blind_steps or run.answering_steps, recorded=("ablations", "samplers"))  # fmt: skip
+                   blind_steps=run.blind_steps or run.answering_steps, recorded=("samplers",))  # fmt: skip
         return replace(run, **(MANY if long else few), **own)
 
     def prepare(self, run: Profile, seed: int) -> None:

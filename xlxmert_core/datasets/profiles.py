@@ -25,7 +25,6 @@ class Profile:
     painted: int = 64  # texts painted and read back
     seeds: int = 1  # how often each text is painted
     sampler_texts: int = 0  # texts for the table of all samplers
-    ablation_steps: int = 0  # steps for each row of the ablation table
     writing_steps: int = 20  # fine-tuning on captions
     relation_steps: int = 10  # then mostly on those that say where things stand
     answering_steps: int = 20  # on VQA, and as many on GQA
@@ -34,7 +33,7 @@ class Profile:
     captioned: int = 32  # pictures captioned
     max_words: int = storybook().max_words  # of a text for pretraining, with [CLS] and [SEP]
     painter: str = "storybook"  # whose weights chapters 07 to 09 look at: shipped ones, or "pipeline", this run's
-    recorded: tuple[str, ...] = ("ablations", "samplers", "blind")  # comparisons shown as they were measured once
+    recorded: tuple[str, ...] = ("samplers", "blind")  # comparisons shown as they were measured once
     model: ModelConfig = storybook()
     generator: GeneratorConfig = storybook_generator()
 
@@ -94,7 +93,6 @@ PROFILES = {
         painted=1000,
         seeds=3,
         sampler_texts=16,
-        ablation_steps=300,
         writing_steps=2000,
         relation_steps=900,
         answering_steps=1200,

@@ -192,7 +192,7 @@ class Studio:
         """Where each word looks: the sentence's words and their weights over the cells, float32 [L, N].
 
         They are the last cross layer's, averaged over its heads: of all layers the one that looks most at what the
-        word names (chapter 10 measures it). ``skill`` names whose: "captions", "vqa" or "gqa"; where the painter has
+        word names (chapter 09 measures it). ``skill`` names whose: "captions", "vqa" or "gqa"; where the painter has
         not learned it, those of the pretrained model.
         """
         able, shown = self.painter.skills.get(skill), self._shown()
