@@ -1,12 +1,13 @@
 # Two commands: `make book` and `make test`. Either works first, on a machine with Python >= 3.11, git and make.
 PYTHON  ?= python3
 PROFILE ?= ci
-DATASET ?= storybook
+DATASET ?=
 ARGS    ?=
 PORT    ?= 8000
 
 VENV  := .venv
 BIN   := $(VENV)/bin
+GIVEN := $(if $(DATASET),--dataset $(DATASET)) # a command knows its usual one
 PINS  := requirements.txt pyproject.toml
 # What executing leaves in a notebook besides outputs; stripped so that a re-run notebook has no diff.
 EXTRA_KEYS := metadata.papermill cell.metadata.papermill metadata.language_info.version metadata.widgets
@@ -15,21 +16,21 @@ STAMP := $(VENV)/.installed-$(shell cat $(PINS) | cksum | cut -d' ' -f1)
 .PHONY: help book read test slowest nightly regress train tables bench format lock clean
 
 help:
-	@echo "make book     install, run the chapters that something has changed for, build the pages (PROFILE=ci, DATASET=storybook, ARGS=--afresh)"
+	@echo "make book     install, run the chapters that something has changed for, build the pages (PROFILE=ci, DATASET=junior, ARGS=--afresh)"
 	@echo "make read     show the built pages at http://127.0.0.1:8000, or the next port that is free (PORT=8000)"
 	@echo "make test     install, then everything that must hold (ARGS=\"-m 'not slow'\" for the quick part)"
 	@echo "make slowest  the twenty slowest tests of the last make test"
 	@echo "make nightly  what is too long for make test, part by part, about an hour; finished parts are skipped when it starts again"
 	@echo "make regress  run every chapter and compare its metrics with the accepted run (ARGS=--accept makes a new one)"
 	@echo "make train    make the shipped weights from nothing, about three hours on two cores (DATASET=storybook, ARGS=--ship installs them)"
-	@echo "make tables   train the models that chapters 05 and 06 compare, three a row, hours; finished ones are skipped (DATASET=storybook, ARGS=--ship)"
+	@echo "make tables   train the models that chapters 05 and 06 compare, three a row, hours; finished ones are skipped (DATASET=junior, ARGS=--ship)"
 	@echo "make bench    measure every claim of speed beside its baseline, about a quarter of an hour, and write book/benchmarks.md (ARGS=--gpu: on a GPU)"
 	@echo "make format   mend what ruff and nbstripout can mend"
 	@echo "make lock     refresh the versions in requirements.txt"
 	@echo "make clean    remove the built pages and artifacts; .venv stays"
 
 book: $(STAMP)
-	@$(BIN)/python -m book.build --profile $(PROFILE) --dataset $(DATASET) $(ARGS)
+	@$(BIN)/python -m book.build --profile $(PROFILE) $(GIVEN) $(ARGS)
 
 # A browser reads pages from disk too, but runs no module from there: the page that paints needs a server.
 read: $(STAMP)
@@ -53,7 +54,7 @@ nightly: $(STAMP)
 	@$(BIN)/python -m book.build.nightly $(ARGS)
 
 regress: $(STAMP)
-	@$(BIN)/python -m book.regress --profile $(PROFILE) --dataset $(DATASET) $(ARGS)
+	@$(BIN)/python -m book.regress --profile $(PROFILE) $(GIVEN) $(ARGS)
 
 format: $(STAMP)
 	@$(BIN)/ruff check --fix .
@@ -61,12 +62,12 @@ format: $(STAMP)
 	@$(BIN)/nbstripout --extra-keys "$(EXTRA_KEYS)" notebooks/*.ipynb
 
 train: $(STAMP)
-	@$(BIN)/python -m book.train --dataset $(DATASET) $(ARGS)
+	@$(BIN)/python -m book.train $(GIVEN) $(ARGS)
 
 tables: export OMP_WAIT_POLICY = PASSIVE
 tables: export GOMP_SPINCOUNT = 1000
 tables: $(STAMP)
-	@$(BIN)/python -m book.train.tables --profile $(PROFILE) --dataset $(DATASET) $(ARGS)
+	@$(BIN)/python -m book.train.tables --profile $(PROFILE) $(GIVEN) $(ARGS)
 
 bench: $(STAMP)
 	@$(BIN)/python -m book.bench $(ARGS)

@@ -29,7 +29,7 @@ class BookRun:
     def __init__(self, run: Run, following: Callable[[], object]):
         self.run, self.following = run, following
         self.outcomes: dict[str, Result | ChapterError] = {}
-        self.ahead = ahead(run, [name for name, own in declared(chapters(), run.dataset).items() if not own.timed])
+        self.ahead = ahead(run, [name for name, own in declared(chapters()).items() if not own.timed])
 
     def result(self, chapter: str) -> Result:
         """The chapter's result; a chapter that failed raises the same error each time."""

@@ -154,7 +154,7 @@ def stamp(folder: Path) -> list:
     return [[(home / name).read_text() for name in "abc"]]
 
 
-DEFAULTS = 'profile = "ci"\ndataset = "storybook"\nseed = 0\nartifacts = "../artifacts"'
+DEFAULTS = 'profile = "ci"\ndataset = "junior"\nseed = 0\nartifacts = "../artifacts"'
 MEASURE = """\
 import json, time
 from pathlib import Path

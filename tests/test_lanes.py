@@ -75,7 +75,7 @@ def schedule(table: dict[str, Declared], seconds: dict[str, int], count: int = 2
 
 
 def test_the_books_lanes():
-    table = declared(chapters(), "storybook")
+    table = declared(chapters())
     rows = schedule(table, dict.fromkeys(table, 60) | {"04_transformer": 10})
     assert rows[0][2] == "02_feature_extraction"
     assert [name[:2] for _, _, name in rows[-3:]] == ["01", "10", "12"]  # they measure time
@@ -92,13 +92,10 @@ def test_the_books_lanes():
 
 
 def test_every_need_is_made_by_one_chapter_that_comes_before():
-    for dataset in ("storybook", "coco"):
-        table, made = declared(chapters(), dataset), set()
-        for name, own in table.items():
-            if name != "01_the_idea":  # read first, run last
-                assert set(own.needs) <= made, name
-            made |= set(own.makes)
-        assert set(table["01_the_idea"].needs) <= made
+    table, made = declared(chapters()), set()
+    for name, own in table.items():
+        assert set(own.needs) <= made, name
+        made |= set(own.makes)
 
 
 def test_two_that_make_the_same_never_run_at_once():
@@ -118,7 +115,7 @@ def test_circles_are_named(run, monkeypatch):
 
 def test_on_one_core_there_is_one_lane(run, monkeypatch):
     monkeypatch.setattr(lanes, "cores", lambda: 1)
-    assert list(execute_all(run, NAMES)) == order(declared(NAMES, "storybook")) == ["02_b", "03_c", "04_d"]
+    assert list(execute_all(run, NAMES)) == order(declared(NAMES)) == ["02_b", "03_c", "04_d"]
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ import nbformat
 import pytest
 from IPython.core.inputtransformer2 import TransformerManager
 
-from book.build.run_chapters import ROOT, chapters
+from book.build.run_chapters import ROOT, Run, chapters, check_parameters
 
 WHAT = {ast.If: "an if", ast.IfExp: "a conditional expression", ast.While: "a while", ast.Match: "a match",
         ast.comprehension: "a comprehension's if", ast.BoolOp: "an and or or", ast.Compare: "a comparison",
@@ -74,6 +74,7 @@ def test_no_chapter_branches_on_the_data_set_or_the_profile(chapter):
 
 def test_every_chapter_begins_alike():
     for chapter in chapters():
+        assert check_parameters(ROOT / "notebooks" / f"{chapter}.ipynb", Run().parameters()) == {}, chapter
         assert any("begin(profile, dataset, seed, artifacts" in source for _, source in cells(chapter)), chapter
 
 

@@ -33,7 +33,7 @@ def covers(declared_names: tuple[str, ...], name: str) -> bool:
 
 def test_chapters_declare_what_they_read_and_write(book_run):
     """``chapters.toml``, from which the lanes follow, beside the files that each chapter's kernel opened."""
-    table, wrong = declared(CHAPTERS, "storybook"), []
+    table, wrong = declared(CHAPTERS), []
     for chapter, own in table.items():
         book_run.result(chapter)
         seen = json.loads(book_run.run.opened(chapter).read_text())

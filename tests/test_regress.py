@@ -1,6 +1,7 @@
 """A regression run passes inside the spread, fails on a real change, tells a broken chapter, and accepts on demand."""
 
 import json
+from dataclasses import replace
 
 import nbformat
 import pytest
@@ -20,6 +21,7 @@ folder = Path(artifacts) / dataset / profile / "metrics"
 folder.mkdir(parents=True, exist_ok=True)
 (folder / "{chapter}.json").write_text(json.dumps({{"probe": {base} + seed / 100, "pace_ms": 7}}))"""
 SEEDS = [0, 1, 2]
+LARGER = {"dataset": "storybook"}
 
 
 @pytest.fixture
@@ -128,7 +130,7 @@ def test_accepting_some_chapters_keeps_the_others(accepted):
 
 
 def test_accepting_keeps_one_executed_notebook_a_chapter(accepted):
-    folder = accepted.figures / "storybook-ci"
+    folder = accepted.figures / accepted.name
     (old,) = folder.iterdir()
     write(accepted.base, "02_b", DEFAULTS)  # other code
     executed(accepted, "02_b", probes(0.7, 0.71, 0.72))
@@ -140,7 +142,7 @@ def test_accepting_keeps_one_executed_notebook_a_chapter(accepted):
 def test_nothing_accepted_yet_is_said(places, capsys):
     executed(places, "02_b", probes(0.6))
     assert regress(places, ["02_b"], [0]) == 0
-    assert "Nothing is accepted yet for storybook-ci: make regress ARGS=--accept" in capsys.readouterr().out
+    assert f"Nothing is accepted yet for {places.name}: make regress ARGS=--accept" in capsys.readouterr().out
     assert "nothing to compare with" in (places.build / "report.html").read_text()
 
 
@@ -154,9 +156,9 @@ def test_what_cannot_be_accepted(places, values, why, capsys):
     assert why in capsys.readouterr().err and not places.accepted.exists()
 
 
-def test_bars_are_those_of_the_small_profile_on_storybook(places):
-    other = Places(Run(places.base.notebooks, profile="train"), *list(vars(places).values())[1:])
-    for where, bar in ((places, True), (other, False)):
+def test_bars_are_those_of_what_make_book_runs(places):
+    longer, larger = (replace(places, base=replace(places.base, **way)) for way in ({"profile": "train"}, LARGER))
+    for where, bar in ((places, True), (longer, False), (larger, False)):
         (judgement, _) = module.section(
             where, [Outcome("02_b", 0, "", 1.0, {"probe": 1.0, "pace_ms": 1.0})], {}
         ).judgements

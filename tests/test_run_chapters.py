@@ -10,7 +10,7 @@ from book.build.lanes import execute_all
 from book.build.run_chapters import ChapterError, Result, Run, check_parameters
 from book.build.status_page import status_page
 
-DEFAULTS = 'profile = "ci"\ndataset = "storybook"\nseed = 0\nartifacts = "../artifacts"'
+DEFAULTS = 'profile = "ci"\ndataset = "junior"\nseed = 0\nartifacts = "../artifacts"'
 RECORD = """\
 import json, os
 from pathlib import Path

@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import sys
 
 import pytest
 from test_run_chapters import DEFAULTS, write
@@ -43,6 +44,14 @@ def test_chapters_run_as_scripts_and_finished_ones_are_not_run_again(run):
     recipe.train(run, ("01_a", "02_b"))
     assert (home / "ran.txt").read_text().split() == ["01_a", "02_b", "02_b"]
     assert json.loads((run.metrics / "02_b.json").read_text()) == {"seed": 5}
+
+
+def test_what_has_no_place_in_the_package_is_refused_before_hours_of_training(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["x", "--dataset", "junior", "--ship"])
+    monkeypatch.setattr(recipe, "train", lambda run: pytest.fail("trained"))
+    with pytest.raises(SystemExit):
+        recipe.main()
+    assert "what is trained on storybook or coco into the package, not junior" in capsys.readouterr().err
 
 
 def test_every_goal_of_the_card_was_measured_and_the_card_says_what():

@@ -12,7 +12,6 @@ import tomllib
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from itertools import chain
 from unittest.mock import patch
 
 import psutil
@@ -35,13 +34,12 @@ class Declared:
     timed: bool = False  # it has a bar on a time, so it comes last
 
 
-def declared(names: list[str], dataset: str) -> dict[str, Declared]:
-    """What these chapters declare for a data set; one that is not in the table needs and makes nothing."""
+def declared(names: list[str]) -> dict[str, Declared]:
+    """What these chapters declare; one that is not in the table needs and makes nothing."""
     rows, bars, found = tomllib.loads(TABLE.read_text()), read_bars(BARS), {}
     for name in names:
         row = rows.get(name, {})
-        both = (row, row.get("own", {})) if dataset != "storybook" else (row,)
-        needs, makes = (tuple(chain.from_iterable(part.get(kind, ()) for part in both)) for kind in ("needs", "makes"))
+        needs, makes = (tuple(row.get(kind, ())) for kind in ("needs", "makes"))
         timed = any(map(TIME.search, bars.get(name, {})))
         found[name] = Declared(needs, makes, row.get("alone", False) or timed, timed)
     return found
@@ -103,7 +101,7 @@ def execute_all(run: Run, names: list[str], keep_going: bool = False) -> dict[st
     ``keep_going``: a failure stops nothing and is among the outcomes. Otherwise it is raised at once.
     What ends early, by a failure or by Ctrl-C, ends its kernels too. What was finished is kept for the next time.
     """
-    table, outcomes, running, show = declared(names, run.dataset), {}, {}, Progress(names)
+    table, outcomes, running, show = declared(names), {}, {}, Progress(names)
     lanes = min(2, cores())
     with patch.dict(os.environ, KERNEL), ThreadPoolExecutor(lanes) as pool:
         try:

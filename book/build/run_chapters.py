@@ -43,7 +43,7 @@ class Run:
     work: Path = ROOT / "_build" / "book"  # executed copies and pages
     artifacts: Path = ROOT / "artifacts"
     profile: str = "ci"
-    dataset: str = "storybook"
+    dataset: str = "junior"
     seed: int = 0
 
     @property
@@ -91,14 +91,14 @@ def known(module: str, table: str) -> list[str]:
     return [ast.literal_eval(key) for key in tables[table].keys]  # ty: ignore[missing-attribute]  a dict
 
 
-def add_choices(parser: argparse.ArgumentParser, profile: str = "ci") -> None:
+def add_choices(parser: argparse.ArgumentParser, profile: str = Run.profile, dataset: str = Run.dataset) -> None:
     """The options that name a run, with the names that there are; settings that name folders become absolute.
 
     Chapters run in notebooks/, but what was typed counts from here.
     """
     profiles, sets = known("profiles", "PROFILES"), known("__init__", "DATASETS")
     parser.add_argument("--profile", default=profile, choices=profiles, help=f"how much to do: {', '.join(profiles)}")
-    parser.add_argument("--dataset", default="storybook", choices=sets, help=" or ".join(sets))
+    parser.add_argument("--dataset", default=dataset, choices=sets, help=f"{', '.join(sets)}; {dataset} when left out")
     for name in FOLDERS:
         if os.environ.get(name):
             os.environ[name] = os.path.abspath(os.path.expanduser(os.environ[name]))

@@ -67,7 +67,7 @@ def row(result: Result) -> str:
 
 def side_by_side(run: Run, results: list[Result]) -> str:
     """The most memory that chapters running at once can have had, in MB; unknown where Linux does not say it."""
-    table = declared([result.chapter for result in results], run.dataset)
+    table = declared([result.chapter for result in results])
     most = {result.chapter: result.megabytes for result in results if result.megabytes is not None}
     if len(most) < len(results):
         return "unknown"

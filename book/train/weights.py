@@ -54,10 +54,12 @@ def train(run: Run, chapters: tuple[str, ...] = CHAPTERS) -> None:
 def main() -> int:
     """The command behind ``make train``."""
     parser = argparse.ArgumentParser(description=__doc__)
-    add_choices(parser, "train")
+    add_choices(parser, "train", "storybook")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--ship", action="store_true", help="copy the weights and their card into the package")
     options = parser.parse_args()
+    if options.ship and options.dataset not in SHIP:
+        parser.error(f"--ship copies what is trained on {' or '.join(SHIP)} into the package, not {options.dataset}.")
     run = Run(profile=options.profile, dataset=options.dataset, seed=options.seed)
     try:
         train(run)

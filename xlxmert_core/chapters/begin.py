@@ -25,12 +25,12 @@ def begin(profile: str, dataset: str, seed: int, artifacts: str | os.PathLike, a
     """Seed torch, and open what the chapter's parameters name; raises KeyError or DataError for what is unknown.
 
     Args:
-        about: the data set of a chapter that is about one, whatever the book is made from.
+        about: the data set of a chapter that is about one, whatever the book is made from; it has a place of its own.
     """
     torch.manual_seed(seed)
     files = Artifacts(from_notebooks(artifacts), dataset, profile)
     name = about or dataset
-    data = open_dataset(name, files.path("data") / name)
+    data = open_dataset(name, files.path("about" if about else "data") / name)
     return Begun(data.budgets(profile), data, files)
 
 

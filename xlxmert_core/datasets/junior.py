@@ -13,7 +13,7 @@ COLOURS = len(WORLD.colours) + 1  # of codes: those of things, and of what is no
 # Steps of the "ci" profile: all of them together take some minutes on two cores.
 LEARNED = dict(encoder_steps=300, painting_steps=400, pretraining_steps=200, pretraining_batch=32, generator_steps=120,
                critic_steps=12, generator_batch=8, writing_steps=60, relation_steps=20, answering_steps=100,
-               judging_steps=100)  # fmt: skip
+               judging_steps=100, blind_steps=100)  # fmt: skip
 
 
 class Junior(Storybook):
@@ -25,11 +25,11 @@ class Junior(Storybook):
                         tuple(drawn.RELATIONS))  # fmt: skip
 
     def budgets(self, profile_name: str) -> Profile:
-        """A smaller model that learns for longer; it is what all chapters look at."""
+        """A smaller model that learns for longer; chapters 07 to 09 look at it, and teach its blind twin themselves."""
         run = profile(profile_name)
         model = replace(run.model, codes=SHAPES * COLOURS, colour_codes=COLOURS, feed_forward=256, language_layers=1,
                         visual_layers=0, cross_layers=2)  # fmt: skip
         generator = replace(run.generator, bottleneck=64, channels=(48, 48, 32, 16, 8), spade_hidden=16)
-        steps = LEARNED if profile_name == "ci" else {}
+        steps = {"blind_steps": run.blind_steps or run.answering_steps} | (LEARNED if profile_name == "ci" else {})
         return replace(run, codes=model.codes, model=model, generator=generator, small_eye=True, painter="pipeline",
-                       **steps)  # fmt: skip
+                       recorded=("samplers",), **steps)  # fmt: skip
