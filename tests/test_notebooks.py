@@ -1,4 +1,4 @@
-"""Every chapter runs from top to bottom in the `ci` profile, and clears its bars."""
+"""Every chapter runs from top to bottom in the `ci` profile, and clears its bars; by night, on all of Storybook too."""
 
 import json
 from fnmatch import fnmatch
@@ -6,8 +6,8 @@ from fnmatch import fnmatch
 import pytest
 
 from book.build.bars import BARS, compare, read_bars, read_metrics
-from book.build.lanes import declared
-from book.build.run_chapters import chapters
+from book.build.lanes import declared, execute_all
+from book.build.run_chapters import ROOT, Result, Run, chapters
 
 pytestmark = pytest.mark.slow
 CHAPTERS, LIMITS = chapters(), read_bars(BARS)
@@ -23,6 +23,13 @@ def test_chapter_runs_and_clears_its_bars(chapter, book_run):
 
 def test_bars_name_only_chapters_and_pages_of_the_book():
     assert set(LIMITS) <= {*CHAPTERS, "pages"}
+
+
+@pytest.mark.nightly
+def test_chapters_run_on_all_of_storybook_as_make_train_does(tmp_path):
+    run = Run(work=ROOT / "_build" / "test_storybook", artifacts=tmp_path, profile="smoke", dataset="storybook")
+    outcomes = execute_all(run, CHAPTERS, keep_going=True)
+    assert {name: str(found) for name, found in outcomes.items() if not isinstance(found, Result)} == {}
 
 
 def covers(declared_names: tuple[str, ...], name: str) -> bool:

@@ -81,8 +81,11 @@ def test_the_names_that_commands_know_are_the_cores():
 def test_artifacts_stay_in_the_clone_wherever_a_chapter_runs(clone, monkeypatch, inside, wanted):
     monkeypatch.chdir(clone / inside)
     assert os.path.realpath(from_notebooks("../artifacts")) == str(clone / "artifacts")
-    files = begin("smoke", "storybook", 0, "../artifacts").files
-    assert files.folder.resolve() == clone / "artifacts" / "storybook" / "smoke"
+    _, data, files = begin("smoke", "junior", 0, "../artifacts")
+    assert files.folder.resolve() == clone / "artifacts" / "junior" / "smoke"
+    assert data.folder == files.folder / "data" / "junior"
+    other = begin("smoke", "junior", 0, "../artifacts", about="storybook")
+    assert other.files.folder == files.folder and other.data.folder == files.folder / "about" / "storybook"
     assert sorted(path.name for path in clone.parent.iterdir()) == ["clone", "home"]
     assert from_notebooks(clone / "x") == clone / "x" and from_notebooks("~/x") == clone.parent / "home" / "x"
 
