@@ -18,6 +18,8 @@ class Profile:
     painting_steps: int = 140  # visual task alone, before the three in turn
     pretraining_steps: int = 190
     pretraining_batch: int = 48
+    rates: tuple[tuple[float, float], ...] = ((0.01, 1.5e-3), (0.005, 1e-3))  # Muon's and AdamW's, of both phases
+    mask_power: int = 1  # how many pictures are almost empty (pretraining.arccos_cell_mask)
     generator_steps: int = 100  # pixels and perception
     critic_steps: int = 12  # then all four losses
     generator_batch: int = 16
