@@ -297,3 +297,13 @@ def test_code_loss_matches_cell_by_cell_and_freezes_the_centroids():
     assert loss.item() == pytest.approx(torch.stack(plain).mean().item(), rel=1e-5)
     loss.backward()
     assert centroids.grad is None and found.grad.abs().sum() > 0
+
+
+def test_pixels_of_things_count_as_often_as_the_weights_say():
+    weights = generator_losses.LossWeights(pixel=1.0, things=3.0)
+    objective = generator_losses.GeneratorObjective(nn.Identity(), None, nn.Identity(), torch.zeros(2, 4), weights)  # ty: ignore
+    real, things = torch.zeros(1, 3, 4, 4), torch.tensor([[[True, False], [False, False]]])
+    fake = real.clone()
+    fake[:, :, :2, :2] = 1.0  # wrong where the thing is
+    assert objective._pixel(real, fake, things) == pytest.approx(3 / 6)
+    assert objective._pixel(real, fake, None) == pytest.approx(1 / 4)

@@ -65,3 +65,12 @@ def test_no_gradient_no_move_and_a_gradient_of_nought_moves_nothing():
 def test_a_vector_is_refused():
     with pytest.raises(ValueError, match="Muon moves matrices only"):
         Muon([nn.Parameter(torch.zeros(3))])
+
+
+def test_a_convolution_moves_as_the_matrix_of_its_filters():
+    torch.manual_seed(0)
+    kernel, gradient = torch.randn(8, 3, 3, 3), torch.randn(8, 3, 3, 3)
+    whole, flat = torch.nn.Parameter(kernel.clone()), torch.nn.Parameter(kernel.flatten(1).clone())
+    whole.grad, flat.grad = gradient, gradient.flatten(1)
+    Muon([whole]).step(), Muon([flat]).step()
+    assert torch.equal(whole.flatten(1), flat) and not torch.equal(whole, kernel)

@@ -62,7 +62,7 @@ class CellEmbedding(nn.Module):
         self.feature_norm = nn.LayerNorm(config.hidden, eps=config.layer_norm_eps)
         self.box = nn.Linear(4, config.hidden)
         self.box_norm = nn.LayerNorm(config.hidden, eps=config.layer_norm_eps)
-        self.grid = nn.Parameter(torch.randn(config.cells, config.hidden) / 2) if config.learned_positions else None
+        self.grid = nn.Parameter(waves(config.grid, config.hidden)) if config.learned_positions else None
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, features: Tensor, boxes: Tensor) -> Tensor:
@@ -75,6 +75,20 @@ class CellEmbedding(nn.Module):
         if self.grid is not None:
             place = place + self.grid  # neighbours differ little in four coordinates, much in these
         return self.box_norm(place)
+
+
+def waves(grid: int, width: int) -> Tensor:
+    """Sines and cosines of each cell's row and column (Vaswani et al. 2017, in two dimensions): [N, width].
+
+    A step to a neighbour turns all waves by the same angles wherever it begins, so that one attention head can learn
+    "the cell on my left" for all cells at once. The shortest wave is two cells long.
+    """
+    count = width // 4
+    rates = torch.pi * torch.arange(1, count + 1) / count  # [count], radians a cell
+    places = torch.cartesian_prod(torch.arange(grid), torch.arange(grid))  # [N, 2], row-major
+    angles = (places[:, :, None] * rates).flatten(1)  # [N, 2 * count]
+    found = torch.cat([angles.sin(), angles.cos()], 1) / 2**0.5
+    return F.pad(found, (0, width - found.shape[1]))
 
 
 class Transform(nn.Module):

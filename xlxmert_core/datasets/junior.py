@@ -12,8 +12,8 @@ SHAPES = 96  # of codes; a shape is a part of a kind, or a piece of a landscape
 COLOURS = len(WORLD.colours) + 1  # of codes: those of things, and of what is no thing
 # Steps of the "ci" profile: all of them together take some minutes on two cores.
 LEARNED = dict(train=4800, encoder_steps=300, painting_steps=500, pretraining_steps=200, pretraining_batch=32,
-               rates=((0.02, 2e-3), (0.01, 1e-3)), mask_power=2, generator_steps=120,
-               critic_steps=12, generator_batch=8, writing_steps=60, relation_steps=20, answering_steps=100,
+               rates=((0.02, 2e-3), (0.01, 1e-3)), mask_power=2, generator_steps=300, generator_rates=(3e-3, 0.05),
+               critic_steps=12, generator_batch=4, writing_steps=60, relation_steps=20, answering_steps=100,
                judging_steps=100, blind_steps=100)  # fmt: skip
 
 

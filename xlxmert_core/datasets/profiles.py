@@ -23,6 +23,7 @@ class Profile:
     generator_steps: int = 100  # pixels and perception
     critic_steps: int = 12  # then all four losses
     generator_batch: int = 16
+    generator_rates: tuple[float, float] = (1.5e-3, 0.0)  # Adam's, and Muon's for convolutions (0: Adam moves all)
     reader_steps: int = 150
     painted: int = 64  # texts painted and read back
     seeds: int = 1  # how often each text is painted

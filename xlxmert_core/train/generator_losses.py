@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from xlxmert_core.features import to_float
 from xlxmert_core.generator import Discriminator, Generator
+from xlxmert_core.train.muon import Muon
 
 
 def hinge_d(real: Tensor, fake: Tensor) -> Tensor:
@@ -63,6 +64,7 @@ class LossWeights:
     matching: float = 10.0
     code: float = 1.0
     pixel: float = 0.0
+    things: float = 6.0  # of the pixels of a cell that shows a thing, beside one that shows none
 
 
 STORYBOOK_WEIGHTS = LossWeights(perceptual=1.0, hinge=1.0, matching=4.0, code=0.4, pixel=30.0)
@@ -76,7 +78,8 @@ class GeneratorObjective(nn.Module):
         network: pictures [-1, 1] -> list of maps, for the perceptual loss; kept frozen.
         centroids: float [K, F], frozen.
 
-    A batch holds images uint8 [B, S, S, 3] and codes int64 [B, N].
+    A batch holds images uint8 [B, S, S, 3] and codes int64 [B, N], and may hold things bool [B, g, g]: cells whose
+    pixels count more, because most of a picture is background.
     """
 
     centroids: Tensor
@@ -99,14 +102,21 @@ class GeneratorObjective(nn.Module):
         real = to_float(batch["images"])
         if turn == "generator":
             fake = self.paint(batch["codes"])
-            return *self._generator(real, fake, batch["codes"]), {"painted": fake.detach()}
+            return *self._generator(real, fake, batch["codes"], batch.get("things")), {"painted": fake.detach()}
         return self._discriminator(real, batch["painted"], batch["codes"])
 
-    def _generator(self, real, fake, codes):
+    def _pixel(self, real, fake, things):
+        if things is None:
+            return F.l1_loss(fake, real)
+        cells = F.avg_pool2d((fake - real).abs().mean(1), real.shape[-1] // things.shape[-1])  # [B, g, g]
+        weight = torch.where(things, self.weights.things, 1.0)
+        return (cells * weight).sum() / weight.sum()
+
+    def _generator(self, real, fake, codes, things):
         weights, network = self.weights, self._frozen[0].to(real.device)
         terms = {"perceptual": perceptual(lambda images: network.stages(images)[:3], fake, real)}
         if weights.pixel:
-            terms["pixel"] = F.l1_loss(fake, real)
+            terms["pixel"] = self._pixel(real, fake, things)
         if self.discriminator is not None:
             patch, maps, features = self.discriminator(fake)
             with torch.no_grad():
@@ -125,9 +135,18 @@ class GeneratorObjective(nn.Module):
         return adversarial + codes_seen, numbers
 
 
-def gan_optimisers(objective: GeneratorObjective, generator_lr: float = 2e-3, discriminator_lr: float = 4e-4) -> dict:
-    """Adam for each of the two networks, momentum-free as in the paper (beta1 = 0 for the critic)."""
-    turns = {"generator": torch.optim.Adam(objective.generator.parameters(), generator_lr, betas=(0.5, 0.999))}
+def gan_optimisers(objective: GeneratorObjective, generator_lr: float = 2e-3, discriminator_lr: float = 4e-4,
+                   muon_lr: float = 0.0) -> dict:  # fmt: skip
+    """Adam for each of the two networks, momentum-free as in the paper (beta1 = 0 for the critic).
+
+    With ``muon_lr`` Muon moves the generator's convolutions, but for those that end in colours.
+    """
+    turns: dict = {"generator": torch.optim.Adam(objective.generator.parameters(), generator_lr, betas=(0.5, 0.999))}
+    if muon_lr:
+        inside, rest = [], []
+        for name, p in objective.generator.named_parameters():
+            (inside if p.ndim == 4 and "to_rgb" not in name else rest).append(p)
+        turns["generator"] = [Muon(inside, muon_lr), torch.optim.Adam(rest, generator_lr, betas=(0.9, 0.99))]
     if objective.discriminator is not None:
         critic = objective.discriminator.parameters()
         turns["discriminator"] = torch.optim.Adam(critic, discriminator_lr, betas=(0.0, 0.999), eps=1e-7)

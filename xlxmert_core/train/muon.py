@@ -29,13 +29,14 @@ def orthogonalised(matrix: Tensor, steps: int = 5) -> Tensor:
 class Muon(torch.optim.Optimizer):
     """Steps along the orthogonalised Nesterov momentum of each matrix [m, n]; equals ``torch.optim.Muon`` to rounding.
 
-    A tall matrix's steps are sqrt(m / n) times as long, so that what it adds to its output is as large.
-    Raises ValueError for a parameter that is no matrix.
+    A convolution's weight [m, c, h, w] counts as the matrix [m, c * h * w] (as in Jordan's first use of it). A tall
+    matrix's steps are sqrt(m / n) times as long, so that what it adds to its output is as large.
+    Raises ValueError for a vector.
     """
 
     def __init__(self, matrices: Iterable, lr: float = 0.01, momentum: float = 0.95):
         super().__init__(matrices, {"lr": lr, "momentum": momentum})
-        if any(p.ndim != 2 for group in self.param_groups for p in group["params"]):
+        if any(p.ndim < 2 for group in self.param_groups for p in group["params"]):
             raise ValueError("Muon moves matrices only: give vectors and tables to another optimiser.")
 
     @torch.no_grad()
@@ -50,6 +51,6 @@ class Muon(torch.optim.Optimizer):
                     state["momentum_buffer"] = torch.zeros_like(p)
                 average = state["momentum_buffer"]
                 average.lerp_(p.grad, 1 - group["momentum"])
-                update = orthogonalised(p.grad.lerp(average, group["momentum"]))
-                p.sub_(update, alpha=group["lr"] * max(1, p.shape[0] / p.shape[1]) ** 0.5)
+                update = orthogonalised(p.grad.lerp(average, group["momentum"]).flatten(1))  # [m, n]
+                p.sub_(update.view_as(p), alpha=group["lr"] * max(1, update.shape[0] / update.shape[1]) ** 0.5)
         return loss

@@ -86,14 +86,16 @@ def train_generator(split: Any, codes: Tensor, centroids: Tensor, run: Any, seed
     objective = GeneratorObjective(generator, critic, Backbone().load_imagenet(), centroids)
 
     def batch_at(step: int, random: torch.Generator) -> dict:
-        """Pictures uint8 [B, S, S, 3] and their codes int64 [B, N]."""
+        """Pictures uint8 [B, S, S, 3], their codes int64 [B, N] and where things are, bool [B, g, g]."""
         rows = torch.randint(len(codes), (run.generator_batch,), generator=random)
-        return {"images": torch.from_numpy(split.images[rows.numpy()]), "codes": codes[rows]}
+        pictures, things = split.images[rows.numpy()], split.labels["kind"][rows.numpy()] > 0
+        return {"images": torch.from_numpy(pictures), "codes": codes[rows], "things": torch.from_numpy(things)}
 
-    history, phases = [], ((None, 1.5e-3, run.generator_steps), (critic, 1e-4, run.critic_steps))
-    for number, (opponent, rate, steps) in enumerate(phases):
+    rate, muon_rate = run.generator_rates
+    history, phases = [], ((None, (rate, 4e-4, muon_rate), run.generator_steps), (critic, (1e-4,), run.critic_steps))
+    for number, (opponent, rates, steps) in enumerate(phases):
         objective.discriminator = opponent
-        both = gan_optimisers(objective, rate)
+        both = gan_optimisers(objective, *rates)
         history += loop.fit(objective, both, batch_at, steps, seed=seed + number, clip=None, track=tracks[number])
     return generator.cpu().eval(), history
 
