@@ -242,11 +242,11 @@ class Pipeline:
         """What :meth:`features` finds, [B, N, F], as the model reads it."""
         return torch.from_numpy(self.features(images)).to(self.model.centroids)
 
-    def _seen(self, images: Pictures) -> Tensor:
-        """What the pretrained model reads, [B, N, F]: the centroids of the codes, or features when it has no codes."""
-        if self.vocabulary is None:
-            return self._features(images)
-        return self.model.embed_codes(self.encode(images))
+    def _able(self, skill: str, images: Pictures) -> tuple[Skill, Tensor]:
+        """A skill with the features [B, N, F] it reads; lacking it, the pretrained model with its codes' centroids."""
+        able = self.skills.get(skill) or Skill(self.model, self.tokenizer, self.answers)
+        coded = skill not in self.skills and self.vocabulary is not None
+        return able, self.model.embed_codes(self.encode(images)) if coded else self._features(images)
 
     @torch.inference_mode()
     def read(self, texts: str | Sequence[str], features: Tensor, boxes: Tensor | None = None) -> Output:
@@ -270,19 +270,16 @@ class Pipeline:
         Args:
             region: bool [grid, grid] or [B, grid, grid]; True on the cells to describe, the others are hidden.
         """
-        skill = self.skills.get("captions")
-        features = self._features(images) if skill else self._seen(images)
+        able, features = self._able("captions", images)
         if not len(features):
             return []
         if region is not None:
             options["hidden"] = ~cells_of(region, "region", self.grid, len(features)).to(self.device)
-        if skill is None:
-            return captioning.write_caption(self.model, self.tokenizer, features, **options)[0]
-        assert isinstance(skill.model, XLxmert), "a caption is about one picture"
-        if "lengths" not in options:
-            found = captioning.likely_lengths(skill.model, skill.tokenizer, features, options.get("hidden"))
+        assert isinstance(able.model, XLxmert), "a caption is about one picture"
+        if "captions" in self.skills and "lengths" not in options:
+            found = captioning.likely_lengths(able.model, able.tokenizer, features, options.get("hidden"))
             options |= dict(zip(("lengths", "prior"), found, strict=True))
-        return captioning.write_caption(skill.model, skill.tokenizer, features, **options)[0]
+        return captioning.write_caption(able.model, able.tokenizer, features, **options)[0]
 
     @torch.inference_mode()
     def answer(self, images: Pictures, questions: str | Sequence[str], skill: str = "vqa") -> list[str]:
@@ -292,10 +289,9 @@ class Pipeline:
         """
         if skill not in ("vqa", "gqa"):
             raise ValueError(f"There is no skill {skill!r} that answers questions: choose 'vqa' or 'gqa'.")
-        if not (able := self.skills.get(skill)) and not self.answers:
+        if skill not in self.skills and not self.answers:
             raise ValueError("This model has no answer vocabulary: it was pretrained without questions.")
-        features = self._features(images) if able else self._seen(images)
-        able = able or Skill(self.model, self.tokenizer, self.answers)
+        able, features = self._able(skill, images)
         return self._answer(able, one_each(questions, len(features), "questions"), features)
 
     @torch.inference_mode()
