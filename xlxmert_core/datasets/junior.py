@@ -2,10 +2,14 @@
 
 from dataclasses import replace
 
+import numpy as np
+
 from xlxmert_core.data import storybook as drawn
-from xlxmert_core.datasets.base import Language
+from xlxmert_core.datasets.base import Language, Split
 from xlxmert_core.datasets.profiles import Profile, profile
-from xlxmert_core.datasets.storybook import Storybook
+from xlxmert_core.datasets.storybook import Storybook, labels_of
+from xlxmert_core.evaluate.judges import SceneJudge
+from xlxmert_core.train.loop import Track
 
 WORLD = drawn.JUNIOR
 SHAPES = 96  # of codes; a shape is a part of a kind, or a piece of a landscape
@@ -34,3 +38,15 @@ class Junior(Storybook):
         steps = {"blind_steps": run.blind_steps or run.answering_steps} | (LEARNED if profile_name == "ci" else {})
         return replace(run, codes=model.codes, model=model, generator=generator, small_eye=True, painter="pipeline",
                        recorded=("samplers",), **steps)  # fmt: skip
+
+    def judge(self, train: Split, run: Profile, seed: int, track: Track) -> SceneJudge:
+        """A reader of as many scenes of its own, pairs that training never shows among them.
+
+        Storybook's reader knows so many pairs that it reads new ones; one grown up on eleven calls a blue tree red.
+        """
+        rng, whole = np.random.default_rng([seed, 200]), replace(self.world, held_out=frozenset())
+        scenes = [drawn.sample_scene(rng, world=whole) for _ in range(len(train))]
+        labels, classes = labels_of(scenes)
+        images = np.stack([drawn.render(scene) for scene in scenes])
+        own = replace(train, images=images, labels=labels, classes=classes, scenes=scenes)
+        return super().judge(own, run, seed, track)
