@@ -136,6 +136,13 @@ def test_halved_conv_is_exact():
     assert torch.allclose(ours, F.avg_pool2d(layer(x), 2), atol=1e-6)
 
 
+def test_made_without_spectral_norms_it_takes_the_folded_weights(small):
+    plain = gen.Generator(small.config, gen.conv).eval()
+    plain.load_state_dict(gen.fold_spectral_norm(small).state_dict())
+    with torch.no_grad():
+        assert torch.equal(plain(features()), small(features()))
+
+
 def test_folding_keeps_the_output_and_leaves_the_original(small):
     folded = gen.fold_spectral_norm(small)
     with torch.no_grad():

@@ -11,7 +11,6 @@ from killed_jobs import JOBS
 
 from book.build.run_chapters import ROOT
 
-SLOW = ("install stamp", "book build", "regress")  # they start processes of their own: by night only
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
 
 
@@ -22,12 +21,6 @@ def rows(moments: int, folder: Path, *names: str) -> list[dict]:
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     return [json.loads(line) for line in done.stdout.splitlines()]
-
-
-def test_what_is_killed_ends_as_if_it_had_been_let_alone(tmp_path):
-    found = rows(2, tmp_path, *(name for name in JOBS if name not in SLOW))
-    assert [row for row in found if row["equal"] < row["moments"]] == []
-    assert sum(row["killed"] for row in found) > len(found) / 3, "many of them were killed before they had ended"
 
 
 @pytest.mark.nightly

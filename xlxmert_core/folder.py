@@ -12,7 +12,7 @@ from xlxmert_core import checkpoints
 from xlxmert_core.config import GeneratorConfig
 from xlxmert_core.features import GridEncoder
 from xlxmert_core.files import write_json
-from xlxmert_core.generator import Generator, fold_spectral_norm
+from xlxmert_core.generator import Generator, conv
 from xlxmert_core.model import XLxmert
 from xlxmert_core.skills import NAMES, Skill, open_model, open_words
 from xlxmert_core.text import Tokenizer, outside
@@ -114,7 +114,7 @@ def _generator(path: Path, config: Mapping) -> Generator | None:
         return None
     sizes = checkpoints.described(path, "generator", config["generator"], GeneratorConfig)
     weights = path.with_name("generator.safetensors")
-    return checkpoints.build(path, lambda: fold_spectral_norm(Generator(sizes)), weights)
+    return checkpoints.build(path, lambda: Generator(sizes, conv), weights)
 
 
 def _encoder(path: Path, config: Mapping) -> GridEncoder | None:

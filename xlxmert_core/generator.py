@@ -7,7 +7,7 @@ Axes: B batch, C/O channels in and out, F feature width, K codes, N cells, g gri
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from itertools import pairwise
 from typing import Any, TypeVar
@@ -21,6 +21,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 from xlxmert_core.config import GeneratorConfig
 
 Folded = TypeVar("Folded", bound=nn.Module)
+Maker = Callable[..., nn.Module]  # of a convolution: inputs, outputs, kernel, groups
 
 
 def conv(inputs: int, outputs: int, kernel: int, groups: int = 1) -> nn.Conv2d:
@@ -117,12 +118,14 @@ class UpBlock(nn.Module):
     same multiplications, but a pixel knows at once which part of its cell it is.
     """
 
-    def __init__(self, inputs: int, outputs: int, style: int, hidden: int, sub_pixel: bool = False):
+    def __init__(
+        self, inputs: int, outputs: int, style: int, hidden: int, sub_pixel: bool = False, made_by: Maker = sn_conv
+    ):
         super().__init__()
         self.sub_pixel, made = sub_pixel, 4 * outputs if sub_pixel else outputs
         self.norm1, self.norm2 = Spade(inputs, style, hidden), Spade(outputs, style, hidden)
-        self.conv1, self.conv2 = sn_conv(inputs, made, 3), sn_conv(outputs, outputs, 3)
-        self.skip = sn_conv(inputs, made, 1)
+        self.conv1, self.conv2 = made_by(inputs, made, 3), made_by(outputs, outputs, 3)
+        self.skip = made_by(inputs, made, 1)
         self.noise1, self.noise2 = nn.Parameter(torch.zeros(1)), nn.Parameter(torch.zeros(1))
 
     def forward(self, x: Tensor, y: Tensor, noise: torch.Generator | None = None) -> Tensor:
@@ -147,18 +150,19 @@ def add_noise(x: Tensor, scale: Tensor, noise: torch.Generator | None) -> Tensor
 class Generator(nn.Module):
     """Centroid features on the grid -> a picture (paper, section 3.3; 1.77 M parameters there).
 
-    Deterministic unless a ``torch.Generator`` is passed as ``noise`` (the original always drew it).
+    Deterministic unless a ``torch.Generator`` is passed as ``noise`` (the original always drew it). ``made_by=conv``
+    makes it without spectral norms, for weights into which they are folded.
     """
 
-    def __init__(self, config: GeneratorConfig):
+    def __init__(self, config: GeneratorConfig, made_by: Maker = sn_conv):
         super().__init__()
         self.config = config
         first, widths = config.channels[0], config.channels
         self.bottleneck = conv(config.feature_dim, config.bottleneck, 1)
-        self.start = sn_conv(config.bottleneck, first, 3, config.groups)
-        self.style = sn_conv(config.bottleneck, first, 3, config.groups)
-        pairs = list(pairwise(widths))
-        self.blocks = nn.ModuleList(UpBlock(a, b, first, config.spade_hidden, config.sub_pixel) for a, b in pairs)
+        self.start = made_by(config.bottleneck, first, 3, config.groups)
+        self.style = made_by(config.bottleneck, first, 3, config.groups)
+        pairs, sizes = list(pairwise(widths)), (first, config.spade_hidden, config.sub_pixel, made_by)
+        self.blocks = nn.ModuleList(UpBlock(a, b, *sizes) for a, b in pairs)
         self.to_rgb = nn.ModuleList(conv(b, 3, 3) for _, b in pairs)
         for to_rgb in self.to_rgb:
             to_rgb.weight.data.mul_(config.rgb_gain)

@@ -6,7 +6,7 @@ from xlxmert_core.config import ModelConfig
 from xlxmert_core.data.files import read_json
 from xlxmert_core.datasets.profiles import Profile
 from xlxmert_core.features import GridEncoder
-from xlxmert_core.generator import Generator, fold_spectral_norm
+from xlxmert_core.generator import Generator, conv
 from xlxmert_core.model import XLxmert
 from xlxmert_core.pipeline import Pipeline
 from xlxmert_core.text import Tokenizer
@@ -27,7 +27,7 @@ def from_chapters(files: Artifacts, run: Profile) -> tuple:
     """
     manifest = read_json(files.manifest("transformer.safetensors"))
     config = checkpoints.read_config(files.require("transformer.safetensors"))
-    model, generator = XLxmert(ModelConfig(**config)), fold_spectral_norm(Generator(run.generator))
+    model, generator = XLxmert(ModelConfig(**config)), Generator(run.generator, conv)
     settings = read_json(files.manifest("encoder.safetensors"))["inputs"]
     colour_dim = settings.get("colour_dim", 0)
     encoder = GridEncoder(run.model.feature_dim, settings["labels"], colour_dim, imagenet=False, small=run.small_eye)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from xlxmert_core import checkpoints
 from xlxmert_core.foreign import convert
-from xlxmert_core.generator import Generator, fold_spectral_norm
+from xlxmert_core.generator import Generator, conv
 from xlxmert_core.model import XLxmert
 from xlxmert_core.text import Tokenizer, outside
 
@@ -72,9 +72,12 @@ def open_transformer(path: str | os.PathLike) -> XLxmert:
 
 
 def open_generator(path: str | os.PathLike) -> Generator:
-    """The authors' generator, its spectral norms folded; raises FileNotFoundError or ValueError in one sentence."""
+    """The authors' generator in eval mode, its spectral norms folded.
+
+    Raises FileNotFoundError or ValueError in one sentence.
+    """
     ours = convert.from_authors_generator(_read(path, GENERATOR))
-    generator = fold_spectral_norm(Generator(convert.generator_config(ours)))
+    generator = Generator(convert.generator_config(ours), conv).eval()
     checkpoints.load_state(generator, ours, source=str(path))
     return generator
 
