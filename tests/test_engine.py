@@ -24,7 +24,7 @@ FLAT = ModelConfig(
     vocab_size=40, hidden=24, heads=3, feed_forward=40, language_layers=1, visual_layers=1,
     cross_layers=1, positions=16, codes=30, feature_dim=10, grid=4, answers=7,
 )  # fmt: skip
-PAIRS = replace(FLAT, colour_codes=5, colour_dim=4, mixture=3, learned_positions=True)
+PAIRS = replace(FLAT, colour_codes=5, colour_dim=4, mixture=3, learned_positions=True, neighbours=True)
 PLAIN = {"steps": 4, "candidates": 1, "polish": 0}
 SENTENCE = "a large red house in the snow"
 

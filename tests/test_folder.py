@@ -232,6 +232,11 @@ def test_a_file_that_is_gone_is_named(saved):
         assert f"{name}" in opened(saved) and "is not a saved pipeline: it has no" in opened(saved)
 
 
+def test_a_folder_saved_before_there_were_neighbours_opens(saved):
+    put(saved / "config.json", lambda c: c["model"].pop("neighbours") and None)
+    assert opened(saved) == ""
+
+
 def test_a_folder_of_another_library_is_refused(saved):
     put(saved / "config.json", lambda c: {"model_type": "lxmert", "hidden_size": 768})
     assert "config.json lacks model" in opened(saved)

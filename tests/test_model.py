@@ -179,6 +179,22 @@ def test_learned_positions_tell_cells_apart(product):
     assert moved[0] > 1e-3 and moved[1:].max() == 0
 
 
+@torch.no_grad()
+def test_a_cell_sees_the_eight_around_it_and_no_other_region_does():
+    torch.manual_seed(0)
+    model = XLxmert(replace(TINY, neighbours=True)).eval()  # 3 x 3 cells
+    embed, features = model.cell_embedding, torch.randn(1, 9, 10)
+    before = embed(features, model.boxes())
+    torch.testing.assert_close(before, (embed.feature_norm(embed.feature(features)) + embed.place(model.boxes())) / 2)
+    embed.near.weight.normal_()
+    before, other = embed(features, model.boxes()), features.clone()
+    other[0, 0] += 1
+    moved = (embed(other, model.boxes()) - before).abs().amax(-1)[0] > 1e-6
+    assert moved.nonzero().flatten().tolist() == [0, 1, 3, 4]  # itself, its right, the one below, the one between
+    assert torch.equal(embed(features, model.boxes(), whole=False), embed(features, model.boxes()[None], whole=False))
+    assert not torch.equal(embed(features, model.boxes(), whole=False), before)
+
+
 @pytest.mark.parametrize("wrong", [{"colour_codes": 5}, {"colour_codes": 0}, {"colour_dim": 10}, {"colour_dim": 0}])
 def test_a_product_vocabulary_that_does_not_add_up_is_refused(wrong):
     with pytest.raises(ValueError, match="colour_codes"):
@@ -234,8 +250,8 @@ def test_initialised_like_bert():
             assert value.abs().max() == 0, name
         elif "norm" in name or name == "answer_head.2.weight":
             assert (value == 1).all(), name
-        elif name == "cell_embedding.grid":  # as large as the norm leaves the boxes' share
-            assert abs(value.std() - 0.5) < 0.01 and abs(value.mean()) < 0.01
+        elif name == "cell_embedding.grid":  # waves, as large as the norm leaves the boxes' share
+            assert (value.square().mean(1) - 0.25).abs().max() < 1e-6
         else:
             assert abs(value.std() - 0.02) < 0.003 and abs(value.mean()) < 0.003, name
 

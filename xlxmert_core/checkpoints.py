@@ -22,6 +22,7 @@ from xlxmert_core.data.files import read_json
 from xlxmert_core.files import replacing
 
 LARGEST = 2**24  # of any size in a file
+LATER = ("neighbours",)  # sizes that files written before there were any lack: the default is what they mean
 Sized = TypeVar("Sized", ModelConfig, GeneratorConfig)
 Built = TypeVar("Built", bound=nn.Module)
 
@@ -98,6 +99,7 @@ def described(path: Path, name: str, settings: object, kind: type[Sized]) -> Siz
     if not isinstance(settings, dict):
         raise ValueError(f"{path} has no object {name!r}: save the model again.")
     wanted = {field.name: field.default for field in fields(kind)}
+    settings = {key: wanted[key] for key in LATER if key in wanted} | settings
     _same_names(path, f"{name}.", settings, tuple(wanted))
     given: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()}
     wrong = [key for key, value in given.items() if not _is_like(value, wanted[key])]

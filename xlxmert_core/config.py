@@ -29,6 +29,7 @@ class ModelConfig:
     colour_codes: int = 0  # above 0 a code is shape x colour_codes + colour (VisualVocabulary.fit_product)
     colour_dim: int = 0  # how many of the F feature numbers, the last ones, hold the colour
     mixture: int = 1  # guesses (shape, colour) that a cell's prediction mixes; more needs colour_codes
+    neighbours: bool = False  # a cell also sees its eight neighbours before the first layer
 
     def __post_init__(self):
         product = self.colour_codes > 0 and self.codes % self.colour_codes == 0 and 0 < self.colour_dim

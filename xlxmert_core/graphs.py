@@ -85,7 +85,8 @@ class Cells(nn.Module):
 
     def forward(self, text: Tensor, word_mask: Tensor | None, codes: Tensor, masked: Tensor) -> tuple[Tensor, Tensor]:
         """text [B, L, H], mask [B, L], codes int64 [B, N], masked bool [B, N] -> cells [B, N, H], pooled [B, H]."""
-        cells = F.embedding(torch.where(masked, len(self.table) - 1, codes), self.table) + self.place
+        seen = F.embedding(torch.where(masked, len(self.table) - 1, codes), self.table)  # [B, N, H]
+        cells = self.model.cell_embedding.around(seen) + self.place
         for layer in self.model.encoder.visual:
             cells = _layer(layer, cells, None, self.attend)
         for layer in self.model.encoder.cross:
@@ -185,6 +186,8 @@ def graph_path(name: str, model: XLxmert, generator: Generator | None, int8: boo
     sizes = asdict(model.config)
     for training in ("dropout", "answers"):
         sizes.pop(training)
+    if not sizes["neighbours"]:
+        sizes.pop("neighbours")  # graphs that were exported before there were any keep their names
     if name == "picture":
         sizes = asdict(generator.config) | {"codes": model.config.codes}
     said = json.dumps([name, sizes, int8 and name != "picture"], sort_keys=True)

@@ -54,20 +54,35 @@ class WordEmbedding(nn.Module):
 
 
 class CellEmbedding(nn.Module):
-    """Mean of the normalised feature and the normalised box position of a cell."""
+    """Mean of the normalised feature and the normalised box position of a cell.
+
+    With ``config.neighbours`` the feature is joined by a learned mixture, one weight for each number and neighbour, of
+    what the eight cells around it show (conditional position encoding, Chu et al. 2021): that a roof's right half
+    follows its left half need not be found out by attention, which a short training has no time for.
+    """
 
     def __init__(self, config: ModelConfig):
         super().__init__()
+        self.config = config
         self.feature = nn.Linear(config.feature_dim, config.hidden)
         self.feature_norm = nn.LayerNorm(config.hidden, eps=config.layer_norm_eps)
         self.box = nn.Linear(4, config.hidden)
         self.box_norm = nn.LayerNorm(config.hidden, eps=config.layer_norm_eps)
         self.grid = nn.Parameter(waves(config.grid, config.hidden)) if config.learned_positions else None
+        self.near = eight_around(config) if config.neighbours else None
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, features: Tensor, boxes: Tensor) -> Tensor:
-        """features [B, N, F], boxes [N, 4] or [B, N, 4] -> [B, N, H]."""
-        return self.dropout((self.feature_norm(self.feature(features)) + self.place(boxes)) / 2)
+    def forward(self, features: Tensor, boxes: Tensor, whole: bool = True) -> Tensor:
+        """features [B, N, F], boxes [N, 4] or [B, N, 4] -> [B, N, H]; ``whole``: of the grid's cells."""
+        seen = self.feature_norm(self.feature(features))
+        return self.dropout(((self.around(seen) if whole else seen) + self.place(boxes)) / 2)
+
+    def around(self, seen: Tensor) -> Tensor:
+        """What each cell of the grid shows, and of its neighbours what is learned: [B, N, H] -> [B, N, H]."""
+        if self.near is None:
+            return seen
+        side = self.config.grid
+        return seen + self.near(seen.mT.unflatten(2, (side, side))).flatten(2).mT
 
     def place(self, boxes: Tensor) -> Tensor:
         """Where a cell is: boxes [N, 4] or [B, N, 4] -> [N, H] (once, not once a picture) or [B, N, H]."""
@@ -75,6 +90,13 @@ class CellEmbedding(nn.Module):
         if self.grid is not None:
             place = place + self.grid  # neighbours differ little in four coordinates, much in these
         return self.box_norm(place)
+
+
+def eight_around(config: ModelConfig) -> nn.Conv2d:
+    """A convolution of each number by itself, over 3 x 3 cells; it begins with nothing."""
+    near = nn.Conv2d(config.hidden, config.hidden, 3, padding=1, groups=config.hidden, bias=False)
+    nn.init.zeros_(near.weight)
+    return near
 
 
 def waves(grid: int, width: int) -> Tensor:
@@ -207,7 +229,7 @@ class XLxmert(nn.Module):
             )
         if masked is not None:
             features = torch.where(masked[..., None], self.mask_feature, features)  # [B, N, F]
-        return self.cell_embedding(features, self._boxes if boxes is None else boxes)
+        return self.cell_embedding(features, self._boxes if boxes is None else boxes, whole=boxes is None)
 
     def embed_codes(self, codes: Tensor) -> Tensor:
         """Codes int64 [B, N] -> their centroids [B, N, F]."""

@@ -16,7 +16,7 @@ SHAPES = 96  # of codes; a shape is a part of a kind, or a piece of a landscape
 COLOURS = len(WORLD.colours) + 1  # of codes: those of things, and of what is no thing
 # Steps of the "ci" profile: all of them together take some minutes on two cores.
 LEARNED = dict(train=4800, encoder_steps=300, painting_steps=500, pretraining_steps=200, pretraining_batch=32,
-               rates=((0.02, 2e-3), (0.01, 1e-3)), mask_power=2, generator_steps=300, generator_rates=(3e-3, 0.05),
+               rates=((0.02, 2e-3), (0.01, 1e-3)), mask_power=1, generator_steps=300, generator_rates=(3e-3, 0.05),
                critic_steps=12, generator_batch=4, writing_steps=60, relation_steps=20, answering_steps=100,
                judging_steps=100, blind_steps=100)  # fmt: skip
 
@@ -33,7 +33,7 @@ class Junior(Storybook):
         """A smaller model that learns for longer; chapters 07 to 09 look at it, and teach its blind twin themselves."""
         run = profile(profile_name)
         model = replace(run.model, codes=SHAPES * COLOURS, colour_codes=COLOURS, feed_forward=256, language_layers=1,
-                        visual_layers=0, cross_layers=2)  # fmt: skip
+                        visual_layers=0, cross_layers=2, neighbours=True)  # fmt: skip
         generator = replace(run.generator, bottleneck=64, channels=(48, 48, 32, 16, 8), spade_hidden=16)
         steps = {"blind_steps": run.blind_steps or run.answering_steps} | (LEARNED if profile_name == "ci" else {})
         return replace(run, codes=model.codes, model=model, generator=generator, small_eye=True, painter="pipeline",
