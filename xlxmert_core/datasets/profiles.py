@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from xlxmert_core.config import GeneratorConfig, ModelConfig, storybook, storybook_generator
+from xlxmert_core.sampling import Sampling
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Profile:
     generator_rates: tuple[float, float] = (1.5e-3, 0.0)  # Adam's, and Muon's for convolutions (0: Adam moves all)
     reader_steps: int = 150
     painted: int = 64  # texts painted and read back
+    way: Sampling = Sampling()  # how: what the painter does best with
     seeds: int = 1  # how often each text is painted
     sampler_texts: int = 0  # texts for the table of all samplers
     writing_steps: int = 20  # fine-tuning on captions
