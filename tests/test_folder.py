@@ -135,6 +135,7 @@ def put(path: Path, change) -> None:
     (lambda c: c["model"].update(hidden=-3), "model.hidden = -3, which is no size"),
     (lambda c: c["model"].update(hidden=1e99), "which is no size"),
     (lambda c: c["model"].update(hidden=None), "which is no size"),
+    (lambda c: c["model"].update(grid=30_000), "model.grid = 30000, which is no size"),  # 22 GB of boxes
     (lambda c: c["model"].update(heads=0), "config.json describes no model"),
     (lambda c: c["model"].update(heads=5), "heads=5 does not divide"),
     (lambda c: c["model"].update(dropout=7), "describes nothing that can be made"),

@@ -23,6 +23,7 @@ from xlxmert_core.files import replacing
 
 LARGEST = 2**24  # of any size in a file
 LATER = ("neighbours",)  # sizes that files written before there were any lack: the default is what they mean
+WIDEST = 1024  # of a grid, which no weight may show: its cells' boxes are made anew
 Sized = TypeVar("Sized", ModelConfig, GeneratorConfig)
 Built = TypeVar("Built", bound=nn.Module)
 
@@ -102,7 +103,7 @@ def described(path: Path, name: str, settings: object, kind: type[Sized]) -> Siz
     settings = {key: wanted[key] for key in LATER if key in wanted} | settings
     _same_names(path, f"{name}.", settings, tuple(wanted))
     given: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()}
-    wrong = [key for key, value in given.items() if not _is_like(value, wanted[key])]
+    wrong = [k for k, v in given.items() if not _is_like(v, wanted[k]) or (k == "grid" and v > WIDEST)]
     if wrong:
         raise ValueError(f"{path} has {name}.{wrong[0]} = {settings[wrong[0]]!r}, which is no size: save it again.")
     try:
