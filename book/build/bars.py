@@ -20,13 +20,23 @@ class Verdict:
     sign: str  # ">=" or "<="
     bar: float
     chance: str  # what guessing would give, in words
+    goal: float | None = None  # what it should come to, where the bar, which a change must not fall behind, is wider
 
     @property
     def holds(self) -> bool:
         """Whether the metric is there, is a finite number and is on the right side of its bar."""
         if self.value is None or not math.isfinite(self.value):
             return False
-        return self.value >= self.bar if self.sign == ">=" else self.value <= self.bar
+        return self._clears(self.bar)
+
+    @property
+    def reached(self) -> bool:
+        """Whether the goal is reached too; True where there is none."""
+        return self.holds and (self.goal is None or self._clears(self.goal))
+
+    def _clears(self, bound: float) -> bool:
+        assert self.value is not None
+        return self.value >= bound if self.sign == ">=" else self.value <= bound
 
     def __str__(self) -> str:
         measured = "was not recorded" if self.value is None else f"= {self.value:.4g}"
@@ -34,14 +44,14 @@ class Verdict:
 
 
 def read_bars(path: Path) -> dict[str, dict[str, dict]]:
-    """``{chapter: {metric: {"min" or "max": number, "chance": words}}}``.
+    """``{chapter: {metric: {"min" or "max": number, "chance": words, and perhaps "goal": number}}}``.
 
     Raises ValueError naming a bar that is written differently.
     """
     bars = tomllib.loads(path.read_text())
     for chapter, metrics in bars.items():
         for metric, bar in metrics.items():
-            if set(bar) not in ({"min", "chance"}, {"max", "chance"}):
+            if set(bar) - {"goal"} not in ({"min", "chance"}, {"max", "chance"}):
                 raise ValueError(
                     f"{path.name}: {chapter}.{metric} needs `chance` and one of `min` and `max`, not {sorted(bar)}."
                 )
@@ -59,5 +69,5 @@ def compare(metrics: dict[str, float], bars: dict[str, dict]) -> list[Verdict]:
     verdicts = []
     for metric, bar in bars.items():
         sign, bound = (">=", bar["min"]) if "min" in bar else ("<=", bar["max"])
-        verdicts.append(Verdict(metric, metrics.get(metric), sign, bound, bar["chance"]))
+        verdicts.append(Verdict(metric, metrics.get(metric), sign, bound, bar["chance"], bar.get("goal")))
     return verdicts

@@ -103,6 +103,6 @@ def metrics_table(run: Run, names: list[str], bars: dict) -> str:
 def judged(name: str, verdict: Verdict) -> str:
     """One row of the table for a metric that has a bar."""
     value = "missing" if verdict.value is None else f"{verdict.value:.4g}"
-    mark = "holds" if verdict.holds else "**does not hold**"
+    mark = "holds" if verdict.reached else f"**goal {verdict.goal:g} missed**" if verdict.holds else "**does not hold**"
     sign = {">=": "≥", "<=": "≤"}[verdict.sign]
     return f"| {name[:2]} | {verdict.metric} | {value} | {sign} {verdict.bar:g} | {verdict.chance} | {mark} |"
