@@ -6,7 +6,8 @@ import torch
 from elsewhere import DEVICE, Elsewhere
 from tiny import CODES, GRID, TEXTS, tiny_painter
 
-from xlxmert_core import generator, graphs, sampling
+from xlxmert_core import generator, sampling
+from xlxmert_core.engine import graphs
 from xlxmert_core.model import PairClassifier
 from xlxmert_core.paintbox.studio import Studio
 from xlxmert_core.skills import Skill

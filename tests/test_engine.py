@@ -12,10 +12,10 @@ from tiny import TEXTS, tiny_painter
 from torch import nn
 
 import xlxmert_core
-from xlxmert_core import graphs, sampling
+from xlxmert_core import sampling
 from xlxmert_core.config import ModelConfig
 from xlxmert_core.data import storybook
-from xlxmert_core.engine import Engine, alone, for_gpu, onnx
+from xlxmert_core.engine import Engine, alone, for_gpu, graphs, onnx
 from xlxmert_core.generator import resize_taps
 from xlxmert_core.model import XLxmert
 from xlxmert_core.polish import cell_log_likelihood, polish

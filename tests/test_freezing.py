@@ -10,8 +10,8 @@ from tiny import TEXTS, tiny_painter
 from torch import nn
 
 import xlxmert_core
-from xlxmert_core import engine, graphs
-from xlxmert_core.engine import Engine, EngineCache, for_gpu
+from xlxmert_core import engine
+from xlxmert_core.engine import Engine, EngineCache, for_gpu, graphs
 
 
 def test_a_pipeline_paints_with_the_weights_of_the_moment():

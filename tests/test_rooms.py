@@ -11,7 +11,11 @@ import xlxmert_core
 from book.build.run_chapters import ROOT
 
 ROOMS = {  # a room, "core" being the flat files: the rooms that it imports from besides itself, and the sentence
-    "core": ({"data"}, "the flat core is the paper: of the rooms it knows data/ alone, and pipeline.py also foreign/"),
+    "core": (
+        {"data", "engine"},
+        "the flat core is the paper: of the rooms it knows data/ and engine/ alone, and pipeline.py also foreign/",
+    ),
+    "engine": ({"core"}, "engine/ runs the model: it knows the core alone"),
     "data": ({"files"}, "data/ reads files and nothing else: of the core it imports files.py only"),
     "foreign": ({"core"}, "foreign/ makes other people's weights ours: it knows the core alone"),
     "train": ({"core", "data"}, "train/ stands on the core and data/"),
@@ -144,3 +148,14 @@ def test_names_of_other_rooms_are_there_when_asked_for(name):
 def test_a_name_that_is_not_there_is_refused_as_by_any_module():
     with pytest.raises(AttributeError, match="no attribute 'paints'"):
         _ = xlxmert_core.paints
+
+
+def test_the_flat_core_stays_thin_and_nothing_grows_long():
+    core = [path.read_text("utf-8").count("\n") for path in (ROOT / "xlxmert_core").glob("*.py")]
+    assert len(core) <= 20 and sum(core) <= 3600, "what is not the paper goes into a room"
+    long = {str(path.relative_to(ROOT)) for path in FILES.values() if path.read_text("utf-8").count("\n") > 350}
+    assert not long, "a file of more than 350 lines is two"
+    kinds = ast.FunctionDef | ast.AsyncFunctionDef
+    nodes = [(name, node) for name, path in FILES.items() for node in ast.walk(ast.parse(path.read_text("utf-8")))]
+    sizes = {f"{name}.{n.name}": n.end_lineno - n.lineno + 1 for name, n in nodes if isinstance(n, kinds)}
+    assert not {name: size for name, size in sizes.items() if size > 60}, "a function of more than 60 lines is two"

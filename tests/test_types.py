@@ -11,7 +11,7 @@ import pytest
 import torch
 from types_driver import STAGES, Recorder
 
-from xlxmert_core.graphs import SHIPPED
+from xlxmert_core.engine.graphs import SHIPPED
 
 AVX2 = {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"}
 FAST = {"float32", "float64"}

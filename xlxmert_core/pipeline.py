@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from xlxmert_core import captioning, graphs, polish, sampling
+from xlxmert_core import captioning, polish, sampling
 from xlxmert_core.config import check_number
 from xlxmert_core.data.arrays import check_features
 from xlxmert_core.data.images import open_image, to_square
-from xlxmert_core.engine import Engine, EngineCache, Make, Painter, alone
+from xlxmert_core.engine import Engine, EngineCache, Make, Painter, alone, graphs
 from xlxmert_core.features import (
     AT_ONCE,
     Mask,

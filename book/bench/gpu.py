@@ -13,7 +13,7 @@ from book.bench.measure import Family, Growth, Limit, Race, interleaved, operati
 from xlxmert_core import sampling
 from xlxmert_core.config import ModelConfig, paper
 from xlxmert_core.engine import Engine, for_gpu
-from xlxmert_core.graphs import forms, plain
+from xlxmert_core.engine.graphs import forms, plain
 from xlxmert_core.model import XLxmert
 from xlxmert_core.train import optimisers
 

@@ -8,10 +8,10 @@ from torch import Tensor
 import xlxmert_core
 from book.bench.measure import Family, Growth, Limit, Race, added_megabytes, child, interleaved
 from book.build.run_chapters import ROOT
-from xlxmert_core import graphs, sampling
+from xlxmert_core import sampling
 from xlxmert_core.checkpoints import load_state
 from xlxmert_core.config import ModelConfig, paper
-from xlxmert_core.engine import Engine, onnx
+from xlxmert_core.engine import Engine, graphs, onnx
 from xlxmert_core.foreign.convert import from_lxmert
 from xlxmert_core.model import XLxmert
 from xlxmert_core.sampling import Order, Schedule

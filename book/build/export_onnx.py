@@ -13,7 +13,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
-from xlxmert_core import graphs
+from xlxmert_core.engine import graphs
 from xlxmert_core.model import XLxmert
 from xlxmert_core.pipeline import Pipeline
 from xlxmert_core.polish import DOUBT

@@ -10,10 +10,10 @@ import torch
 
 import xlxmert_core
 from book.build.run_chapters import Run
-from xlxmert_core import graphs
 from xlxmert_core.chapters.artifacts import Artifacts
 from xlxmert_core.datasets import DataSet, open_dataset
 from xlxmert_core.datasets.profiles import Profile
+from xlxmert_core.engine import graphs
 from xlxmert_core.files import write_json
 from xlxmert_core.folder import SHIPPED
 from xlxmert_core.pipeline import Pipeline

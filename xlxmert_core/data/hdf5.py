@@ -101,7 +101,7 @@ class HDF5Features:
             width, height = (self._read(name, side, ()) for side in ("img_w", "img_h"))
             pixels = self._read(name, "boxes", (self.shape[0], 4))  # [N, 4]
             sides = np.array([width, height, width, height], np.float64)
-            if sides.min() <= 0 or pixels.min() < -1 or (pixels > sides + 1).any():  # a pixel of rounding is no harm
+            if min(width, height) <= 0 or pixels.min() < -1 or (pixels > sides + 1).any():  # rounding is no harm
                 raise StoreError(f"{self.path}: picture {name} of {width} x {height} pixels has boxes outside of it.")
             row[:] = np.clip(pixels / sides, 0, 1)
         return found

@@ -92,7 +92,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I") or image.mode == "F":  # 16 bits and more
         pixels = np.asarray(image, dtype=np.float64)
-        image = Image.fromarray((255 * pixels / max(1.0, pixels.max())).clip(0, 255).astype(np.uint8))
+        image = Image.fromarray((255 * pixels / max(1.0, np.max(pixels))).clip(0, 255).astype(np.uint8))
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         layer = image.convert("RGBA")
         white = Image.new("RGBA", layer.size, "white")

@@ -84,12 +84,12 @@ def _assemble(cells: dict[str, np.ndarray]) -> dict:
             "row": float((where // side).mean()),
             "column": float((where % side).mean()),
         }
-    return {"background": BACKGROUNDS[np.bincount(cells["background"]).argmax()], "things": things}
+    return {"background": BACKGROUNDS[np.argmax(np.bincount(cells["background"]))], "things": things}
 
 
 def _majority(labels: np.ndarray) -> int:
     labels = labels[labels > 0]
-    return int(np.bincount(labels).argmax()) if len(labels) else 0
+    return int(np.argmax(np.bincount(labels))) if len(labels) else 0
 
 
 class CodeReader:
@@ -236,5 +236,5 @@ def code_probe(train_codes: np.ndarray, train_labels: np.ndarray, codes: np.ndar
     size = int(max(train_codes.max(), codes.max())) + 1
     votes = count_labels(train_codes, train_labels, size, int(max(train_labels.max(), labels.max())) + 1)
     best = votes.argmax(1)
-    best[votes.sum(1) == 0] = np.bincount(train_labels).argmax()
+    best[votes.sum(1) == 0] = np.argmax(np.bincount(train_labels))
     return float((best[codes] == labels).mean())

@@ -1,7 +1,7 @@
 """What painting asks of a model, as four modules: text, cells, head and picture; and how they become ONNX graphs.
 
 They say what the plain model says, with what stands still computed ahead: a code's embedding is looked up, the two
-matrices of a flat head are one. On a processor ONNX Runtime runs them (engine.py), on a GPU torch.compile, in the
+matrices of a flat head are one. On a processor ONNX Runtime runs them (__init__.py), on a GPU torch.compile, in the
 book's page the browser. An exported graph holds sizes and operations but no weights: those are handed over when it
 is opened, so one graph serves all models of its sizes.
 Axes: B batch, L words, N cells, H hidden, K codes, M cells that are asked for, S pixels along a side.
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from onnx import ModelProto  # what only an export needs
 
 OPSET = 20
-SHIPPED = Path(__file__).parent / "graphs"
+SHIPPED = Path(__file__).parent.parent / "graphs"
 OURS = "com.microsoft"  # ONNX Runtime's own operations
 Attend = Callable[[Attention, Tensor, Tensor, Tensor | None], Tensor]
 

@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from xlxmert_core.engine.graphs import SHIPPED, Picture, cache_folder, forms, graph_path, in_int8, plain, tensors
 from xlxmert_core.generator import Generator
-from xlxmert_core.graphs import SHIPPED, Picture, cache_folder, forms, graph_path, in_int8, plain, tensors
 from xlxmert_core.model import Output, XLxmert
 
 
