@@ -21,6 +21,11 @@ NO_ARRAYS = (ValueError, TypeError, KeyError, EOFError, OSError, MemoryError, Sy
              tokenize.TokenError)  # fmt: skip
 
 
+def why(error: BaseException) -> str:
+    """What an error says, on one line, for a sentence of ours: it may quote a name with a line's end in it."""
+    return " ".join(str(error).split())
+
+
 class BusyError(ValueError):
     """A place that another process writes; the message says which one and what to do."""
 

@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 from xlxmert_core import origins
 from xlxmert_core.config import check_number
 from xlxmert_core.data.arrays import check_features
-from xlxmert_core.files import NO_ARRAYS, only_writer
+from xlxmert_core.files import NO_ARRAYS, only_writer, why
 from xlxmert_core.onednn import fast_linear
 
 BLOCK = 8192  # rows read at a time: 67 MB at width 2048
@@ -184,7 +184,7 @@ def opened(rows: np.ndarray | str | os.PathLike) -> np.ndarray:
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{rows} is not there: name a .npy file of rows [n, F].") from error
     except NO_ARRAYS as error:
-        raise ValueError(f"{rows} is no .npy file of rows ({' '.join(str(error).split())}): save it again.") from error
+        raise ValueError(f"{rows} is no .npy file of rows ({why(error)}): save it again.") from error
 
 
 def blocks(rows: np.ndarray | str | os.PathLike, size: int) -> Iterator[np.ndarray]:
@@ -212,7 +212,7 @@ def _resume(checkpoint: Path, made_from: dict, iterations: int) -> tuple[np.ndar
         arrays, found = origins.read_arrays(checkpoint)
         centroids, inertia = arrays["centroids"], arrays["inertia"].tolist()
     except NO_ARRAYS as error:
-        raise ValueError(f"{checkpoint} is no k-means checkpoint ({error}): remove it.") from error
+        raise ValueError(f"{checkpoint} is no k-means checkpoint ({why(error)}): remove it.") from error
     origins.check(checkpoint, found, made_from)
     if len(inertia) > iterations:
         raise ValueError(

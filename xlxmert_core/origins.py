@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from xlxmert_core.data.files import read_json
 from xlxmert_core.data.store import FeatureStore
-from xlxmert_core.files import NO_ARRAYS, fingerprint, replacing, write_json
+from xlxmert_core.files import NO_ARRAYS, fingerprint, replacing, why, write_json
 from xlxmert_core.text import outside
 
 ADOPT = "XLXMERT_ADOPT"  # the setting with which progress of unknown origin is taken over
@@ -141,7 +141,7 @@ def read_arrays(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], Mapping
         found = arrays.pop("origin", None)
         return arrays, None if found is None else json.loads(str(found))
     except NO_ARRAYS as error:
-        raise ValueError(f"{path} cannot be read ({' '.join(str(error).split())}): remove it.") from error
+        raise ValueError(f"{path} cannot be read ({why(error)}): remove it.") from error
 
 
 def sign(store: FeatureStore, **parts: Any) -> None:
