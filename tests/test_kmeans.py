@@ -10,9 +10,10 @@ import sys
 import numpy as np
 import pytest
 
-from xlxmert_core import kmeans
+from xlxmert_core import kmeans, origins
 from xlxmert_core.files import replacing
 from xlxmert_core.kmeans import Nearest, lloyd, split_empty, take
+from xlxmert_core.vocabulary import VisualVocabulary
 
 
 @pytest.fixture(scope="module")
@@ -223,3 +224,17 @@ def test_what_cannot_be_written_is_one_sentence_and_what_was_there_stays(tmp_pat
         with replacing(path) as temporary, open(temporary, "wb") as file:
             full(file)
     assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_damaged_file_of_numbers_is_one_sentence_for_all_who_read_one(tmp_path):
+    path = tmp_path / "rows.npy"
+    np.save(path, np.eye(3, dtype=np.float32))
+    damaged = bytearray(path.read_bytes())
+    damaged[10] = 0  # numpy asks Python's tokenizer, which raises an error of its own from 3.12 on
+    path.write_bytes(damaged)
+    for read in (VisualVocabulary.load, origins.read_arrays, lambda path: next(kmeans.blocks(path, 2))):
+        with pytest.raises(ValueError, match="rows.npy") as said:
+            read(path)
+        assert "\n" not in str(said.value)
+    with pytest.raises(FileNotFoundError, match="absent.npy is not there"):
+        next(kmeans.blocks(tmp_path / "absent.npy", 2))

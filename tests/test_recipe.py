@@ -207,3 +207,10 @@ def test_a_full_disk_leaves_the_old_file(painted, tmp_path, monkeypatch):
     with pytest.raises(OSError, match="cannot be written"):
         save_png(path, image[::-1], recipe)
     assert path.read_bytes() == before
+
+
+def test_a_name_with_a_lines_end_in_it_does_not_break_the_sentence():
+    stroke = {"text": "a house", "settings": {"\n": None}, "cells": None, "taken": 0}
+    with pytest.raises(RecipeError, match="The recipe is broken") as said:
+        Recipe.from_json(json.dumps({"model": "0" * 16, "strokes": [stroke], "codes": [1, 2], "start": None}))
+    assert "\n" not in str(said.value)

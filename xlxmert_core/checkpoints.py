@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from xlxmert_core.config import GeneratorConfig, ModelConfig
 from xlxmert_core.data.files import read_json
-from xlxmert_core.files import replacing
+from xlxmert_core.files import replacing, why
 
 LARGEST = 2**24  # of any size in a file
 LATER = ("neighbours",)  # sizes that files written before there were any lack: the default is what they mean
@@ -109,7 +109,7 @@ def described(path: Path, name: str, settings: object, kind: type[Sized]) -> Siz
     try:
         return kind(**given)
     except (ValueError, ArithmeticError) as error:
-        raise ValueError(f"{path} describes no model: {error}") from error
+        raise ValueError(f"{path} describes no model: {why(error)}") from error
 
 
 def _same_names(path: Path, place: str, found: Mapping, names: Sequence[str]) -> None:
@@ -143,7 +143,7 @@ def build(path: Path, make: Callable[[], Built], weights: Path) -> Built:
         with torch.device("meta"):
             sketch = make()
     except Exception as error:  # torch says what it likes of sizes that cannot be
-        raise ValueError(f"{path} describes nothing that can be made ({error}): save the model again.") from error
+        raise ValueError(f"{path} describes nothing that can be made ({why(error)}): save the model again.") from error
     _refuse(sketch, state, (), str(weights))
     module = make()
     load_state(module, state, source=str(weights))

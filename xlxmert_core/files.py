@@ -4,6 +4,8 @@ import hashlib
 import json
 import os
 import time
+import tokenize
+import zipfile
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -12,6 +14,16 @@ try:
     import fcntl
 except ImportError:  # Windows, where nobody is kept out
     fcntl = None
+
+
+# What numpy raises of a damaged .npy or .npz file; TokenError from Python 3.12 on.
+NO_ARRAYS = (ValueError, TypeError, KeyError, EOFError, OSError, MemoryError, SyntaxError, zipfile.BadZipFile,
+             tokenize.TokenError)  # fmt: skip
+
+
+def why(error: BaseException) -> str:
+    """What an error says, on one line, for a sentence of ours: it may quote a name with a line's end in it."""
+    return " ".join(str(error).split())
 
 
 class BusyError(ValueError):

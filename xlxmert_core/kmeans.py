@@ -7,7 +7,6 @@ block, the centroids and their sums; what comes out is the same up to rounding.
 
 import hashlib
 import os
-import zipfile
 from collections.abc import Iterator
 from contextlib import nullcontext
 from functools import cached_property
@@ -20,7 +19,7 @@ from tqdm.auto import tqdm
 from xlxmert_core import origins
 from xlxmert_core.config import check_number
 from xlxmert_core.data.arrays import check_features
-from xlxmert_core.files import only_writer
+from xlxmert_core.files import NO_ARRAYS, only_writer, why
 from xlxmert_core.onednn import fast_linear
 
 BLOCK = 8192  # rows read at a time: 67 MB at width 2048
@@ -177,8 +176,15 @@ def split_empty(centroids: np.ndarray, counts: np.ndarray, rng: np.random.Genera
 
 
 def opened(rows: np.ndarray | str | os.PathLike) -> np.ndarray:
-    """Rows [n, F] themselves, or a .npy file of them, mapped and not yet read."""
-    return np.load(rows, mmap_mode="r") if isinstance(rows, str | os.PathLike) else rows
+    """Rows [n, F] themselves, or a .npy file of them, mapped and not yet read; ValueError when it is none."""
+    if not isinstance(rows, str | os.PathLike):
+        return rows
+    try:
+        return np.load(rows, mmap_mode="r")
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{rows} is not there: name a .npy file of rows [n, F].") from error
+    except NO_ARRAYS as error:
+        raise ValueError(f"{rows} is no .npy file of rows ({why(error)}): save it again.") from error
 
 
 def blocks(rows: np.ndarray | str | os.PathLike, size: int) -> Iterator[np.ndarray]:
@@ -205,8 +211,8 @@ def _resume(checkpoint: Path, made_from: dict, iterations: int) -> tuple[np.ndar
     try:
         arrays, found = origins.read_arrays(checkpoint)
         centroids, inertia = arrays["centroids"], arrays["inertia"].tolist()
-    except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{checkpoint} is no k-means checkpoint ({error}): remove it.") from error
+    except NO_ARRAYS as error:
+        raise ValueError(f"{checkpoint} is no k-means checkpoint ({why(error)}): remove it.") from error
     origins.check(checkpoint, found, made_from)
     if len(inertia) > iterations:
         raise ValueError(

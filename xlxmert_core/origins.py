@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from xlxmert_core.data.files import read_json
 from xlxmert_core.data.store import FeatureStore
-from xlxmert_core.files import fingerprint, replacing, write_json
+from xlxmert_core.files import NO_ARRAYS, fingerprint, replacing, why, write_json
 from xlxmert_core.text import outside
 
 ADOPT = "XLXMERT_ADOPT"  # the setting with which progress of unknown origin is taken over
@@ -131,11 +131,17 @@ def write_arrays(path: str | os.PathLike, made_from: Mapping, **arrays: Any) -> 
 
 
 def read_arrays(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], Mapping | None]:
-    """What :func:`write_arrays` kept, and its origin, still to be checked; None where there is none."""
-    with np.load(path) as saved:
-        arrays = dict(saved)
-    found = arrays.pop("origin", None)
-    return arrays, None if found is None else json.loads(str(found))
+    """What :func:`write_arrays` kept, and its origin, still to be checked; None where there is none.
+
+    Raises ValueError in one sentence for a damaged file.
+    """
+    try:
+        with np.load(path) as saved:
+            arrays = dict(saved)
+        found = arrays.pop("origin", None)
+        return arrays, None if found is None else json.loads(str(found))
+    except NO_ARRAYS as error:
+        raise ValueError(f"{path} cannot be read ({why(error)}): remove it.") from error
 
 
 def sign(store: FeatureStore, **parts: Any) -> None:

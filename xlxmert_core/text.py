@@ -15,7 +15,7 @@ from tokenizers import models, normalizers, pre_tokenizers
 from torch import Tensor
 
 from xlxmert_core.data.files import text_lines
-from xlxmert_core.files import replacing
+from xlxmert_core.files import replacing, why
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 SHOWN = 5  # unknown words named in one warning
@@ -85,7 +85,7 @@ class Tokenizer:
         try:
             return cls(Backend.from_file(os.fspath(path)))
         except Exception as error:  # the library raises bare Exception for every malformed file
-            raise ValueError(f"{path} is not a tokenizer.json: {error}") from error
+            raise ValueError(f"{path} is not a tokenizer.json: {why(error)}") from error
 
     def save(self, path: str | os.PathLike) -> None:
         """Write ``tokenizer.json`` (a temporary file first, then renamed); raises OSError in one sentence."""

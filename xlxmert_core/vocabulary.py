@@ -9,7 +9,6 @@ import contextlib
 import os
 import shutil
 import tempfile
-import zipfile
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +17,7 @@ import numpy as np
 
 from xlxmert_core.config import check_number
 from xlxmert_core.data.arrays import check_codes, check_features
-from xlxmert_core.files import only_writer, replacing
+from xlxmert_core.files import NO_ARRAYS, only_writer, replacing, why
 from xlxmert_core.kmeans import BLOCK, Nearest, in_memory, lloyd, take
 
 Features = np.ndarray | Sequence  # [M, N, F], or what is sliced like it
@@ -223,9 +222,8 @@ class VisualVocabulary:
             return cls(np.load(path))
         except FileNotFoundError as error:
             raise FileNotFoundError(f"{path} is not there: fit a vocabulary and save it (chapter 03).") from error
-        except (ValueError, TypeError, EOFError, OSError, MemoryError, zipfile.BadZipFile) as error:
-            why = " ".join(str(error).split())
-            raise ValueError(f"{path} is no visual vocabulary ({why}): fit one and save it again.") from error
+        except NO_ARRAYS as error:
+            raise ValueError(f"{path} is no visual vocabulary ({why(error)}): fit one and save it again.") from error
 
 
 def _require_space(folder: Path, size: int) -> None:

@@ -10,6 +10,8 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from xlxmert_core.files import why
+
 BLOCK = 1 << 20  # characters read at once
 
 
@@ -90,7 +92,7 @@ def unreadable(path: str | os.PathLike, error: Exception, lines: int = 0, column
         return DataError(f"{path} is not UTF-8 text {where}: save it as UTF-8, or download it again.")
     if isinstance(error, RecursionError):
         return DataError(f"{path} has brackets within brackets beyond all measure: download it again.")
-    return DataError(f"{path} cannot be read ({error}).")
+    return DataError(f"{path} cannot be read ({why(error)}).")
 
 
 def stream(path: str | os.PathLike, key: str | None = None) -> Iterator:

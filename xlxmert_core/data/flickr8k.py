@@ -13,7 +13,7 @@ from typing import Any
 from xlxmert_core.data.coco import picture_folder
 from xlxmert_core.data.files import DataError, read_json, take, text_lines
 from xlxmert_core.data.pictures import is_picture, names_in
-from xlxmert_core.files import write_json
+from xlxmert_core.files import why, write_json
 
 SPLITS = {"train2017": "train", "val2017": "test"}  # COCO's names: Flickr8k's
 PICTURES = ("images", "Flicker8k_Dataset")
@@ -69,7 +69,7 @@ def _content(found: Sequence[tuple[Path, list[str]]], folder, name: str, beside)
     try:
         numbers = {path: int(path.name.split("_")[0]) for path, _ in found}
     except ValueError as error:
-        raise DataError(f"A photograph of {folder} does not begin with its number ({error}).") from error
+        raise DataError(f"A photograph of {folder} does not begin with its number ({why(error)}).") from error
     images = [{"id": numbers[path], "file_name": path.name} for path, _ in found]
     captions = [{"image_id": numbers[path], "caption": text} for path, texts in found for text in texts]
     places, theirs, boxes = [path for path, _ in found], ([], []), None

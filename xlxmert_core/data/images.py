@@ -8,6 +8,7 @@ from PIL import ExifTags, Image, ImageOps
 
 from xlxmert_core.data.files import DataError
 from xlxmert_core.data.pictures import formats
+from xlxmert_core.files import why
 
 SIDEWAYS = (5, 6, 7, 8)  # EXIF's orientations that swap width and height
 HEADED = ("JPEG", "MPO", "WEBP", "BMP")  # formats that tell size and orientation before the pixels
@@ -42,7 +43,7 @@ def open_image(source: ImageLike) -> Image.Image:
         with Image.open(path, formats=formats()) as image:
             return _to_rgb(image)
     except Exception as error:  # Pillow's decoders raise whatever they like for a broken file
-        raise ImageError(f"The picture {path} is broken ({error}): replace or remove it.") from error
+        raise ImageError(f"The picture {path} is broken ({why(error)}): replace or remove it.") from error
 
 
 def picture_size(path: str | os.PathLike) -> tuple[int, int]:

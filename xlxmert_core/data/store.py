@@ -21,7 +21,7 @@ import numpy as np
 from xlxmert_core.data.arrays import finite
 from xlxmert_core.data.files import DataError
 from xlxmert_core.data.pictures import picture_key
-from xlxmert_core.files import only_writer
+from xlxmert_core.files import only_writer, why
 
 PATIENCE = 5.0  # seconds that an append waits for another process's
 FULL = (errno.ENOSPC, errno.EDQUOT)  # no space on the disk, or in the user's share of it
@@ -116,7 +116,9 @@ class FeatureStore:
             ids = [image_id for batch in lines for image_id in batch]
             self._list(ids, [picture_key(image_id) for image_id in ids], start + len(whole))
         except (json.JSONDecodeError, UnicodeDecodeError, DataError, TypeError, LookupError, OSError) as error:
-            raise StoreError(f"{self.folder} is no feature store ({error}): remove it and extract again.") from error
+            raise StoreError(
+                f"{self.folder} is no feature store ({why(error)}): remove it and extract again."
+            ) from error
         wanted = len(self.ids) * self._bytes
         if found < wanted:
             raise StoreError(

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from xlxmert_core.engine.graphs import SHIPPED, Picture, cache_folder, forms, graph_path, in_int8, plain, tensors
+from xlxmert_core.files import why
 from xlxmert_core.generator import Generator
 from xlxmert_core.model import Output, XLxmert
 
@@ -85,7 +86,7 @@ class Graph:
             options.add_external_initializers(names, values)
             session = onnxruntime.InferenceSession(graph, options)
         except Exception as error:  # the library has classes of its own
-            raise ValueError(f"{self._path} is no graph of this model ({error}): remove it.") from error
+            raise ValueError(f"{self._path} is no graph of this model ({why(error)}): remove it.") from error
         inputs = [node.name for node in session.get_inputs()]
         return lambda arrays: session.run(None, dict(zip(inputs, arrays, strict=True)))
 

@@ -21,7 +21,7 @@ from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from xlxmert_core.config import check_number
-from xlxmert_core.files import replacing
+from xlxmert_core.files import replacing, why
 from xlxmert_core.pipeline import Painting, Pipeline
 from xlxmert_core.sampling import ORDERS, PAINT_BOX, REAL, SCHEDULES, WHOLE, Sampling
 
@@ -99,7 +99,7 @@ class Recipe:
             start = None if given["start"] is None else _whole(given["start"])
             return cls(_text(given["model"]), strokes, _whole(given["codes"]), start)
         except (ValueError, TypeError, KeyError, RecursionError) as error:
-            reason = f"it has no {error}" if isinstance(error, KeyError) else error
+            reason = f"it has no {error}" if isinstance(error, KeyError) else why(error)
             raise RecipeError(f"The recipe is broken ({reason}): save the picture again.") from error
 
 

@@ -23,6 +23,7 @@ from torchvision.ops import FrozenBatchNorm2d, batched_nms
 from xlxmert_core import checkpoints
 from xlxmert_core.data.arrays import check_boxes
 from xlxmert_core.data.images import ImageLike, open_image
+from xlxmert_core.files import why
 from xlxmert_core.model import grid_boxes
 
 STRIDE = 32  # of the coarsest map: both sides of a picture are multiples of it
@@ -161,7 +162,7 @@ def _torchvision() -> dict[str, Tensor]:
     except (OSError, RuntimeError) as error:  # no network; a file that was cut off
         name = source.url.rsplit("/", 1)[-1]
         raise FileNotFoundError(
-            f"torchvision's weights cannot be downloaded here ({error}): fetch {name} on a machine with a network "
+            f"torchvision's weights cannot be downloaded here ({why(error)}): fetch {name} on a machine with a network "
             "and give that file as `weights`."
         ) from error
 
