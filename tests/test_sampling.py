@@ -234,6 +234,7 @@ def test_halton_visits_every_cell_once_and_wants_a_square():
         ({"polish": -1}, "polish must be a whole number from 0 on"),
         ({"temperature": math.nan}, "temperature must be a number from 0 on"),
         ({"guidance": math.inf}, "guidance must be a number"),
+        ({"temperature": 10**400}, "temperature must be a number"),
         ({"order": "spiral"}, "no order 'spiral': choose halton, mask_predict"),
         ({"schedule": None}, "no schedule None: choose cosine"),
     ],

@@ -118,7 +118,14 @@ def storybook_generator() -> GeneratorConfig:
 def check_number(name: str, value: object, least: float, most: float = math.inf, whole: bool = True) -> None:
     """Refuse a setting that is no (whole) number from ``least`` to ``most``, with a ValueError that says so."""
     right = isinstance(value, Integral if whole else Real) and not isinstance(value, bool)
-    if not (right and math.isfinite(value) and least <= float(value) <= most):
+    if not (right and _is_finite(value) and least <= float(value) <= most):
         kind = "a whole number" if whole else "a number"
         wanted = f"from {least} to {most}" if most < math.inf else f"from {least} on"
         raise ValueError(f"The {name} must be {kind} {wanted}, not {value!r}.")
+
+
+def _is_finite(value: Real) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number of four hundred digits, say
+        return False
