@@ -11,10 +11,10 @@ from xlxmert_core.pipeline import Painting, Pipeline, load
 from xlxmert_core.sampling import PAPER
 
 __version__ = "0.1.0"
-__all__ = ["PAPER", "Painting", "Pipeline", "fine_tune_vqa", "load"]
+__all__ = ["PAPER", "Painting", "Pipeline", "fine_tune_vqa", "graphs", "load"]
 
 # Names of other rooms: their modules, imported when first asked for.
-LAZY = {"fine_tune_vqa": "train.finetuning"}
+LAZY = {"fine_tune_vqa": "train.finetuning", "graphs": "engine"}
 
 
 def __getattr__(name: str):

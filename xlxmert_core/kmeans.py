@@ -208,11 +208,10 @@ def fingerprint(centroids: np.ndarray) -> str:
 
 
 def _resume(checkpoint: Path, made_from: dict, iterations: int) -> tuple[np.ndarray, list[float]]:
-    try:
-        arrays, found = origins.read_arrays(checkpoint)
-        centroids, inertia = arrays["centroids"], arrays["inertia"].tolist()
-    except NO_ARRAYS as error:
-        raise ValueError(f"{checkpoint} is no k-means checkpoint ({why(error)}): remove it.") from error
+    arrays, found = origins.read_arrays(checkpoint, "k-means checkpoint")
+    if not {"centroids", "inertia"} <= arrays.keys():
+        raise ValueError(f"{checkpoint} is no k-means checkpoint (it lacks centroids or inertia): remove it.")
+    centroids, inertia = arrays["centroids"], arrays["inertia"].tolist()
     origins.check(checkpoint, found, made_from)
     if len(inertia) > iterations:
         raise ValueError(

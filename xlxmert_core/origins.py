@@ -130,10 +130,10 @@ def write_arrays(path: str | os.PathLike, made_from: Mapping, **arrays: Any) -> 
         np.savez(file, **arrays, origin=json.dumps(made_from))
 
 
-def read_arrays(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], Mapping | None]:
+def read_arrays(path: str | os.PathLike, what: str = "file of arrays") -> tuple[dict[str, np.ndarray], Mapping | None]:
     """What :func:`write_arrays` kept, and its origin, still to be checked; None where there is none.
 
-    Raises ValueError in one sentence for a damaged file.
+    Raises ValueError in one sentence, which says that it is no ``what``, for a damaged file.
     """
     try:
         with np.load(path) as saved:
@@ -141,7 +141,7 @@ def read_arrays(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], Mapping
         found = arrays.pop("origin", None)
         return arrays, None if found is None else json.loads(str(found))
     except NO_ARRAYS as error:
-        raise ValueError(f"{path} cannot be read ({why(error)}): remove it.") from error
+        raise ValueError(f"{path} is no {what} ({why(error)}): remove it.") from error
 
 
 def sign(store: FeatureStore, **parts: Any) -> None:

@@ -22,7 +22,7 @@ from xlxmert_core.data.arrays import finite
 from xlxmert_core.data.files import DataError
 from xlxmert_core.data.pictures import picture_key
 from xlxmert_core.data.store import FeatureStore, StoreError, look_up, size_text
-from xlxmert_core.files import replacing
+from xlxmert_core.files import replacing, why
 
 LOCKED = (errno.EAGAIN, errno.EACCES, errno.EDEADLK)
 OVERHEAD = 4096  # bytes that HDF5 needs for a picture beside its features, at most
@@ -136,7 +136,7 @@ class HDF5Features:
 
 def _line(error: Exception) -> str:
     """What HDF5 says, on one line and without the quotes of a KeyError."""
-    return " ".join(str(error).strip("'\"").split())
+    return why(error).strip("'\" ")
 
 
 def write_hdf5(
