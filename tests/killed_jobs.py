@@ -27,9 +27,10 @@ from book.regress.compare import Places, regress
 from xlxmert_core.data.lxmert import Example
 from xlxmert_core.data.store import FeatureStore
 from xlxmert_core.data.vqa import Question
-from xlxmert_core.features import Backbone, extract_to_store
+from xlxmert_core.features import Backbone
 from xlxmert_core.generator import Discriminator
 from xlxmert_core.scale import assign, extraction
+from xlxmert_core.scale.extraction import extract_to_store
 from xlxmert_core.train import finetuning, labels, loop, optimisers, pretraining
 from xlxmert_core.train.generator_losses import GeneratorObjective, gan_optimisers
 from xlxmert_core.vocabulary import VisualVocabulary

@@ -14,13 +14,13 @@ from xlxmert_core.datasets.base import UNLABELLED
 from xlxmert_core.features import (
     Backbone,
     GridEncoder,
-    LabelObjective,
     extract,
-    extract_to_store,
     fold_batch_norm,
     to_float,
     to_uint8,
 )
+from xlxmert_core.scale.extraction import extract_to_store
+from xlxmert_core.train.labels import LabelObjective
 
 
 @pytest.fixture(scope="module")

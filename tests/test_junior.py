@@ -80,7 +80,12 @@ def test_every_profile_has_budgets_that_fit_its_vocabulary(data, name):
     run = data.budgets(name)
     shapes, colours = run.code_parts
     assert shapes * colours == run.codes == run.model.codes and colours == len(JUNIOR.colours) + 1
-    assert run.painter == "pipeline" and "blind" not in run.recorded and run.blind_steps > 0
+    assert (
+        run.painter == "pipeline"
+        and run.speaker == ("pipeline" if name == "train" else "storybook")
+        and "blind" not in run.recorded
+        and run.blind_steps > 0
+    )
 
 
 def test_a_small_eye_is_saved_and_opened_again(tmp_path):

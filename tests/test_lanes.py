@@ -7,6 +7,7 @@ import sys
 import time
 from dataclasses import replace
 from functools import partial
+from itertools import product
 
 import psutil
 import pytest
@@ -15,6 +16,8 @@ from test_run_chapters import DEFAULTS, write
 from book.build import kept, lanes, pages
 from book.build.lanes import Declared, Progress, declared, execute_all, next_up, order
 from book.build.run_chapters import ROOT, ChapterError, Result, Run, chapters
+from xlxmert_core.datasets import DATASETS, open_dataset
+from xlxmert_core.datasets.profiles import PROFILES
 
 MAKE = """\
 import os, time
@@ -92,10 +95,17 @@ def test_the_books_lanes():
 
 
 def test_every_need_is_made_by_one_chapter_that_comes_before():
-    table, made = declared(chapters()), set()
-    for name, own in table.items():
-        assert set(own.needs) <= made, name
-        made |= set(own.makes)
+    for painter in (False, True):
+        table, made = declared(chapters(), painter), set()
+        for name, own in table.items():
+            assert set(own.needs) <= made, name
+            made |= set(own.makes)
+
+
+def test_whose_painter_is_taught_is_what_the_budgets_say():
+    for dataset, profile in product(DATASETS, PROFILES):
+        run = Run(dataset=dataset, profile=profile)
+        assert run.own_painter == (open_dataset(dataset, "").budgets(profile).speaker == "pipeline")
 
 
 def test_two_that_make_the_same_never_run_at_once():

@@ -18,10 +18,10 @@ from torch import nn
 
 from xlxmert_core import fine_tune_vqa, origins
 from xlxmert_core.data.store import FeatureStore
-from xlxmert_core.features import extract_to_store
 from xlxmert_core.files import BusyError, only_writer
 from xlxmert_core.kmeans import lloyd
 from xlxmert_core.origins import OriginError, agree, check, mark, origin
+from xlxmert_core.scale.extraction import extract_to_store
 from xlxmert_core.train.loop import Track
 from xlxmert_core.train.optimisers import adamw, constant
 from xlxmert_core.vocabulary import VisualVocabulary

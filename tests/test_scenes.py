@@ -25,7 +25,7 @@ from xlxmert_core.evaluate.scenes import (
     round_trip,
     scene_accuracy,
 )
-from xlxmert_core.features import LabelObjective
+from xlxmert_core.train.labels import LabelObjective
 
 SEEN = {
     "background": "snow",

@@ -10,7 +10,7 @@ from tiny import tiny_painter
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from xlxmert_core.evaluate.scenes import SceneReader
-from xlxmert_core.features import Backbone, GridEncoder, LabelObjective
+from xlxmert_core.features import Backbone, GridEncoder
 from xlxmert_core.generator import Discriminator
 from xlxmert_core.kmeans import Nearest
 from xlxmert_core.model import XLxmert
@@ -18,6 +18,7 @@ from xlxmert_core.text import Tokenizer
 from xlxmert_core.train import loop, optimisers
 from xlxmert_core.train.finetuning import Answering, Judging, Writing, batches
 from xlxmert_core.train.generator_losses import GeneratorObjective, gan_optimisers
+from xlxmert_core.train.labels import LabelObjective
 from xlxmert_core.train.pretraining import PairedText, Pretraining, PretrainingBatches
 
 PRODUCTS = ("mm", "mv", "linear", "conv", "attention", "dot", "bilinear")

@@ -6,7 +6,7 @@ two kinds of label (method: an ImageNet eye alone forgets colour when it is quan
 """
 
 import copy
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from importlib.util import find_spec
 from itertools import pairwise
@@ -17,11 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from xlxmert_core import origins
 from xlxmert_core.config import ModelConfig
 from xlxmert_core.data.arrays import check_boxes, check_codes, check_features
 from xlxmert_core.data.images import ImageLike
-from xlxmert_core.data.store import FeatureStore
 
 AT_ONCE = 2**17  # pixels that a processor reads at once: larger maps leave its caches, and cost twice as much
 # (kernel, stride, expansion, width, repeats) of EfficientNet-Lite0 up to stride 16.
@@ -191,34 +189,6 @@ class GridEncoder(nn.Module):
         return {name: head(features * (colour == (name == "colour"))) for name, head in self.heads.items()}
 
 
-class LabelObjective(nn.Module):
-    """Cross-entropy on every cell label, summed over the heads; -100 marks a cell without label.
-
-    Cells with an object count ``object_weight`` times: most of a picture is background. Noise of standard
-    deviation ``noise`` on the features pushes unlike cells apart, so that k-means does not mix them up.
-    """
-
-    def __init__(self, encoder: nn.Module, object_weight: float = 4.0, noise: float = 0.0):
-        super().__init__()
-        self.encoder, self.object_weight, self.noise = encoder, object_weight, noise
-
-    def forward(self, batch: dict) -> tuple[Tensor, dict]:
-        """A batch of images uint8 [B, S, S, 3] and labels [B, grid, grid] -> (loss, accuracy per head)."""
-        features = self.encoder(to_float(batch["images"]))  # [B, N, F]
-        if self.training and self.noise:
-            features = features + self.noise * torch.randn_like(features)
-        logits = self.encoder.label_logits(features)
-        weight = 1 + (self.object_weight - 1) * (batch["kind"].flatten(1) > 0)  # [B, N]
-        total, numbers = features.new_zeros(()), {}
-        for name, values in logits.items():
-            target = batch[name].flatten(1)  # [B, N]
-            loss = F.cross_entropy(values.transpose(1, 2), target, reduction="none")
-            total = total + (loss * weight).sum() / weight.sum()
-            seen = (target > 0) if name != "background" else (target >= 0)
-            numbers[name] = (values.argmax(-1) == target)[seen].float().mean()
-        return total, {"loss": total.detach(), **numbers}
-
-
 def to_float(images: Tensor | np.ndarray) -> Tensor:
     """uint8 [B, S, S, 3] -> float32 in [-1, 1], [B, 3, S, S] (channels-last in memory)."""
     images = torch.as_tensor(images)
@@ -240,29 +210,6 @@ def extract(encoder: nn.Module, images: np.ndarray | Tensor, batch: int = 64) ->
         encoder = fold_batch_norm(encoder)
     parts = [encoder(to_float(images[i : i + batch]).to(device)).cpu() for i in range(0, len(images), batch)]
     return torch.cat(parts).numpy()
-
-
-def extract_to_store(encoder: nn.Module, pictures: Iterable[tuple[int, np.ndarray]], store: FeatureStore,
-                     batch: int = 64) -> int:  # fmt: skip
-    """Append the features of all (image id, uint8 [S, S, 3]) that the store misses; returns how many.
-
-    Interrupt it anywhere and call it again: finished batches are in the store and are not made twice. Raises
-    ValueError when the store holds another encoder's features, or another process fills it.
-    """
-    done, ids, images = 0, [], []
-    with store.writing():
-        origins.sign(store, eye=encoder)
-        for image_id, image in pictures:
-            if not store.missing([image_id]):
-                continue
-            ids.append(image_id)
-            images.append(image)
-            if len(ids) == batch:
-                store.append(ids, extract(encoder, np.stack(images), batch))
-                done, ids, images = done + batch, [], []
-        if ids:
-            store.append(ids, extract(encoder, np.stack(images), batch))
-    return done + len(ids)
 
 
 # --- What stands for pictures. -----------------------------------------------------------------------

@@ -69,7 +69,10 @@ class CellEmbedding(nn.Module):
         self.box = nn.Linear(4, config.hidden)
         self.box_norm = nn.LayerNorm(config.hidden, eps=config.layer_norm_eps)
         self.grid = nn.Parameter(waves(config.grid, config.hidden)) if config.learned_positions else None
-        self.near = eight_around(config) if config.neighbours else None
+        self.near = None
+        if config.neighbours:
+            self.near = nn.Conv2d(config.hidden, config.hidden, 3, padding=1, groups=config.hidden, bias=False)
+            nn.init.zeros_(self.near.weight)
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, features: Tensor, boxes: Tensor, whole: bool = True) -> Tensor:
@@ -90,13 +93,6 @@ class CellEmbedding(nn.Module):
         if self.grid is not None:
             place = place + self.grid  # neighbours differ little in four coordinates, much in these
         return self.box_norm(place)
-
-
-def eight_around(config: ModelConfig) -> nn.Conv2d:
-    """A convolution of each number by itself, over 3 x 3 cells; it begins with nothing."""
-    near = nn.Conv2d(config.hidden, config.hidden, 3, padding=1, groups=config.hidden, bias=False)
-    nn.init.zeros_(near.weight)
-    return near
 
 
 def waves(grid: int, width: int) -> Tensor:

@@ -12,12 +12,13 @@ from book.bench.measure import Family, Limit, Race, Times, child
 from book.bench.training import batch
 from book.build.run_chapters import KERNEL, ROOT
 from xlxmert_core.datasets.profiles import profile
-from xlxmert_core.features import Backbone, GridEncoder, LabelObjective
+from xlxmert_core.features import Backbone, GridEncoder
 from xlxmert_core.generator import Discriminator, Generator
 from xlxmert_core.model import XLxmert
 from xlxmert_core.train import loop, optimisers
 from xlxmert_core.train.finetuning import Answering
 from xlxmert_core.train.generator_losses import GeneratorObjective, gan_optimisers
+from xlxmert_core.train.labels import LabelObjective
 from xlxmert_core.train.pretraining import Pretraining
 from xlxmert_core.vocabulary import VisualVocabulary
 

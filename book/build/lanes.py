@@ -34,12 +34,13 @@ class Declared:
     timed: bool = False  # it has a bar on a time, so it comes last
 
 
-def declared(names: list[str]) -> dict[str, Declared]:
-    """What these chapters declare; one that is not in the table needs and makes nothing."""
+def declared(names: list[str], own: bool = False) -> dict[str, Declared]:
+    """What these chapters declare (``own``: where the painter is the run's); one that is not in the table: nothing."""
     rows, bars, found = tomllib.loads(TABLE.read_text()), read_bars(BARS), {}
     for name in names:
         row = rows.get(name, {})
-        needs, makes = (tuple(row.get(kind, ())) for kind in ("needs", "makes"))
+        needs = tuple(row.get("needs", ())) + tuple(row.get("own", ()) if own else ())
+        makes = tuple(row.get("makes", ()))
         timed = any(map(TIME.search, bars.get(name, {})))
         found[name] = Declared(needs, makes, row.get("alone", False) or timed, timed)
     return found
@@ -101,7 +102,7 @@ def execute_all(run: Run, names: list[str], keep_going: bool = False) -> dict[st
     ``keep_going``: a failure stops nothing and is among the outcomes. Otherwise it is raised at once.
     What ends early, by a failure or by Ctrl-C, ends its kernels too. What was finished is kept for the next time.
     """
-    table, outcomes, running, show = declared(names), {}, {}, Progress(names)
+    table, outcomes, running, show = declared(names, run.own_painter), {}, {}, Progress(names)
     lanes = min(2, cores())
     with patch.dict(os.environ, KERNEL), ThreadPoolExecutor(lanes) as pool:
         try:

@@ -61,6 +61,11 @@ class Run:
         """Where this run's chapters record their metrics."""
         return self.folder / "metrics"
 
+    @property
+    def own_painter(self) -> bool:
+        """Whether chapters 08 and 09 teach this run's painter (``Profile.speaker``) and not the shipped one."""
+        return self.dataset == "coco" or self.profile == "train"
+
     def opened(self, chapter: str) -> Path:
         """Where a chapter's kernel says which artifacts it opened (``watch.py``)."""
         return self.work / "opened" / f"{chapter}.json"

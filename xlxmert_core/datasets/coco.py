@@ -51,7 +51,7 @@ class Coco(DataSet):
         few = {name: min(value, getattr(run, name)) for name, value in FEW.items()}
         model = replace(run.model, codes=256 if long else 128, colour_codes=0, colour_dim=0, mixture=1,
                         dropout=0.1 if long else 0.0)  # fmt: skip
-        own = dict(codes=model.codes, model=model, max_words=20, painter="pipeline",
+        own = dict(codes=model.codes, model=model, max_words=20, painter="pipeline", speaker="pipeline",
                    blind_steps=run.blind_steps or run.answering_steps, recorded=("samplers",))  # fmt: skip
         return replace(run, **(MANY if long else few), **own)
 

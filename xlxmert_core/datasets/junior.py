@@ -19,8 +19,7 @@ COLOURS = len(WORLD.colours) + 1  # of codes: those of things, and of what is no
 # Steps of the "ci" profile: all of them together take some minutes on two cores.
 LEARNED = dict(train=4800, encoder_steps=300, painting_steps=660, pretraining_steps=90, pretraining_batch=32,
                rates=((0.02, 2e-3), (0.005, 5e-4)), mask_power=1, generator_steps=300, generator_rates=(3e-3, 0.05),
-               critic_steps=12, generator_batch=4, writing_steps=60, relation_steps=20, answering_steps=100,
-               judging_steps=100, blind_steps=40, skill_rate=0.02)  # fmt: skip
+               critic_steps=12, generator_batch=4)  # fmt: skip
 
 
 class Junior(Storybook):

@@ -38,7 +38,8 @@ class Profile:
     blind_steps: int = 0  # the same without pictures
     captioned: int = 32  # pictures captioned
     max_words: int = storybook().max_words  # of a text for pretraining, with [CLS] and [SEP]
-    painter: str = "storybook"  # whose weights chapters 07 to 09 look at: shipped ones, or "pipeline", this run's
+    painter: str = "storybook"  # whose paintings chapter 07 measures: the shipped weights', or "pipeline", this run's
+    speaker: str = "storybook"  # who learns to write and to answer in chapters 08 and 09
     recorded: tuple[str, ...] = ("samplers", "blind")  # comparisons shown as they were measured once
     model: ModelConfig = storybook()
     generator: GeneratorConfig = storybook_generator()
@@ -106,6 +107,7 @@ PROFILES = {
         blind_steps=300,
         captioned=500,
         painter="pipeline",
+        speaker="pipeline",
         recorded=(),
     ),
 }

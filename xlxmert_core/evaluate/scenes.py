@@ -32,7 +32,7 @@ class SceneReader(nn.Module):
     """The independent recogniser: five plain convolutions, one label head per attribute.
 
     ``forward(images [-1, 1] [B, 3, 128, 128]) -> features [B, 64, 96]``; trained with
-    :class:`xlxmert_core.features.LabelObjective`, like the grid encoder, but from other weights and data.
+    :class:`xlxmert_core.train.labels.LabelObjective`, like the grid encoder, but from other weights and data.
     """
 
     def __init__(self, width: int = 96):

@@ -7,7 +7,7 @@ kind of machine with the same number of threads in torch.)
 """
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -18,6 +18,7 @@ from itertools import groupby, islice
 import numpy as np
 from PIL import Image
 from torch import Tensor
+from torch.nn import Module
 from tqdm.auto import tqdm
 
 from xlxmert_core import origins
@@ -25,6 +26,7 @@ from xlxmert_core.data.coco import Report
 from xlxmert_core.data.images import ImageError, open_image, picture_size
 from xlxmert_core.data.pictures import picture_key
 from xlxmert_core.data.store import FeatureStore
+from xlxmert_core.features import extract as extract_grid
 from xlxmert_core.scale.detector import resized
 from xlxmert_core.scale.workers import parallel_map, prefetch
 
@@ -92,6 +94,29 @@ def extract_boxes(
     """
     look = _Look(eye, count=features.shape[0], workers=0 if ray_workers else workers)
     return _run(look, pictures, [sizes, boxes, features], batch, size, progress, ray_workers, resources)
+
+
+def extract_to_store(encoder: Module, pictures: Iterable[tuple[int, np.ndarray]], store: FeatureStore,
+                     batch: int = 64) -> int:  # fmt: skip
+    """Append the features of all (image id, uint8 [S, S, 3]) that the store misses; returns how many.
+
+    Interrupt it anywhere and call it again: finished batches are in the store and are not made twice. Raises
+    ValueError when the store holds another encoder's features, or another process fills it.
+    """
+    done, ids, images = 0, [], []
+    with store.writing():
+        origins.sign(store, eye=encoder)
+        for image_id, image in pictures:
+            if not store.missing([image_id]):
+                continue
+            ids.append(image_id)
+            images.append(image)
+            if len(ids) == batch:
+                store.append(ids, extract_grid(encoder, np.stack(images), batch))
+                done, ids, images = done + batch, [], []
+        if ids:
+            store.append(ids, extract_grid(encoder, np.stack(images), batch))
+    return done + len(ids)
 
 
 def batches(sizes: Mapping[Key, tuple[int, int]], size: Size, batch: int) -> Plan:

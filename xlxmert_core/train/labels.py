@@ -3,11 +3,40 @@
 from typing import Any
 
 import torch
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
 
-from xlxmert_core.features import LabelObjective
+from xlxmert_core.features import to_float
 from xlxmert_core.train import loop
 from xlxmert_core.train.optimisers import adamw
+
+
+class LabelObjective(nn.Module):
+    """Cross-entropy on every cell label, summed over the heads; -100 marks a cell without label.
+
+    Cells with an object count ``object_weight`` times: most of a picture is background. Noise of standard
+    deviation ``noise`` on the features pushes unlike cells apart, so that k-means does not mix them up.
+    """
+
+    def __init__(self, encoder: nn.Module, object_weight: float = 4.0, noise: float = 0.0):
+        super().__init__()
+        self.encoder, self.object_weight, self.noise = encoder, object_weight, noise
+
+    def forward(self, batch: dict) -> tuple[Tensor, dict]:
+        """A batch of images uint8 [B, S, S, 3] and labels [B, grid, grid] -> (loss, accuracy per head)."""
+        features = self.encoder(to_float(batch["images"]))  # [B, N, F]
+        if self.training and self.noise:
+            features = features + self.noise * torch.randn_like(features)
+        logits = self.encoder.label_logits(features)
+        weight = 1 + (self.object_weight - 1) * (batch["kind"].flatten(1) > 0)  # [B, N]
+        total, numbers = features.new_zeros(()), {}
+        for name, values in logits.items():
+            target = batch[name].flatten(1)  # [B, N]
+            loss = F.cross_entropy(values.transpose(1, 2), target, reduction="none")
+            total = total + (loss * weight).sum() / weight.sum()
+            seen = (target > 0) if name != "background" else (target >= 0)
+            numbers[name] = (values.argmax(-1) == target)[seen].float().mean()
+        return total, {"loss": total.detach(), **numbers}
 
 
 def labelled_batches(split: Any, size: int) -> loop.BatchAt:
