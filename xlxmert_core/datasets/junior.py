@@ -17,8 +17,8 @@ SHAPES = 96  # of codes; a shape is a part of a kind, or a piece of a landscape
 WAY = Sampling(steps=32, guidance=0.5, candidates=1)  # a young model's head for true and false texts chooses no better
 COLOURS = len(WORLD.colours) + 1  # of codes: those of things, and of what is no thing
 # Steps of the "ci" profile: all of them together take some minutes on two cores.
-LEARNED = dict(train=4800, encoder_steps=300, painting_steps=660, pretraining_steps=90, pretraining_batch=32,
-               rates=((0.02, 2e-3), (0.005, 5e-4)), mask_power=1, generator_steps=300, generator_rates=(3e-3, 0.05),
+LEARNED = dict(train=4800, encoder_steps=300, painting_steps=720, pretraining_steps=60, pretraining_batch=32,
+               rates=((0.02, 2e-3), (0.005, 5e-4)), mask_power=2, generator_steps=300, generator_rates=(3e-3, 0.05),
                critic_steps=12, generator_batch=4)  # fmt: skip
 
 
@@ -27,7 +27,7 @@ class Junior(Storybook):
 
     name = "junior"
     world = WORLD
-    language = Language((WORLD.colours, WORLD.kinds, drawn.SIZES, ("left", "right"), ("above", "below")), 0.8,
+    language = Language((WORLD.colours, WORLD.kinds, drawn.SIZES, ("left", "right"), ("above", "below")), 1.0,
                         tuple(drawn.RELATIONS))  # fmt: skip
 
     def budgets(self, profile_name: str) -> Profile:
