@@ -14,7 +14,7 @@ from xlxmert_core.train.loop import Track
 
 WORLD = drawn.JUNIOR
 SHAPES = 96  # of codes; a shape is a part of a kind, or a piece of a landscape
-WAY = Sampling(steps=32, guidance=0.5, candidates=1)  # a young model's head for true and false texts chooses no better
+WAY = Sampling(steps=32, guidance=1.0, candidates=1)  # a young model's head for true and false texts chooses no better
 COLOURS = len(WORLD.colours) + 1  # of codes: those of things, and of what is no thing
 # Steps of the "ci" profile: all of them together take some minutes on two cores.
 LEARNED = dict(train=4800, encoder_steps=300, painting_steps=720, pretraining_steps=60, pretraining_batch=32,
