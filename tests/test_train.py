@@ -69,7 +69,15 @@ def test_every_goal_of_the_card_was_measured_and_the_card_says_what():
 def test_shipped_files_are_small_and_no_others():
     folder = xlxmert_core.folder.SHIPPED / "storybook"
     names = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
-    tables = {"README.md", "recipe.json", "history.json", "samplers.json", "ablations.json", "blind.json"}
+    tables = {
+        "README.md",
+        "recipe.json",
+        "history.json",
+        "samplers.json",
+        "ablations.json",
+        "blind.json",
+        "continuous.json",
+    }
     parts = {f"{skill}/{part}" for skill in NAMES for part in ("model.safetensors", "tokenizer.json", "config.json")}
     assert names == {*xlxmert_core.folder.PARTS} | tables | parts
     assert sum((folder / name).stat().st_size for name in names) < ship_weights.LIMIT

@@ -14,7 +14,7 @@ class Recipe:
     mask: str = "arccos"  # how many cells are hidden: {mask}_cell_mask
     texts: str = "first captions"  # mostly; or "captions", or "everything": questions too
     vocabulary: str = "codes.npz"
-    optimiser: str = "muon 0.01"  # with its rate
+    optimiser: str = "muon"  # with a rate of its own; without one: at the rates of the budget
 
 
 FLAT = {"mixture": 1, "colour_codes": 0, "colour_dim": 0}
@@ -40,7 +40,7 @@ BESIDE: dict[str, tuple[str, dict[str, str]]] = {
     "flat codes": ("one guess a cell", {"head": "flat"}),
     "regression": ("flat codes", {"head": "regression"}),
     "ImageNet's vocabulary": ("flat codes", {"vocabulary": "codes_imagenet.npz"}),
-    **{f"Muon, rate {rate}": ("the book", {"optimiser": f"muon {rate}"}) for rate in (0.005, 0.02)},
+    **{f"Muon, rate {rate}": ("the book", {"optimiser": f"muon {rate}"}) for rate in (0.005, 0.01)},
     **{f"AdamW, rate {rate}": ("the book", {"optimiser": f"adamw {rate}"}) for rate in (0.0005, 0.001, 0.002, 0.004)},
 }
 ONE_BY_ONE = {"the book": Recipe()}

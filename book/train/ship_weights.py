@@ -57,7 +57,8 @@ pairs, such as *blue tree*, are in none of them. No photograph, nothing from the
 
 The chapters 02, 03 and 05 to 09 in the profile `train`; `recipe.json` holds every budget, the versions and all
 metrics, `history.json` the losses (means of {every} steps), `samplers.json` the table of chapter 07, `blind.json` the
-scores of chapter 09's twins. `ablations.json`, chapter 05's, is of an earlier run with the same recipe.
+scores of chapter 09's twins, `continuous.json` what codes cost them. `ablations.json`, chapter 05's, is of an earlier
+run with the same recipe.
 
 ## Measured
 
@@ -104,7 +105,7 @@ def ship(run: Run, measured: dict[str, dict]) -> Path:
     full = xlxmert_core.load(files.path("pipeline"))
     full.skills = {name: Skill.load(files.path("skills") / name) for name in NAMES}
     full.save(temporary, half=True)
-    for name in ("samplers.json", "blind.json"):
+    for name in ("samplers.json", "blind.json", "continuous.json"):
         shutil.copy(files.path(name), temporary)
     shutil.copy(SHIPPED / "storybook" / "ablations.json", temporary)  # until `make tables` has measured anew
     write_json(temporary / "history.json", histories(files))

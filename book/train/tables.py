@@ -89,8 +89,10 @@ def painter(recipe: Recipe, world: World, seed: int, steps: int) -> tuple[dict, 
         replace(world.paired, codes=cells["train"]), world.tokenizer, budgets.pretraining_batch, ("visual",),
         getattr(pretraining, f"{recipe.mask}_cell_mask"), right_text=recipe.texts != "everything", first_caption=first,
     )  # fmt: skip
-    objective, (way, rate) = pretraining.Pretraining(model, answers=False), recipe.optimiser.split()
-    loop.fit(objective, WAYS[way](objective, float(rate)), batches, steps, seed=seed, track=loop.Track(progress=way))
+    objective = pretraining.Pretraining(model, answers=False)
+    way, *rates = recipe.optimiser.split()
+    both = WAYS[way](objective, *(map(float, rates) if rates else budgets.rates[0]))
+    loop.fit(objective, both, batches, steps, seed=seed, track=loop.Track(progress=way))
     painted = sampling.paint(
         model.cpu().eval(), *world.words, generator=torch.Generator().manual_seed(seed), steps=16,
         order=sampling.halton, temperature=0.7,

@@ -141,8 +141,8 @@ class DataSet(ABC):
         """The sentences of a split, for the vocabulary of words and for pretraining."""
 
     @abstractmethod
-    def questions(self, name: str) -> Asked:
-        """What is asked about the pictures of "train", "held_out" and "test"."""
+    def questions(self, name: str, limit: int | None = None) -> Asked:
+        """What is asked about the pictures of "train", "held_out" and "test", or about the first ``limit`` of them."""
 
     @abstractmethod
     def judge(self, train: Split, run: Profile, seed: int, track: Track) -> Judge:

@@ -89,14 +89,14 @@ class Coco(DataSet):
         """The captions of a split."""
         return lxmert.examples(lxmert.from_captions(read_captions(self.folder, FILES[name])[0]))
 
-    def questions(self, name: str) -> Asked:
+    def questions(self, name: str, limit: int | None = None) -> Asked:
         """Real ones where there are any, else whether a thing is there."""
         place = typed_path(os.environ.get("XLXMERT_VQA", self.folder))
         parts = ("train",) if name == "train" else ("val", "test")
         files = [sorted(place.rglob(f"[!.]*{p}*{end}.json")) for p in parts for end in ("questions", "annotations")]
         found = [those[0] for those in files if those][:2]
         if len(found) < 2:
-            return about_boxes(self.split(name), picture_folder(self.folder, FILES[name]))
+            return about_boxes(self.split(name, limit), picture_folder(self.folder, FILES[name]))
         asked, keys = vqa.read(*found), find_pictures(place)
         asked = [q for q in asked if q.images[0] in keys]
         asked = asked if name == "train" else asked[:AT_MOST]

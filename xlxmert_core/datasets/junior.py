@@ -17,9 +17,9 @@ SHAPES = 96  # of codes; a shape is a part of a kind, or a piece of a landscape
 WAY = Sampling(steps=32, guidance=1.0, candidates=1)  # a young model's head for true and false texts chooses no better
 COLOURS = len(WORLD.colours) + 1  # of codes: those of things, and of what is no thing
 # Steps of the "ci" profile: all of them together take some minutes on two cores.
-LEARNED = dict(train=4800, encoder_steps=300, painting_steps=720, pretraining_steps=60, pretraining_batch=32,
-               rates=((0.02, 2e-3), (0.005, 5e-4)), mask_power=2, generator_steps=300, generator_rates=(3e-3, 0.05),
-               critic_steps=12, generator_batch=4)  # fmt: skip
+LEARNED = dict(train=4800, encoder_steps=300, painting_steps=690, pretraining_steps=90, pretraining_batch=32,
+               rates=((0.02, 2e-3), (0.005, 5e-4)), generator_steps=300, generator_rates=(3e-3, 0.05),
+               critic_steps=12, generator_batch=4, taught=1600)  # fmt: skip
 
 
 class Junior(Storybook):
@@ -31,14 +31,14 @@ class Junior(Storybook):
                         tuple(drawn.RELATIONS))  # fmt: skip
 
     def budgets(self, profile_name: str) -> Profile:
-        """A smaller model that learns for longer; chapters 07 to 09 look at it, and teach its blind twin themselves."""
+        """A smaller model that learns for longer; chapter 07 looks at it, 09 teaches the blind twin itself."""
         run = profile(profile_name)
         model = replace(run.model, codes=SHAPES * COLOURS, colour_codes=COLOURS, feed_forward=256, language_layers=1,
                         visual_layers=0, cross_layers=2, neighbours=True)  # fmt: skip
         generator = replace(run.generator, bottleneck=64, channels=(48, 48, 32, 16, 8), spade_hidden=16)
         steps = {"blind_steps": run.blind_steps or run.answering_steps} | (LEARNED if profile_name == "ci" else {})
         return replace(run, codes=model.codes, model=model, generator=generator, small_eye=True, painter="pipeline",
-                       recorded=("samplers",), way=WAY, **steps)  # fmt: skip
+                       recorded=("samplers", "continuous"), way=WAY, **steps)  # fmt: skip
 
     def judge(self, train: Split, run: Profile, seed: int, track: Track) -> SceneJudge:
         """A reader of as many scenes of its own, pairs that training never shows among them.

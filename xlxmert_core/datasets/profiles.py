@@ -20,7 +20,6 @@ class Profile:
     pretraining_steps: int = 190
     pretraining_batch: int = 48
     rates: tuple[tuple[float, float], ...] = ((0.01, 1.5e-3), (0.005, 1e-3))  # Muon's and AdamW's, of both phases
-    mask_power: int = 1  # how many pictures are almost empty (pretraining.arccos_cell_mask)
     generator_steps: int = 100  # pixels and perception
     critic_steps: int = 12  # then all four losses
     generator_batch: int = 16
@@ -30,6 +29,7 @@ class Profile:
     way: Sampling = Sampling()  # how: what the painter does best with
     seeds: int = 1  # how often each text is painted
     sampler_texts: int = 0  # texts for the table of all samplers
+    taught: int | None = None  # pictures that skills are learned from; all when None
     skill_rate: float = 0.005  # Muon's, of fine-tuning; AdamW's is a fifth
     writing_steps: int = 20  # fine-tuning on captions
     relation_steps: int = 10  # then mostly on those that say where things stand
@@ -40,7 +40,7 @@ class Profile:
     max_words: int = storybook().max_words  # of a text for pretraining, with [CLS] and [SEP]
     painter: str = "storybook"  # whose paintings chapter 07 measures: the shipped weights', or "pipeline", this run's
     speaker: str = "storybook"  # who learns to write and to answer in chapters 08 and 09
-    recorded: tuple[str, ...] = ("samplers", "blind")  # comparisons shown as they were measured once
+    recorded: tuple[str, ...] = ("samplers", "blind", "continuous")  # comparisons shown as they were measured once
     model: ModelConfig = storybook()
     generator: GeneratorConfig = storybook_generator()
 

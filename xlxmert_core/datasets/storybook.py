@@ -55,9 +55,9 @@ class Storybook(DataSet):
         """Captions and questions of a split."""
         return lxmert.read_aggregated(self.folder / "lxmert" / f"{FILES[name]}.json")
 
-    def questions(self, name: str) -> Asked:
-        """VQA's, GQA's and NLVR2's, about all pictures of a split."""
-        split, file = self.split(name), FILES[name]
+    def questions(self, name: str, limit: int | None = None) -> Asked:
+        """VQA's, GQA's and NLVR2's, about all pictures of a split, or the first ones."""
+        split, file = self.split(name, limit), FILES[name]
         tasks = {
             "vqa": vqa.read(
                 self.folder / f"vqa/v2_OpenEnded_storybook_{file}_questions.json",
@@ -67,6 +67,9 @@ class Storybook(DataSet):
             "nlvr2": nlvr2.read(self.folder / f"nlvr2/{file}.json"),
         }
         row = {picture_key(image_id): i for i, image_id in enumerate(split.ids)}
+        tasks = {
+            task: [q for q in those if row.keys() >= {*map(picture_key, q.images)}] for task, those in tasks.items()
+        }
         return Asked(tasks, split.images, row, self.folder / "images" / file)
 
     def judge(self, train: Split, run: Profile, seed: int, track: Track) -> SceneJudge:

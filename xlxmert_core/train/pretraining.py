@@ -36,13 +36,12 @@ def bernoulli_cell_mask(batch: int, cells: int, generator: torch.Generator, rate
     return torch.rand(batch, cells, generator=generator) < rate
 
 
-def arccos_cell_mask(batch: int, cells: int, generator: torch.Generator, power: int = 1) -> Tensor:
-    """Mask a share cos(pi/2 u^power), u uniform: of power 1, a fifth of the pictures is almost empty (MaskGIT, Muse).
+def arccos_cell_mask(batch: int, cells: int, generator: torch.Generator) -> Tensor:
+    """Mask a share cos(pi/2 u), u uniform: a fifth of the pictures is almost empty (MaskGIT, Muse); bool [B, N].
 
-    On a nearly empty canvas only the sentence can tell what belongs there, so this is where it is learned, and a
-    higher power, which empties more of them, teaches it in fewer steps. Returns bool [B, N].
+    On a nearly empty canvas only the sentence can tell what belongs there, so this is where it is learned.
     """
-    share = torch.cos(torch.pi / 2 * torch.rand(batch, 1, generator=generator) ** power)
+    share = torch.cos(torch.pi / 2 * torch.rand(batch, 1, generator=generator))
     ranks = torch.rand(batch, cells, generator=generator).argsort(1).argsort(1)
     return ranks < (share * cells).ceil().clamp(1, cells)
 

@@ -6,7 +6,6 @@ with the history. The chapters show what is inside.
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -40,10 +39,10 @@ def fit_vocabulary(features: Features, run: Any, seed: int) -> VisualVocabulary:
     return VisualVocabulary.fit_product(features, run.code_parts, run.part_widths, seed)
 
 
-def visual_options(data: Any, tokenizer: Tokenizer, power: int = 1) -> dict:
+def visual_options(data: Any, tokenizer: Tokenizer) -> dict:
     """How pretraining draws its texts and masks, by what the data set knows of its language."""
     near = [tokenizer.encode([" ".join(words)], 99)[0][0, 1:-1].tolist() for words in data.language.exchangeable]
-    return {"word_rate": None, "cell_mask": partial(pretraining.arccos_cell_mask, power=power),
+    return {"word_rate": None, "cell_mask": pretraining.arccos_cell_mask,
             "first_caption": data.language.first_caption, "exchangeable": near}  # fmt: skip
 
 
@@ -62,7 +61,7 @@ def train_transformer(data: Any, ids: Sequence, codes: np.ndarray, centroids: np
     paired = pretraining.PairedText.build(texts, ids, codes, tokenizer, answers, run.max_words)
     sizes = replace(run.model, vocab_size=tokenizer.size, codes=run.codes, answers=max(1, len(answers)))
     model = XLxmert(sizes, torch.from_numpy(centroids))
-    objective, options = pretraining.Pretraining(model), visual_options(data, tokenizer, run.mask_power)
+    objective, options = pretraining.Pretraining(model), visual_options(data, tokenizer)
     history = []
     phases = zip((("visual",), TURNS), (run.painting_steps, run.pretraining_steps), run.rates, strict=True)
     for number, (tasks, steps, rates) in enumerate(phases):
