@@ -107,7 +107,7 @@ def answers_of(task: str, questions: Sequence[vqa.Question]) -> list[str]:
 
 
 def train_skill(painter: Pipeline, task: str, asked: Any, features: finetuning.FeaturesOf, steps: int, seed: int,
-                track: loop.Track = loop.SILENT, lr: float = 0.005) -> tuple[Skill, list[dict]]:  # fmt: skip
+                track: loop.Track = loop.SILENT) -> tuple[Skill, list[dict]]:  # fmt: skip
     """Chapter 09: fine-tune on the questions of a task; (skill, history).
 
     Args:
@@ -117,4 +117,4 @@ def train_skill(painter: Pipeline, task: str, asked: Any, features: finetuning.F
     """
     questions = asked.tasks[task]
     rows, answers = [asked.rows(q) for q in questions], answers_of(task, questions)
-    return finetuning.tune(painter, questions, rows, features, answers, steps, seed=seed, lr=lr, track=track)
+    return finetuning.tune(painter, questions, rows, features, answers, steps, seed=seed, track=track)
