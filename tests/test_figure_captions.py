@@ -36,6 +36,14 @@ def test_nothing_but_a_figure_has_a_caption(chapter):
     assert [under(cell)[0] for before, cell in pairs if under(cell)[0] and figure(before) is None] == []
 
 
+def test_a_figure_is_its_picture_and_no_bar_that_showed_how_far_a_training_was(tmp_path):
+    bar = {"data": {"application/vnd.jupyter.widget-view+json": {}, "text/plain": "10%"}}
+    picture, box = {"data": {"image/png": ""}}, {"data": bar["data"] | {"image/png": ""}}
+    (tmp_path / "in.ipynb").write_text(json.dumps({"cells": [code("fig-a") | {"outputs": [bar, bar, picture, box]}]}))
+    set_captions(tmp_path / "in.ipynb", tmp_path / "out.ipynb")
+    assert json.loads((tmp_path / "out.ipynb").read_text())["cells"][0]["outputs"] == [picture, box]
+
+
 def test_the_pages_set_the_paragraph_as_the_caption(tmp_path):
     given = [code("fig-a"), markdown(f"{MARK}A red\nhouse.\n\nAnd so on."), code("fig-b"), markdown(f"{MARK}A tree.")]
     given += [code("fig-c"), markdown("No caption.")]

@@ -33,6 +33,12 @@ def under(cell: dict | None) -> tuple[str, str]:
     return " ".join(caption.split()), rest.lstrip("\n")
 
 
+def is_progress(output: dict) -> bool:
+    """Whether an output is a bar that showed how far a training was, a widget without a picture: no figure."""
+    shown = output.get("data", {})
+    return "application/vnd.jupyter.widget-view+json" in shown and "image/png" not in shown
+
+
 def set_captions(source: Path, target: Path) -> None:
     """Copy a notebook for the pages: captions leave the markdown and become those of the figures."""
     notebook = json.loads(source.read_text(encoding="utf-8"))
@@ -40,6 +46,7 @@ def set_captions(source: Path, target: Path) -> None:
     for before, cell in zip([None, *notebook["cells"]], notebook["cells"], strict=False):
         if (given := figure(cell)) is not None:
             given["caption"] = known[given["name"]]
+            cell["outputs"] = [output for output in cell.get("outputs", []) if not is_progress(output)]
         if before is not None and figure(before) is not None:
             cell["source"] = under(cell)[1]
         if cell["source"] or cell["cell_type"] == "code":

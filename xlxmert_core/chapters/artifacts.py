@@ -26,7 +26,7 @@ MADE_BY = {
     "pipeline": "07_painting",
     "captions": "08_captioning",
     "skills": "09_answering",
-    "student": "09_answering",
+    "whole": "09_answering",
 }
 
 
@@ -119,6 +119,11 @@ class Artifacts:
         place = SHIPPED / "storybook" if name in recorded else self.folder
         path = place / f"{name}.json"
         return read_json(path) if path.exists() else empty
+
+    @staticmethod
+    def compared(name: str) -> dict:
+        """What ``make tables`` measured once: {"about": steps and more, "rows": {row: scores, their spread, seeds}}."""
+        return read_json(SHIPPED / "tables" / f"{name}.json")
 
     def manifest(self, name: str) -> Path:
         """The place of an artifact's manifest, which exists only when the artifact is complete."""

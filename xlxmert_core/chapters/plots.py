@@ -87,14 +87,17 @@ def curves(history: Sequence[dict], names: Sequence[str], smooth: int = 10, ylab
     return figure
 
 
-def bars(groups: dict[str, dict[str, float]], ylabel: str, chance: dict[str, float] | None = None) -> Figure:
-    """Grouped bars: {series: {category: value}}; ``chance`` draws a dash over each category."""
+def bars(groups: dict[str, dict[str, float]], ylabel: str, chance: dict[str, float] | None = None,
+         spread: dict[str, dict[str, float]] | None = None) -> Figure:  # fmt: skip
+    """Grouped bars: {series: {category: value}}; ``chance`` draws a dash over each category, ``spread`` error bars."""
     categories = list(next(iter(groups.values())))
     figure, axis = plt.subplots(figsize=(1.2 * len(categories) + 2.5, 3))
     width = 0.8 / len(groups)
     for index, (series, values) in enumerate(groups.items()):
         x = np.arange(len(categories)) + (index - (len(groups) - 1) / 2) * width
-        drawn = axis.bar(x, [values[c] for c in categories], width * 0.92, label=series, color=PALETTE[index])
+        either_way = [spread[series][c] for c in categories] if spread else None
+        drawn = axis.bar(x, [values[c] for c in categories], width * 0.92, label=series, color=PALETTE[index],
+                         yerr=either_way, error_kw={"lw": 0.8, "ecolor": INK})  # fmt: skip
         axis.bar_label(drawn, fmt="%.2f", fontsize=7)
     for index, level in enumerate(chance[category] for category in categories) if chance else ():
         axis.hlines(level, index - 0.45, index + 0.45, color=INK, linestyle="--", linewidth=0.8)
