@@ -50,7 +50,7 @@ def world(tmp_path):
     np.savez(files.path("codes.npz"), train=np.zeros((2, 4), np.int64))
     files.finish("codes.npz", "03_visual_vocabulary")
     held_out = SimpleNamespace(texts=["a text"] * 6, images=PICTURES)
-    budgets = SimpleNamespace(painting_steps=7, generator_steps=9)
+    budgets = SimpleNamespace(painting_steps=7, generator_steps=9, rates=(), generator_rates=())
     return SimpleNamespace(files=files, held_out=held_out, budgets=budgets, data=SimpleNamespace(name="storybook"))
 
 

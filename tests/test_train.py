@@ -11,6 +11,8 @@ import xlxmert_core
 from book.build.run_chapters import ROOT, Run
 from book.train import ship_weights
 from book.train import weights as recipe
+from xlxmert_core.datasets import DATASETS, open_dataset
+from xlxmert_core.datasets.profiles import PROFILES
 from xlxmert_core.skills import NAMES
 
 SAY = """\
@@ -33,6 +35,13 @@ def run(tmp_path) -> Run:
     for name in ("01_a", "02_b"):
         write(made, name, DEFAULTS, SAY.format(name))
     return made
+
+
+@pytest.mark.parametrize("name", PROFILES)
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_budgets_can_be_written_into_a_recipe(dataset, name):
+    found = ship_weights.written(open_dataset(dataset, "").budgets(name))
+    assert found["way"]["order"] == "halton" and json.loads(json.dumps(found)) == found
 
 
 def test_chapters_run_as_scripts_and_finished_ones_are_not_run_again(run):

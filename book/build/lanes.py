@@ -12,6 +12,7 @@ import tomllib
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import chain
 from unittest.mock import patch
 
 import psutil
@@ -39,8 +40,8 @@ def declared(names: list[str], own: bool = False) -> dict[str, Declared]:
     rows, bars, found = tomllib.loads(TABLE.read_text()), read_bars(BARS), {}
     for name in names:
         row = rows.get(name, {})
-        needs = tuple(row.get("needs", ())) + tuple(row.get("own", ()) if own else ())
-        makes = tuple(row.get("makes", ()))
+        both = (row, row.get("own", {})) if own else (row,)
+        needs, makes = (tuple(chain.from_iterable(part.get(kind, ()) for part in both)) for kind in ("needs", "makes"))
         timed = any(map(TIME.search, bars.get(name, {})))
         found[name] = Declared(needs, makes, row.get("alone", False) or timed, timed)
     return found

@@ -66,6 +66,11 @@ class Run:
         """Whether chapters 08 and 09 teach this run's painter (``Profile.speaker``) and not the shipped one."""
         return self.dataset == "coco" or self.profile == "train"
 
+    @property
+    def gated(self) -> bool:
+        """Whether it is what the bars are written for: a run with the usual data set and profile."""
+        return (self.profile, self.dataset) == (Run.profile, Run.dataset)
+
     def opened(self, chapter: str) -> Path:
         """Where a chapter's kernel says which artifacts it opened (``watch.py``)."""
         return self.work / "opened" / f"{chapter}.json"

@@ -54,7 +54,7 @@ def status_page(run: Run, results: list[Result], bars: Path = BARS) -> str:
         cores=cores(),
         megabytes=side_by_side(run, results),
         times="\n".join(map(row, sorted(results, key=lambda result: result.chapter))),
-        metrics=metrics_table(run, names, read_bars(bars)),
+        metrics=metrics_table(run, names, read_bars(bars) if run.gated else {}),
         versions="\n".join(f"| {name} | {v} |" for name, v in versions()),
     )
 

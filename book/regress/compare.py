@@ -98,8 +98,7 @@ def read_accepted(path: Path) -> dict[str, dict]:
 def section(places: Places, outcomes: list[Outcome], accepted: dict) -> Section:
     """What the report shows of one chapter; ``outcomes`` are its own, one a seed."""
     chapter, good = outcomes[0].chapter, [o for o in outcomes if not o.error]
-    gated = (places.base.profile, places.base.dataset) == (Run.profile, Run.dataset)  # what the bars are written for
-    bars = read_bars(places.bars).get(chapter, {}) if gated else {}
+    bars = read_bars(places.bars).get(chapter, {}) if places.base.gated else {}
     judgements = judge(chapter, [o.metrics for o in good], accepted.get("metrics", {}), bars) if good else []
     return Section(
         chapter=chapter,

@@ -1,8 +1,10 @@
 """Copy what ``make train`` made into the package, with a model card that says how good it is."""
 
+import json
 import platform
 import shutil
 from dataclasses import asdict
+from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
@@ -92,6 +94,11 @@ def ship_record(run: Run, measured: dict[str, dict], target: Path = SHIPPED / "p
     return target
 
 
+def written(budgets: Profile) -> dict:
+    """Budgets as JSON knows them: a function, such as an order of sampling, by its name."""
+    return json.loads(json.dumps(asdict(budgets), default=attrgetter("__name__")))
+
+
 def ship(run: Run, measured: dict[str, dict]) -> Path:
     """Write ``weights/{dataset}`` beside the old one, then put it in its place; returns the folder.
 
@@ -110,7 +117,7 @@ def ship(run: Run, measured: dict[str, dict]) -> Path:
     shutil.copy(SHIPPED / "storybook" / "ablations.json", temporary)  # until `make tables` has measured anew
     write_json(temporary / "history.json", histories(files))
     versions = {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__}
-    recipe = {"seed": run.seed, "profile": asdict(budgets), "versions": versions, "metrics": measured}
+    recipe = {"seed": run.seed, "profile": written(budgets), "versions": versions, "metrics": measured}
     write_json(temporary / "recipe.json", recipe)
     same, checked = equal_codes(full, xlxmert_core.load(temporary), data)
     size = sum(p.stat().st_size for p in temporary.rglob("*") if p.is_file())

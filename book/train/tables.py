@@ -8,6 +8,8 @@ again, and a table is written anew after each. ``--ship`` copies tables and shee
 import argparse
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import astuple, replace
 from functools import partial
@@ -140,7 +142,8 @@ def part(make: Callable, entry: Any, world: World, seed: int, steps: int) -> dic
     name = re.sub(r"[^\w.]+", "_", "-".join(map(str, (type(entry).__name__, *astuple(entry)))))
     place = world.files.path("tables") / f"{name}-{seed}.json"
     codes = fingerprint(world.files.require(getattr(entry, "vocabulary", Recipe.vocabulary)))
-    made_from = f"{entry}, seed {seed}, {steps} steps, codes {codes}"
+    rates = world.budgets.rates, world.budgets.generator_rates
+    made_from = f"{entry}, seed {seed}, {steps} steps, codes {codes}, rates {rates}"
     if place.exists() and (found := read_json(place))["made_from"] == made_from:
         return found
     scores, pictures = make(entry, world, seed, steps)
@@ -197,7 +200,14 @@ def main() -> None:
     parser.add_argument("--ship", action="store_true", help="copy tables and sheets into the package")
     options = parser.parse_args()
     run = Run(profile=options.profile, dataset=options.dataset)
-    train(run, NEEDED)
+    if options.dataset == "coco":
+        parser.error("The tables count facts, and of a photograph's text none are known: choose a drawn data set.")
+    if options.ship and (options.steps or not run.gated):
+        parser.error("--ship is for the run that chapter 05 tells of: the usual data set, profile and steps.")
+    try:
+        train(run, NEEDED)
+    except subprocess.CalledProcessError as error:
+        sys.exit(f"A chapter failed (exit code {error.returncode}); mend it and start again: nothing done is lost.")
     world = World(run)
     made = [path for name in options.table or TABLES for path in measure(name, world, options.seeds, options.steps)]
     (SHIPPED / "tables").mkdir(exist_ok=True)

@@ -90,7 +90,7 @@ class Coco(DataSet):
         return lxmert.examples(lxmert.from_captions(read_captions(self.folder, FILES[name])[0]))
 
     def questions(self, name: str, limit: int | None = None) -> Asked:
-        """Real ones where there are any, else whether a thing is there."""
+        """Real ones where there are any, all of them, else whether a thing is there."""
         place = typed_path(os.environ.get("XLXMERT_VQA", self.folder))
         parts = ("train",) if name == "train" else ("val", "test")
         files = [sorted(place.rglob(f"[!.]*{p}*{end}.json")) for p in parts for end in ("questions", "annotations")]

@@ -8,13 +8,12 @@ from xlxmert_core.data import storybook as drawn
 from xlxmert_core.datasets.base import Language, Split
 from xlxmert_core.datasets.profiles import Profile, profile
 from xlxmert_core.datasets.storybook import Storybook, labels_of
-from xlxmert_core.evaluate.judges import SceneJudge
 from xlxmert_core.sampling import Sampling
-from xlxmert_core.train.loop import Track
 
 WORLD = drawn.JUNIOR
 SHAPES = 96  # of codes; a shape is a part of a kind, or a piece of a landscape
 WAY = Sampling(steps=32, guidance=1.0, candidates=1)  # a young model's head for true and false texts chooses no better
+JUDGED = 1600  # scenes that its judge learns to read from
 COLOURS = len(WORLD.colours) + 1  # of codes: those of things, and of what is no thing
 # Steps of the "ci" profile: all of them together take some minutes on two cores.
 LEARNED = dict(train=4800, encoder_steps=300, painting_steps=690, pretraining_steps=90, pretraining_batch=32,
@@ -40,14 +39,15 @@ class Junior(Storybook):
         return replace(run, codes=model.codes, model=model, generator=generator, small_eye=True, painter="pipeline",
                        recorded=("samplers", "continuous"), way=WAY, **steps)  # fmt: skip
 
-    def judge(self, train: Split, run: Profile, seed: int, track: Track) -> SceneJudge:
-        """A reader of as many scenes of its own, pairs that training never shows among them.
+    def seen_by_judge(self, train: Split, seed: int) -> Split:
+        """Scenes of its own, pairs that training never shows among them.
 
         Storybook's reader knows so many pairs that it reads new ones; one grown up on eleven calls a blue tree red.
         """
         rng, whole = np.random.default_rng([seed, 200]), replace(self.world, held_out=frozenset())
-        scenes = [drawn.sample_scene(rng, world=whole) for _ in range(len(train))]
+        scenes = [drawn.sample_scene(rng, world=whole) for _ in range(min(JUDGED, len(train)))]
         labels, classes = labels_of(scenes)
         images = np.stack([drawn.render(scene) for scene in scenes])
-        own = replace(train, images=images, labels=labels, classes=classes, scenes=scenes)
-        return super().judge(own, run, seed, track)
+        return replace(
+            train, images=images, labels=labels, classes=classes, scenes=scenes, records=train.records[:JUDGED]
+        )

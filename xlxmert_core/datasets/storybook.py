@@ -78,10 +78,16 @@ class Storybook(DataSet):
         def train_reader() -> SceneReader:
             torch.manual_seed(seed + 100)
             reader = SceneReader()
-            train_on_labels(reader, train, run.reader_steps, batch=32, seed=seed + 100, track=track)
+            train_on_labels(
+                reader, self.seen_by_judge(train, seed), run.reader_steps, batch=32, seed=seed + 100, track=track
+            )
             return reader
 
         return SceneJudge(train_reader)
+
+    def seen_by_judge(self, train: Split, seed: int) -> Split:
+        """What the judge learns to read from."""
+        return train
 
 
 def labels_of(scenes: list[drawn.Scene]) -> tuple[dict[str, np.ndarray], dict[str, int]]:

@@ -33,8 +33,8 @@ HELD_OUT = frozenset({
 class World:
     """What scenes are made of: all of Storybook, or so much of it that a model learns it in minutes.
 
-    counts: how many things a scene has, drawn evenly from this list; held_out: (colour, kind) pairs that training
-    never shows; step: things stand at every so manieth row and column.
+    counts: how many things a scene has, drawn evenly from this list, as far as there are scenes of so few that are not
+    drawn yet; held_out: (colour, kind) pairs that training never shows.
     """
 
     kinds: tuple[str, ...]
@@ -42,7 +42,6 @@ class World:
     backgrounds: tuple[str, ...]
     counts: tuple[int, ...]
     held_out: frozenset[tuple[str, str]]
-    step: int = 1
 
 
 STORYBOOK = World(KINDS, COLOURS, BACKGROUNDS, (1, 2, 3, 4), HELD_OUT)
@@ -109,11 +108,11 @@ def overlap(a: Thing, b: Thing) -> bool:
     return not any(stands(a, relation, b) for relation in RELATIONS)
 
 
-def places(kind: str, size: str, step: int = 1) -> list[tuple[int, int]]:
+def places(kind: str, size: str) -> list[tuple[int, int]]:
     """All (row, column) a kind may have: the sky's in rows 0-3, others with feet in rows 4-7."""
     span = SPAN[size]
     rows = range(0, 5 - span) if kind in SKY else range(5 - span, GRID + 1 - span)
-    return [(row, column) for row in rows[::step] for column in range(0, GRID + 1 - span, step)]
+    return [(row, column) for row in rows for column in range(GRID + 1 - span)]
 
 
 def sample_scene(rng: np.random.Generator, held_out: bool = False, world: World = STORYBOOK) -> Scene:
@@ -128,7 +127,7 @@ def sample_scene(rng: np.random.Generator, held_out: bool = False, world: World 
             if colour is None:
                 continue
             looks[0] = (colour, looks[0][1])
-        things = _place(kinds, looks, rng, world.step)
+        things = _place(kinds, looks, rng)
         if things is not None:
             order = rng.permutation(count)
             return Scene(background, tuple(things[i] for i in order), world)
@@ -139,13 +138,13 @@ def _sample_look(kind: str, rng: np.random.Generator, world: World) -> tuple[str
     return colours[rng.integers(len(colours))], SIZES[rng.integers(len(SIZES))]
 
 
-def _place(kinds: list[str], looks: list[tuple[str, str]], rng: np.random.Generator, step: int) -> list[Thing] | None:
+def _place(kinds: list[str], looks: list[tuple[str, str]], rng: np.random.Generator) -> list[Thing] | None:
     """Put the things down one by one, each on a free place; None when one finds none."""
     taken = np.zeros((GRID, GRID), bool)
     things = []
     for kind, (colour, size) in zip(kinds, looks, strict=True):
         span = SPAN[size]
-        free = [(r, c) for r, c in places(kind, size, step) if not taken[r : r + span, c : c + span].any()]
+        free = [(r, c) for r, c in places(kind, size) if not taken[r : r + span, c : c + span].any()]
         if not free:
             return None
         row, column = free[rng.integers(len(free))]
