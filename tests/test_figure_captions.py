@@ -1,6 +1,7 @@
 """A figure's caption stands once, under its cell, and becomes the figure's caption in the pages."""
 
 import json
+from itertools import pairwise
 
 import pytest
 
@@ -32,7 +33,7 @@ def test_a_reader_on_colab_sees_the_caption_of_every_figure(chapter):
 
 @pytest.mark.parametrize("chapter", chapters())
 def test_nothing_but_a_figure_has_a_caption(chapter):
-    pairs = zip(cells(chapter), cells(chapter)[1:], strict=False)
+    pairs = pairwise(cells(chapter))
     assert [under(cell)[0] for before, cell in pairs if under(cell)[0] and figure(before) is None] == []
 
 

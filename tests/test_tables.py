@@ -1,6 +1,7 @@
 """The comparisons of chapters 05 and 06: one change a row, finished parts kept, mean and spread over seeds."""
 
 from dataclasses import asdict
+from itertools import pairwise
 from types import SimpleNamespace
 
 import numpy as np
@@ -32,15 +33,15 @@ def test_no_two_rows_are_the_same_models():
 
 def test_lxmerts_recipe_becomes_the_papers_in_three_steps():
     rows = list(compared.BEFORE_AFTER.values())[:-1]
-    changes = [differences(a, b) for a, b in zip(rows, rows[1:], strict=False)]
+    changes = [differences(a, b) for a, b in pairwise(rows)]
     assert changes == [{"head"}, {"mask"}, {"texts"}]
 
 
 def test_each_generator_has_one_teacher_more_than_the_one_before():
     taught = [{n for n, value in asdict(w).items() if value} for w in compared.GENERATOR_LOSSES.values()]
-    more = [after - before for before, after in zip(taught, taught[1:], strict=False)]
+    more = [after - before for before, after in pairwise(taught)]
     assert more == [{"perceptual"}, {"hinge", "matching"}, {"code"}]
-    assert all(before < after for before, after in zip(taught, taught[1:], strict=False))
+    assert all(before < after for before, after in pairwise(taught))
 
 
 @pytest.fixture

@@ -137,8 +137,7 @@ class SmallBackbone(nn.Sequential):
     Enough for scenes of few things, and a training step costs a tenth of Backbone's.
     """
 
-    def __init__(self):
-        widths = (24, 48, 72, 96)
+    def __init__(self, widths: Sequence[int] = (24, 48, 72, 96)):
         layers: list[nn.Module] = []
         for inputs, outputs, stride in zip((3, *widths), (*widths, widths[-1]), (2, 2, 2, 2, 1), strict=True):
             layers += [nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]

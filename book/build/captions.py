@@ -43,7 +43,7 @@ def set_captions(source: Path, target: Path) -> None:
     """Copy a notebook for the pages: captions leave the markdown and become those of the figures."""
     notebook = json.loads(source.read_text(encoding="utf-8"))
     known, kept = captions(notebook["cells"]), []
-    for before, cell in zip([None, *notebook["cells"]], notebook["cells"], strict=False):
+    for before, cell in zip([None, *notebook["cells"][:-1]], notebook["cells"], strict=True):
         if (given := figure(cell)) is not None:
             given["caption"] = known[given["name"]]
             cell["outputs"] = [output for output in cell.get("outputs", []) if not is_progress(output)]

@@ -52,7 +52,7 @@ def status_page(run: Run, results: list[Result], bars: Path = BARS) -> str:
         seed=run.seed,
         minutes=sum(seconds.values()) / 60,
         cores=cores(),
-        megabytes=side_by_side(run, results),
+        megabytes=side_by_side(results),
         times="\n".join(map(row, sorted(results, key=lambda result: result.chapter))),
         metrics=metrics_table(run, names, read_bars(bars) if run.gated else {}),
         versions="\n".join(f"| {name} | {v} |" for name, v in versions()),
@@ -65,7 +65,7 @@ def row(result: Result) -> str:
     return f"| {link(result.chapter)} | {result.seconds:.1f} | {megabytes} | {'kept' if result.kept else ''} |"
 
 
-def side_by_side(run: Run, results: list[Result]) -> str:
+def side_by_side(results: list[Result]) -> str:
     """The most memory that chapters running at once can have had, in MB; unknown where Linux does not say it."""
     table = declared([result.chapter for result in results])
     most = {result.chapter: result.megabytes for result in results if result.megabytes is not None}

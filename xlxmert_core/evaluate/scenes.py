@@ -23,7 +23,7 @@ from xlxmert_core.data.storybook import (
     stated_facts,
 )
 from xlxmert_core.data.storybook.text import PLACE
-from xlxmert_core.features import extract
+from xlxmert_core.features import SmallBackbone, extract
 
 LABELS = {"kind": len(KINDS) + 1, "colour": len(COLOURS) + 1, "size": len(SIZES) + 1, "background": len(BACKGROUNDS)}
 
@@ -37,12 +37,7 @@ class SceneReader(nn.Module):
 
     def __init__(self, width: int = 96):
         super().__init__()
-        widths = (3, 24, 48, 72, width)
-        layers: list[nn.Module] = []
-        for inputs, outputs in zip(widths[:-1], widths[1:], strict=True):
-            layers += [nn.Conv2d(inputs, outputs, 3, 2, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]
-        layers += [nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
-        self.body = nn.Sequential(*layers)
+        self.body = SmallBackbone((24, 48, 72, width))
         self.heads = nn.ModuleDict({name: nn.Linear(width, size) for name, size in LABELS.items()})
 
     def forward(self, images: Tensor) -> Tensor:
