@@ -84,7 +84,7 @@ def test_the_books_lanes():
     assert [name[:2] for _, _, name in rows[-3:]] == ["01", "10", "12"]  # they measure time
     for begin, end, name in rows:
         beside = {n for b, e, n in rows if n != name and b < end and begin < e}
-        assert not (beside and table[name].alone), (name, beside)
+        assert not (beside and table[name].timed), (name, beside)
         assert len(beside) <= 3
     ends = {name: end for _, end, name in rows}
     begins = {name: begin for begin, _, name in rows}

@@ -1,8 +1,8 @@
 """Run the chapters side by side where their declared inputs allow it, one core each, and say how far they are.
 
 ``chapters.toml`` says what each chapter needs and makes. A chapter starts when all that it needs is made; the one that
-most others wait for goes first, and two that make the same file never run at once. Those that measure time, or that
-nearly all others wait for, run alone, with two cores.
+most others wait for goes first, and two that make the same file never run at once. Those that measure time come last,
+one by one, with two cores each.
 """
 
 import os
@@ -27,12 +27,11 @@ Outcome = Result | ChapterError
 
 @dataclass(frozen=True)
 class Declared:
-    """What a chapter needs of others and makes for them, and whether it runs with no other beside it."""
+    """What a chapter needs of others and makes for them, and whether it measures time."""
 
     needs: tuple[str, ...] = ()
     makes: tuple[str, ...] = ()
-    alone: bool = False
-    timed: bool = False  # it has a bar on a time, so it comes last
+    timed: bool = False  # it has a bar on a time, so it comes last, with no other beside it
 
 
 def declared(names: list[str], own: bool = False) -> dict[str, Declared]:
@@ -42,8 +41,7 @@ def declared(names: list[str], own: bool = False) -> dict[str, Declared]:
         row = rows.get(name, {})
         both = (row, row.get("own", {})) if own else (row,)
         needs, makes = (tuple(chain.from_iterable(part.get(kind, ()) for part in both)) for kind in ("needs", "makes"))
-        timed = any(map(TIME.search, bars.get(name, {})))
-        found[name] = Declared(needs, makes, row.get("alone", False) or timed, timed)
+        found[name] = Declared(needs, makes, any(map(TIME.search, bars.get(name, {}))))
     return found
 
 
@@ -68,13 +66,13 @@ def order(table: dict[str, Declared]) -> list[str]:
 
 def next_up(table: dict[str, Declared], ended: set[str], running: set[str]) -> str | None:
     """The chapter that may start now, if any."""
-    if any(table[name].alone for name in running):
+    if any(table[name].timed for name in running):
         return None
     direct, busy = waits(table), {made for name in running for made in table[name].makes}
     for name in order(table):
         if name in ended | running or direct[name] - ended:
             continue
-        if table[name].alone:
+        if table[name].timed:
             return None if running else name
         if not busy & set(table[name].makes):
             return name
@@ -109,7 +107,7 @@ def execute_all(run: Run, names: list[str], keep_going: bool = False) -> dict[st
         try:
             while len(outcomes) < len(names):
                 while len(running) < lanes and (name := next_up(table, set(outcomes), set(running.values()))):
-                    threads = lanes if table[name].alone else 1
+                    threads = lanes if table[name].timed else 1
                     os.environ["OMP_NUM_THREADS"] = str(threads)  # what runs beside it has the same number
                     running[pool.submit(one, run, name, table[name], threads)] = name
                     show.start(name)

@@ -15,7 +15,7 @@ PAGE = """\
 
 Every number below was measured while these pages were made: {n} chapters, profile `{profile}`,
 data set `{dataset}`, seed {seed}, on {cores} processor cores. Their seconds add up to {minutes:.1f} minutes;
-two run side by side, one core each, but for those that run alone.
+two run side by side, one core each, but for those that measure time.
 
 ## Run times
 
@@ -71,7 +71,7 @@ def side_by_side(results: list[Result]) -> str:
     most = {result.chapter: result.megabytes for result in results if result.megabytes is not None}
     if len(most) < len(results):
         return "unknown"
-    together = sorted((taken for chapter, taken in most.items() if not table[chapter].alone), reverse=True)[:2]
+    together = sorted((taken for chapter, taken in most.items() if not table[chapter].timed), reverse=True)[:2]
     return f"{max([sum(together), *most.values()]):.0f}"
 
 

@@ -52,7 +52,7 @@ class Coco(DataSet):
         model = replace(run.model, codes=256 if long else 128, colour_codes=0, colour_dim=0, mixture=1,
                         dropout=0.1 if long else 0.0)  # fmt: skip
         own = dict(codes=model.codes, model=model, max_words=20, painter="pipeline", speaker="pipeline",
-                   blind_steps=run.blind_steps or run.answering_steps, recorded=("samplers",))  # fmt: skip
+                   recorded=("samplers",))  # fmt: skip
         return replace(run, **(MANY if long else few), **own)
 
     def prepare(self, run: Profile, seed: int) -> None:

@@ -35,7 +35,7 @@ class Junior(Storybook):
         model = replace(run.model, codes=SHAPES * COLOURS, colour_codes=COLOURS, feed_forward=256, language_layers=1,
                         visual_layers=0, cross_layers=2, neighbours=True)  # fmt: skip
         generator = replace(run.generator, bottleneck=64, channels=(48, 48, 32, 16, 8), spade_hidden=16)
-        steps = {"blind_steps": run.blind_steps or run.answering_steps} | (LEARNED if profile_name == "ci" else {})
+        steps = LEARNED if profile_name == "ci" else {}
         return replace(run, codes=model.codes, model=model, generator=generator, small_eye=True, painter="pipeline",
                        recorded=("samplers", "continuous"), way=WAY, **steps)  # fmt: skip
 

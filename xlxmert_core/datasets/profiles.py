@@ -34,7 +34,7 @@ class Profile:
     relation_steps: int = 10  # then mostly on those that say where things stand
     answering_steps: int = 20  # on VQA, and as many on GQA
     judging_steps: int = 10  # on NLVR2
-    blind_steps: int = 0  # the same without pictures
+    blind_steps: int = 0  # without pictures; 0: as many as the same skill with them
     captioned: int = 32  # pictures captioned
     max_words: int = storybook().max_words  # of a text for pretraining, with [CLS] and [SEP]
     painter: str = "storybook"  # whose paintings chapter 07 measures: the shipped weights', or "pipeline", this run's

@@ -151,7 +151,7 @@ def _write_splits(folder: Path, splits: dict[str, dict[int, Scene]], seed: int, 
         images = folder / "images" / split
         images.mkdir(parents=True)
         for image_id, scene in scenes.items():
-            Image.fromarray(render(scene)).save(images / file_name(image_id))
+            Image.fromarray(render(scene)).save(images / file_name(image_id), compress_level=1)
             done += 1
             if progress:
                 progress(done, total)
