@@ -251,7 +251,7 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(NAMES, inner, max_size=4),
     max_leaves=6,
 )
-EXAMPLES = pytest.mark.parametrize("examples", [200, pytest.param(10_000, marks=pytest.mark.nightly)])
+EXAMPLES = pytest.mark.parametrize("examples", [200, pytest.param(3_000, marks=pytest.mark.nightly)])
 
 
 def leaves(value, path=()):

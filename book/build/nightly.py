@@ -1,8 +1,9 @@
 """What is too long for ``make test``, part by part: ``python -m book.build.nightly`` (or ``make nightly``).
 
 The parts are the test files that have tests marked ``nightly``, ``make regress``, and both commands of the README in
-a fresh clone with a fresh environment. Each part that passes leaves a stamp with the fingerprint of the tree; started
-again on the same tree, finished parts are skipped. What a part says goes to ``_build/nightly/{part}.log``.
+a fresh clone with a fresh environment. The test files run two at a time, one core each; the other two want both cores.
+Each part that passes leaves a stamp with the fingerprint of the tree; started again on the same tree, finished parts
+are skipped. What a part says goes to ``_build/nightly/{part}.log``.
 """
 
 import argparse
@@ -13,12 +14,14 @@ import shutil
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from book.build.run_chapters import ROOT
 
 HOME = ROOT / "_build" / "nightly"
 PYTEST = (sys.executable, "-m", "pytest", "-m", "nightly")
+ONE_CORE = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "1000"}  # as `make test` has it
 
 
 def files(root: Path = ROOT) -> list[Path]:
@@ -37,7 +40,7 @@ def tree(root: Path = ROOT) -> str:
 
 
 def parts() -> dict[str, list[str]]:
-    """Name -> command, the quickest to fail first."""
+    """Name -> command: the test files, then what keeps both cores busy by itself."""
     marked = [path for path in sorted((ROOT / "tests").glob("test_*.py")) if "mark.nightly" in path.read_text("utf-8")]
     found = {path.stem: [*PYTEST, str(path), f"--junit-xml={HOME / path.stem}.xml"] for path in marked}
     found["regress"] = [sys.executable, "-m", "book.regress"]
@@ -70,18 +73,19 @@ def skipped(log: Path) -> str:
     return f", but {counts[-1]} tests skipped: {os.path.relpath(log)}" if counts else ""
 
 
-def passed(name: str, command: list[str], now: str) -> bool:
+def passed(name: str, now: str) -> bool:
     """Whether a part holds for the tree as it is now; it is run unless it did before."""
+    command = parts()[name]
     stamp, log = HOME / f"{name}.passed", HOME / f"{name}.log"
     if stamp.exists() and stamp.read_text() == now:
         print(f"  {name:24} skipped: it passed on this very tree", flush=True)
         return True
-    print(f"  {name:24} ", end="", flush=True)
-    begun = time.monotonic()
+    print(f"  {name:24} begins", flush=True)
+    begun, environment = time.monotonic(), os.environ | (ONE_CORE if name.startswith("test_") else {})
     with open(log, "w") as out:
-        code = subprocess.run(command, cwd=ROOT, stdout=out, stderr=subprocess.STDOUT).returncode
+        code = subprocess.run(command, cwd=ROOT, env=environment, stdout=out, stderr=subprocess.STDOUT).returncode
     outcome = f"FAILED: {os.path.relpath(log)}" if code else f"passed{skipped(log)}"
-    print(f"{time.monotonic() - begun:7.0f} s  {outcome}", flush=True)
+    print(f"  {name:24} {time.monotonic() - begun:7.0f} s  {outcome}", flush=True)
     if not code:
         stamp.write_text(now)
     return not code
@@ -97,12 +101,17 @@ def main() -> int:
         fresh()
         return 0
     HOME.mkdir(parents=True, exist_ok=True)
-    now = tree()
+    now, names = tree(), list(options.only or parts())
+    beside = [name for name in names if name.startswith("test_")]
+    pool = ThreadPoolExecutor(2)
     try:
-        return int(not all([passed(name, parts()[name], now) for name in options.only or parts()]))
+        outcomes = list(pool.map(passed, beside, [now] * len(beside)))
+        return int(not all(outcomes + [passed(name, now) for name in names if name not in beside]))
     except KeyboardInterrupt:
-        print("\nInterrupted: make nightly goes on with this part.")
+        print("\nInterrupted: make nightly goes on with the parts that had not ended.")
         return 130
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
-from xlxmert_core.train.generator_losses import LossWeights
+from xlxmert_core.train.generator_losses import STORYBOOK_WEIGHTS, LossWeights
 
 
 @dataclass(frozen=True)
@@ -47,12 +47,13 @@ ONE_BY_ONE = {"the book": Recipe()}
 for _row, (_other, _change) in BESIDE.items():
     ONE_BY_ONE[_row] = replace(ONE_BY_ONE[_other], **_change)
 
-PIXELS = LossWeights(perceptual=0, hinge=0, matching=0, code=0, pixel=30)
-GENERATOR_LOSSES = {
-    "pixels": PIXELS,
-    "+ perception": replace(PIXELS, perceptual=1),
-    "+ a critic": replace(PIXELS, perceptual=1, hinge=1, matching=4),
-    "+ codes": replace(PIXELS, perceptual=1, hinge=1, matching=4, code=0.4),
+NOTHING = LossWeights(perceptual=0, hinge=0, matching=0, code=0, pixel=0)
+GENERATOR_LOSSES = {  # each of the four alone, as much of it as there is in all four together
+    "pixels": replace(NOTHING, pixel=STORYBOOK_WEIGHTS.pixel),
+    "perception": replace(NOTHING, perceptual=STORYBOOK_WEIGHTS.perceptual),
+    "a critic": replace(NOTHING, hinge=STORYBOOK_WEIGHTS.hinge, matching=STORYBOOK_WEIGHTS.matching),
+    "codes": replace(NOTHING, code=STORYBOOK_WEIGHTS.code),
+    "all four": STORYBOOK_WEIGHTS,
 }
 
 TABLES: dict[str, dict[str, Any]] = {"before_after": BEFORE_AFTER, "one_by_one": ONE_BY_ONE,

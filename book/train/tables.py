@@ -106,18 +106,22 @@ def painter(recipe: Recipe, world: World, seed: int, steps: int) -> tuple[dict, 
 
 
 def generator(weights: LossWeights, world: World, seed: int, steps: int) -> tuple[dict, np.ndarray]:
-    """Train one generator with some of the losses; (its scores on held-out pictures, pictures uint8)."""
+    """Train one generator with some of the losses, as chapter 06 does; (scores on held-out pictures, pictures)."""
     torch.manual_seed(seed)
     budgets, cells = world.budgets, world.codes(Recipe.vocabulary)
     network, size = Generator(budgets.generator), (budgets.generator.image_size, budgets.generator.grid)
-    critic = Discriminator(budgets.model.feature_dim, (16, 32, 48, 64, 64), *size) if weights.hinge else None
+    judged = weights.hinge or weights.code
+    critic = Discriminator(budgets.model.feature_dim, (16, 32, 48, 64, 64), *size) if judged else None
     objective = GeneratorObjective(network, critic, Backbone().load_imagenet(), cells["centroids"], weights)
 
     def batch_at(step: int, random: torch.Generator) -> dict:
         rows = torch.randint(len(cells["train"]), (budgets.generator_batch,), generator=random)
-        return {"images": torch.from_numpy(world.train.images[rows.numpy()]), "codes": cells["train"][rows]}
+        images, things = world.train.images[rows.numpy()], world.train.labels["kind"][rows.numpy()] > 0
+        given = {"images": torch.from_numpy(images), "things": torch.from_numpy(things)}
+        return given | {"codes": cells["train"][rows]}
 
-    both, track = gan_optimisers(objective, 1.5e-3), loop.Track(progress="generator")
+    rate, muon_rate = budgets.generator_rates
+    both, track = gan_optimisers(objective, rate, muon_lr=muon_rate), loop.Track(progress="generator")
     loop.fit(objective, both, batch_at, steps, seed=seed, clip=None, track=track)
     made, real = drawn(network.cpu().eval(), cells["held_out"][:TEXTS], cells), world.held_out.images[:TEXTS]
     off = np.abs(made.astype(np.float32) - real).mean() / 255
@@ -203,7 +207,7 @@ def main() -> None:
     if options.dataset == "coco":
         parser.error("The tables count facts, and of a photograph's text none are known: choose a drawn data set.")
     if options.ship and (options.steps or not run.gated):
-        parser.error("--ship is for the run that chapter 05 tells of: the usual data set, profile and steps.")
+        parser.error("--ship is for the run that chapters 05 and 06 tell of: the usual data set, profile and steps.")
     try:
         train(run, NEEDED)
     except subprocess.CalledProcessError as error:

@@ -49,6 +49,16 @@ class Profile:
         return self.painted // 5
 
     @property
+    def lessons(self) -> dict[str, int]:
+        """Steps of fine-tuning, by task."""
+        return {"vqa": self.answering_steps, "gqa": self.answering_steps, "nlvr2": self.judging_steps}
+
+    @property
+    def blind_lessons(self) -> dict[str, int]:
+        """The same without pictures, by task."""
+        return {task: self.blind_steps or steps for task, steps in self.lessons.items()}
+
+    @property
     def code_parts(self) -> tuple[int, ...]:
         """How many shapes and colours the codes are the pairs of, or how many codes there are."""
         colours = self.model.colour_codes
