@@ -11,10 +11,10 @@ from book.build.lanes import execute_all
 from book.build.run_chapters import ROOT, Run, chapters
 from xlxmert_core.data import storybook
 
-pytestmark = pytest.mark.slow
-QUICK = tuple(name for name in chapters() if name.startswith(("02", "03")))
+pytestmark = [pytest.mark.slow, pytest.mark.nightly]
+FEW = tuple(name for name in chapters() if name.startswith(("02", "03")))
 WHOLE = tuple(name for name in chapters() if name[:2] in ("02", "03", "05", "06", "07", "08", "09"))
-CASES = [(2, name) for name in QUICK] + [pytest.param(24, name, marks=pytest.mark.nightly) for name in WHOLE]
+CASES = [(2, name) for name in FEW] + [(24, name) for name in WHOLE]
 
 
 def write(folder: Path, count: int) -> None:
@@ -41,7 +41,7 @@ def executed(count: int, names: tuple[str, ...]) -> tuple[Run, dict]:
 
 @pytest.mark.parametrize(("count", "chapter"), CASES)
 def test_a_chapter_runs_on_captions_alone(count, chapter):
-    run, outcomes = executed(count, QUICK if count == 2 else WHOLE)
+    run, outcomes = executed(count, FEW if count == 2 else WHOLE)
     if isinstance(outcomes[chapter], Exception):
         raise outcomes[chapter]
     assert read_metrics(run.metrics, chapter)
