@@ -13,7 +13,7 @@ PACKAGES = ("torch", "torchvision", "numpy", "faiss-cpu", "tokenizers", "jupyter
 PAGE = """\
 # Status of this build
 
-Every number below was measured while these pages were made: {n} chapters, profile `{profile}`,
+Every number below was measured on the machine that made these pages: {n} chapters, profile `{profile}`,
 data set `{dataset}`, seed {seed}, on {cores} processor cores. Their seconds add up to {minutes:.1f} minutes;
 two run side by side, one core each, but for those that measure time.
 
@@ -29,7 +29,8 @@ that its process had. The two largest that may run at once had {megabytes} MB.
 ## Metrics and bars
 
 A chapter passes when each metric is on the right side of its bar. The bars are wide: they tell
-a model that learned from one that guesses.
+a model that learned from one that guesses. A *goal* is what a student of minutes should come to; where yours
+does not, the table says so.
 
 {metrics}
 

@@ -38,7 +38,7 @@ def script(notebook: Path, parameters: dict) -> str:
 
 
 def train(run: Run, chapters: tuple[str, ...] = CHAPTERS) -> None:
-    """Run the chapters that have not finished; raises CalledProcessError where one fails."""
+    """Run the chapters that have not finished; exits where one fails."""
     for number, chapter in enumerate(chapters, 1):
         if (run.metrics / f"{chapter}.json").exists():
             print(f"[{number}/{len(chapters)}] {chapter}: done before", flush=True)
@@ -47,7 +47,9 @@ def train(run: Run, chapters: tuple[str, ...] = CHAPTERS) -> None:
         start = time.time()
         code = script(run.notebooks / f"{chapter}.ipynb", run.parameters())
         environment = os.environ | KERNEL | {"MPLBACKEND": "agg"}
-        subprocess.run([sys.executable, "-c", code], cwd=run.notebooks, env=environment, check=True)
+        failed = subprocess.run([sys.executable, "-c", code], cwd=run.notebooks, env=environment).returncode
+        if failed:
+            sys.exit(f"A chapter failed (exit code {failed}); mend it and start again: nothing done is lost.")
         print(f"    {time.time() - start:.0f} s", flush=True)
 
 
@@ -61,12 +63,7 @@ def main() -> int:
     if options.ship and options.dataset not in SHIP:
         parser.error(f"--ship copies what is trained on {' or '.join(SHIP)} into the package, not {options.dataset}.")
     run = Run(profile=options.profile, dataset=options.dataset, seed=options.seed)
-    try:
-        train(run)
-    except subprocess.CalledProcessError as error:
-        print(f"A chapter failed (exit code {error.returncode}); mend it and start again: nothing done is lost.",
-              file=sys.stderr)  # fmt: skip
-        return 1
+    train(run)
     if run.dataset in RECORDS:
         RECORDS[run.dataset](run)
     measured = {chapter: json.loads((run.metrics / f"{chapter}.json").read_text()) for chapter in CHAPTERS}

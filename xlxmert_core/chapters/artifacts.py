@@ -10,6 +10,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from PIL import Image
+
 from xlxmert_core import origins
 from xlxmert_core.data.files import read_json
 from xlxmert_core.files import write_json
@@ -124,6 +127,14 @@ class Artifacts:
     def compared(name: str) -> dict:
         """What ``make tables`` measured once: {"about": steps and more, "rows": {row: scores, their spread, seeds}}."""
         return read_json(SHIPPED / "tables" / f"{name}.json")
+
+    @staticmethod
+    def compared_pictures(name: str) -> dict[str, np.ndarray]:
+        """Pictures of such a comparison: real ones, then each row's of its first seed, uint8 [M, S, S, 3]."""
+        about = Artifacts.compared(name)["about"]
+        sheet, rows = np.asarray(Image.open(SHIPPED / "tables" / f"{name}.png")), ("real", *about["rows"])
+        strips = zip(rows, np.split(sheet, len(rows)), strict=True)
+        return {row: np.stack(np.split(strip, len(about["texts"]), 1)) for row, strip in strips}
 
     def manifest(self, name: str) -> Path:
         """The place of an artifact's manifest, which exists only when the artifact is complete."""
