@@ -12,13 +12,13 @@ from xlxmert_core.sampling import Sampling
 
 WORLD = drawn.JUNIOR
 SHAPES = 96  # of codes; a shape is a part of a kind, or a piece of a landscape
-WAY = Sampling(steps=32, guidance=1.0, candidates=1)  # a young model's head for true and false texts chooses no better
+WAY = Sampling(steps=32, guidance=1.0)
 JUDGED = 1600  # scenes that its judge learns to read from
 COLOURS = len(WORLD.colours) + 1  # of codes: those of things, and of what is no thing
 # Steps of the "ci" profile: all of them together take some minutes on two cores.
 LEARNED = dict(train=4800, encoder_steps=300, painting_steps=690, pretraining_steps=90, pretraining_batch=32,
                rates=((0.02, 2e-3), (0.005, 5e-4)), generator_steps=300, generator_rates=(3e-3, 0.05),
-               critic_steps=12, generator_batch=4, taught=1600)  # fmt: skip
+               critic_steps=12, generator_batch=4, taught=1600, asked=160)  # fmt: skip
 
 
 class Junior(Storybook):

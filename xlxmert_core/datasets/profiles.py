@@ -30,6 +30,7 @@ class Profile:
     seeds: int = 1  # how often each text is painted
     sampler_texts: int = 0  # texts for the table of all samplers
     taught: int | None = None  # pictures that skills are learned from; all when None
+    asked: int | None = None  # test pictures that questions are put about; all when None
     writing_steps: int = 20  # fine-tuning on captions
     relation_steps: int = 10  # then mostly on those that say where things stand
     answering_steps: int = 20  # on VQA, and as many on GQA
