@@ -20,11 +20,11 @@ from xlxmert_core.data.catalogue.products import (
     read,
 )
 from xlxmert_core.data.catalogue.questions import questions, statements
-from xlxmert_core.data.catalogue.text import captions, holds, noun_phrase, stated_facts
+from xlxmert_core.data.catalogue.text import captions, noun_phrase, stated_facts
 from xlxmert_core.data.catalogue.writer import left_out, write
 
 __all__ = [
     "COLOURS", "COLUMNS", "Catalogue", "GENDERS", "HELD_OUT", "KINDS", "LABELS", "PATTERNS", "Product", "TYPES",
-    "boxes", "captions", "covered_cells", "holds", "left_out", "middle_cells", "noun_phrase", "parts", "product_masks",
+    "boxes", "captions", "covered_cells", "left_out", "middle_cells", "noun_phrase", "parts", "product_masks",
     "questions", "read", "squared", "stated_facts", "statements", "write",
 ]  # fmt: skip

@@ -91,7 +91,7 @@ def _differing(products: Sequence[Product], value: Callable, group: Callable,
         if value(products[i]):
             groups[group(products[i])].append(products[i])
     for those in groups.values():
-        pairs = zip(those[::2], those[1::2], strict=False)
+        pairs = zip(those[:-1:2], those[1::2], strict=True)
         yield from ((a, b) for a, b in pairs if value(a) != value(b))
 
 

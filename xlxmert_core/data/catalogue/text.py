@@ -6,9 +6,9 @@ as true of the mirror image. A fact is (attribute, value), such as ("colour", "r
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
-from xlxmert_core.data.catalogue.products import COLOURS, KINDS, PATTERNS, SHADES, USAGES, Product, basic_colour
+from xlxmert_core.data.catalogue.products import COLOURS, KINDS, PATTERNS, SHADES, Product, basic_colour
 
 Fact = Sequence[str]  # (attribute, value); a list of two where it was read from JSON
 Caption = tuple[str, list[tuple[str, str]]]
@@ -113,27 +113,23 @@ def _facts(product: Product, *names: str) -> list[tuple[str, str]]:
 def stated_facts(text: str) -> list[tuple[str, str]]:
     """The facts that any sentence about products states, whoever wrote it, also with its words apart ("men ' s")."""
     flat = re.sub(r"\s+'", "'", re.sub(r"\s*'\s*s\b", "'s", text.lower()))
-    facts, rest = [], flat
-    for form, kind in _FORMS:  # "casual shoe" before "shoe"
-        rest, count = re.subn(rf"\b{form}\b", " ", rest)
-        facts += [("type", kind)] * (count > 0)
-    for shade in _SHADES:
-        rest, count = re.subn(rf"\b{shade}\b", " ", rest)
-        facts += [("colour", basic_colour(shade))] * (count > 0)
-    for gender, whose in WHOSE.items():
-        if re.search(rf"(?<!\w)(?:{whose}|for {FOR_WHOM[gender]})(?!\w)", rest):
-            facts.append(("gender", gender))
-    facts += [("pattern", pattern) for pattern in PATTERNS if re.search(rf"\b{pattern}\b", rest)]
-    facts += [("usage", usage) for usage in USAGES if re.search(rf"\b{STYLES[usage]}\b", rest)]
+    facts = []
+    for name, (pattern, values) in _STATED.items():
+        facts += [(name, values[word]) for word in pattern.findall(flat)]
+        flat = pattern.sub("|", flat)  # "formal shoe" is no formal thing
     return list(dict.fromkeys(facts))
 
 
-_FORMS = sorted({(form, name) for name, kind in KINDS.items() for form in (kind.one, kind.many)},
-                key=lambda pair: (-len(pair[0]), pair))  # fmt: skip
-_SHADES = sorted((*COLOURS, *SHADES), key=lambda name: (-len(name), name))
+def _finder(values: dict[str, str]) -> tuple[re.Pattern, dict[str, str]]:
+    """A pattern for the longest of these words, and what each means."""
+    words = "|".join(map(re.escape, sorted(values, key=len, reverse=True)))
+    return re.compile(rf"(?<!\w)(?:{words})(?!\w)"), values
 
 
-def holds(fact: Fact, known: Iterable[Fact]) -> bool | None:
-    """Whether a fact is one of the known ones; None where nothing is known of its attribute."""
-    values = [value for name, value in known if name == fact[0]]
-    return fact[1] in values if values else None
+_STATED = {  # in this order, each without the words that the ones before have used
+    "type": _finder({form: name for name, kind in KINDS.items() for form in (kind.one, kind.many)}),
+    "colour": _finder({shade: basic_colour(shade) for shade in (*COLOURS, *SHADES)}),
+    "gender": _finder({form: name for name in WHOSE for form in (WHOSE[name], f"for {FOR_WHOM[name]}")}),
+    "pattern": _finder({pattern: pattern for pattern in PATTERNS}),
+    "usage": _finder({style: name for name, style in STYLES.items()}),
+}

@@ -69,7 +69,7 @@ def _arguments(source: Path, train: int, others: int, seed: int) -> dict:
     """What the content follows from; raises DataError when the source has no table."""
     table, here = source / "styles.csv", Path(__file__).parent
     if not table.is_file():
-        raise DataError(f"{source} has no styles.csv: name the folder of Fashion Product Images, which holds it.")
+        raise DataError(f"{source} has no styles.csv: name the folder of Fashion Product Images, where it lies.")
     tables = [fingerprint(path) for path in (table, source / "splits.json") if path.is_file()]
     there = len(names_in(source / "images")) if (source / "images").is_dir() else 0
     code = {name: fingerprint(here / f"{name}.py") for name in SOURCES}
