@@ -162,7 +162,7 @@ def parse(path: Path, report: Report) -> list[Product]:
         if number == 1:
             if tuple(values) != COLUMNS:
                 raise DataError(f"{path} must begin with the columns {','.join(COLUMNS)}, not with {line[:200]!r}.")
-        elif len(values) < len(COLUMNS) or not (row["id"].isascii() and row["id"].isdigit()):
+        elif len(values) < len(COLUMNS) or not re.fullmatch("[0-9]{1,18}", row["id"]):
             if line.strip():
                 report.skip(f"line {number} of {path.name}", "it is no product (too few columns, or no number first)")
         elif row["articleType"] not in KINDS:
