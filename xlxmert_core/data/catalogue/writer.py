@@ -87,7 +87,7 @@ def _is_complete(folder: Path, arguments: dict) -> bool:
 
 
 def _content(folder: Path) -> dict[str, str]:
-    return {name: fingerprint(folder / name) for name in TEXTS}
+    return {name: fingerprint(folder / name) for name in TEXTS if (folder / name).is_dir()}
 
 
 def left_out(folder: Path) -> Report:
