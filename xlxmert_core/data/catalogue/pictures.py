@@ -41,12 +41,15 @@ def product_masks(images: np.ndarray) -> np.ndarray:
 def _masks(images: np.ndarray) -> np.ndarray:
     from scipy.ndimage import binary_opening  # half a second, which readers of text need not spend
 
-    border = border_colour(images).round().astype(np.int16)  # [m, 3]
-    seen = (np.abs(images - border[:, None, None]) > SEEN).any(-1)
+    border = border_colour(images)[:, None, None]  # [m, 1, 1, 3]
+    low, high = ((border + by).clip(0, 255).astype(np.uint8) for by in (-SEEN, SEEN))
+    different = (images < low) | (images > high)
+    seen = different[..., 0] | different[..., 1] | different[..., 2]  # [m, S, S]
     seen = binary_opening(seen, np.ones((1, 3, 3)))  # specks of compression go
-    sides = [np.logical_or.accumulate(seen, axis) for axis in (1, 2)]
-    sides += [np.flip(np.logical_or.accumulate(np.flip(seen, axis), axis), axis) for axis in (1, 2)]
-    filled = np.logical_and.reduce(sides)
+    filled = np.ones_like(seen)
+    for axis in (1, 2):
+        filled &= np.logical_or.accumulate(seen, axis)
+        filled &= np.flip(np.logical_or.accumulate(np.flip(seen, axis), axis), axis)
     middle = np.zeros(filled.shape[1:], bool)
     quarter = len(middle) // 4
     middle[quarter : len(middle) - quarter, quarter : len(middle) - quarter] = True
@@ -65,7 +68,7 @@ def boxes(masks: np.ndarray) -> np.ndarray:
     """The product's box in each picture: bool [M, S, S] -> float [M, 4], (x0, y0, x1, y1) from 0 to 1."""
     ends = []
     for axis in (1, 2):  # columns, then rows
-        there = masks.any(axis)  # [M, S]
+        there = masks.max(axis)  # bool [M, S]
         first, last = there.argmax(1), there.shape[1] - there[:, ::-1].argmax(1)
         ends += [first / there.shape[1], last / there.shape[1]]
     return np.stack([ends[0], ends[2], ends[1], ends[3]], 1)

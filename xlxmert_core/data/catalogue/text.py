@@ -14,7 +14,7 @@ Fact = Sequence[str]  # (attribute, value); a list of two where it was read from
 Caption = tuple[str, list[tuple[str, str]]]
 WHOSE = {"Men": "men's", "Women": "women's", "Boys": "boys'", "Girls": "girls'", "Unisex": "unisex"}
 FOR_WHOM = {"Men": "men", "Women": "women", "Boys": "boys", "Girls": "girls", "Unisex": "everyone"}
-STYLES = {"Casual": "casual", "Sports": "sporty", "Formal": "formal", "Ethnic": "ethnic"}
+STYLES = {"Sports": "sporty", "Formal": "formal", "Ethnic": "ethnic"}  # three of four are casual, which says nothing
 DETAILS = frozenset(
     "analogue aviator ballerina beanie buckle button canvas capri cargo chino chronograph clog collar cotton denim "
     "digital embroidered flap floater hooded hoody jersey knit knitted laptop leather leatherette loafer logo long "
@@ -76,7 +76,7 @@ def details(product: Product) -> list[str]:
 
 
 def style_of(product: Product) -> str:
-    """The usage as a word, "formal" for "Formal", unless the type says it ("Formal Shoes") or there is none."""
+    """The usage as a word, "formal" for "Formal"; "" where the type says it ("Formal Shoes") or it says nothing."""
     return "" if product.usage in product.type else STYLES.get(product.usage, "")
 
 

@@ -24,7 +24,6 @@ from xlxmert_core.files import fingerprint, write_json
 
 PIXELS = 128
 LARGEST = 2 * PIXELS  # of a square photograph that is linked as it is
-JPEG = {"quality": 95, "subsampling": 0}
 PARTS = ("train", "val", "test", "composition", "pairs")
 SOURCES = ("products", "text", "questions", "pictures", "writer", "../official")  # what decides the content
 TEXTS = ("annotations", "vqa", "nlvr2", "lxmert")
@@ -133,7 +132,7 @@ def _write_picture(catalogue: Catalogue, product: Product, place: Path) -> bool:
         if width == height <= LARGEST:
             place.symlink_to(path.resolve())
         else:
-            Image.fromarray(squared(open_image(path), PIXELS)).save(place, **JPEG)
+            Image.fromarray(squared(open_image(path), PIXELS)).save(place, quality=95, subsampling=0)
     except ImageError as error:
         catalogue.report.skip(f"picture {product.id}", str(error))
         return False
