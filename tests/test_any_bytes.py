@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from xlxmert_core.data import coco, files, flickr8k, gqa, lxmert, nlvr2, vqa
+from xlxmert_core.data import catalogue, coco, files, flickr8k, gqa, lxmert, nlvr2, vqa
 from xlxmert_core.data.hdf5 import HDF5Features
 from xlxmert_core.data.images import open_image, picture_size
 from xlxmert_core.data.store import FeatureStore
@@ -104,6 +104,7 @@ def features(path: Path):
 NAMES, TOKENS = "1_a.png\né.png\n".encode(), "1_a.png#0\ta dog\né.png#0\ta cat\n".encode()
 LINES, STORE = text(PAIR) + b"\n\n" + text(PAIR).replace(b"-8-", b"-9-"), b'{"shape": [3], "dtype": "float32"}\n[42]\n'
 PIECES = "\n".join([*SPECIAL, "hund", "hünd"]).encode()
+TABLE = (",".join(catalogue.COLUMNS) + "\n1,Men,a,b,Shirts,Red,Fall,2011,Casual,Lee Men é, red\n").encode()
 READERS = {
     "coco captions": Reader(
         "annotations/captions_a.json", lambda p: coco.read_captions(p.parents[1], "a"), (CAPTIONS,)
@@ -113,6 +114,10 @@ READERS = {
     "flickr names": Reader("Flickr_8k.devImages.txt", lambda p: flickr8k.read(p.parent, "dev"), (NAMES,)),
     "flickr as coco": Reader(
         "Flickr_8k.testImages.txt", lambda p: flickr8k.write_coco(p.parent, p.with_name("out")), (b"1_a.png\n",)
+    ),
+    "products": Reader("styles.csv", lambda p: catalogue.read(p.parent), (TABLE,)),
+    "splits of products": Reader(
+        "splits.json", lambda p: catalogue.read(p.parent), ({"train": [1], "val": [], "test": [2]},)
     ),
     "vqa questions": Reader("q.json", vqa.read, (ASKED,)),
     "vqa annotations": Reader("a.json", lambda p: vqa.read(p.with_name("asked.json"), p), (ANSWERED,)),
@@ -142,12 +147,13 @@ def folder(tmp_path):
     home = tmp_path / "home"
     for name in ("annotations", "a", "images", "store"):
         (home / name).mkdir(parents=True)
-    for name in ("a/1_a.png", "a/é.png", "images/1_a.png", "images/é.png"):
+    for name in ("a/1_a.png", "a/é.png", "images/1_a.png", "images/é.png", "images/1.jpg"):
         (home / name).write_bytes(picture("PNG"))
     (home / "Flickr8k.token.txt").write_bytes(TOKENS)
     for name in ("train", "dev", "test"):
         (home / f"Flickr_8k.{name}Images.txt").write_text("1_a.png\n", "utf-8")
     (home / "asked.json").write_bytes(text(ASKED))
+    (home / "styles.csv").write_bytes(TABLE)
     (home / "store" / "features.bin").write_bytes(np.zeros(3, np.float32).tobytes())
     return home
 

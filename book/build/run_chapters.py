@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PARAMETERS = ("profile", "dataset", "seed", "artifacts")
-FOLDERS = tuple(f"XLXMERT_{name}" for name in ("COCO", "VG", "GQA", "NLVR2", "VQA", "AUTHORS"))  # settings
+FOLDERS = tuple(f"XLXMERT_{name}" for name in ("COCO", "VG", "GQA", "NLVR2", "VQA", "AUTHORS", "CATALOGUE"))  # settings
 WATCH = ROOT / "book" / "build" / "watch.py"
 CELL_SECONDS = 6 * 3600  # a cell that takes longer hangs
 KERNEL = {
@@ -64,7 +64,7 @@ class Run:
     @property
     def own_painter(self) -> bool:
         """Whether chapters 08 and 09 teach this run's painter (``Profile.speaker``) and not the shipped one."""
-        return self.dataset == "coco" or self.profile == "train"
+        return self.dataset in ("coco", "catalogue") or self.profile == "train"
 
     @property
     def gated(self) -> bool:

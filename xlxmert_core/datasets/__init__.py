@@ -8,12 +8,13 @@ import os
 
 from xlxmert_core.data.files import DataError
 from xlxmert_core.datasets.base import DataSet
+from xlxmert_core.datasets.catalogue import Catalogue
 from xlxmert_core.datasets.coco import Coco
 from xlxmert_core.datasets.junior import Junior
 from xlxmert_core.datasets.storybook import Storybook
 from xlxmert_core.files import typed_path
 
-DATASETS = {"storybook": Storybook, "junior": Junior, "coco": Coco}
+DATASETS = {"storybook": Storybook, "junior": Junior, "coco": Coco, "catalogue": Catalogue}
 
 
 def open_dataset(name: str, folder: str | os.PathLike) -> DataSet:

@@ -39,6 +39,28 @@ class LabelObjective(nn.Module):
         return total, {"loss": total.detach(), **numbers}
 
 
+class PictureObjective(nn.Module):
+    """Cross-entropy on labels of whole pictures, summed over the attributes; -100 marks a picture without label.
+
+    The network takes images [-1, 1] [B, 3, S, S] to {attribute: logits [B, classes]}.
+    """
+
+    def __init__(self, network: nn.Module, smoothing: float = 0.1):
+        super().__init__()
+        self.network, self.smoothing = network, smoothing
+
+    def forward(self, batch: dict) -> tuple[Tensor, dict]:
+        """A batch of images uint8 [B, S, S, 3] and labels int64 [B] -> (loss, accuracy per attribute)."""
+        logits = self.network(to_float(batch["images"]))
+        total, numbers = batch["images"].new_zeros((), dtype=torch.float32), {}
+        for name, values in logits.items():
+            target, seen = batch[name], batch[name] >= 0
+            loss = F.cross_entropy(values, target, reduction="sum", label_smoothing=self.smoothing)
+            total = total + loss / seen.sum().clamp_min(1)
+            numbers[name] = (values.argmax(1) == target)[seen].float().mean()
+        return total, {"loss": total.detach(), **numbers}
+
+
 def labelled_batches(split: Any, size: int) -> loop.BatchAt:
     """``batch_at`` of :func:`xlxmert_core.train.loop.fit`: pictures of a split with their labels, drawn at random."""
     labels = {name: torch.from_numpy(values) for name, values in split.labels.items()}

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from xlxmert_core.data import official
 from xlxmert_core.data.files import read_json
 from xlxmert_core.data.storybook.gqa import Compound, compounds
 from xlxmert_core.data.storybook.scenes import (
@@ -22,13 +23,12 @@ from xlxmert_core.data.storybook.scenes import (
     sample_scene,
 )
 from xlxmert_core.data.storybook.text import (
-    Caption,
     captions,
     pair_statements,
     related_pairs,
     statement_holds,
 )
-from xlxmert_core.data.storybook.vqa import Question, questions
+from xlxmert_core.data.storybook.vqa import questions
 from xlxmert_core.files import fingerprint, write_json
 
 SPLITS = ("train", "val", "test", "composition")
@@ -44,6 +44,7 @@ SOURCES = (  # what decides the data set's content
     "storybook/vqa",
     "storybook/gqa",
     "gqa",
+    "official",
 )
 
 
@@ -132,22 +133,21 @@ def _write_splits(folder: Path, splits: dict[str, dict[int, Scene]], seed: int, 
     total, done = sum(map(len, splits.values())), 0
     for index, (split, scenes) in enumerate(splits.items()):
         rng = np.random.default_rng([seed, index, 1])
-        texts = {i: captions(scene, rng) for i, scene in scenes.items()}
-        asked = {i: questions(scene, rng, QUESTIONS) for i, scene in scenes.items()}
+        texts = {i: [(c.text, c.facts) for c in captions(scene, rng)] for i, scene in scenes.items()}
+        asked = {i: [(q.text, q.answer, q.kind_of_question) for q in questions(scene, rng, QUESTIONS)]
+                 for i, scene in scenes.items()}  # fmt: skip
         rng_gqa = np.random.default_rng([seed, index, 2])  # its own stream, so that the others stay as they were
         composed = {i: compounds(scene, rng_gqa, QUESTIONS) for i, scene in scenes.items()}
+        names = {i: file_name(i) for i in scenes}
         files = {
             f"scenes/{split}.json": {str(i): scene.to_json() for i, scene in scenes.items()},
-            f"annotations/captions_{split}.json": _coco(texts),
-            **_vqa(split, asked),
+            f"annotations/captions_{split}.json": official.captions("Storybook", names, texts, PIXELS),
+            **official.vqa("Storybook", split, asked),
             f"gqa/{split}_balanced_questions.json": _gqa_questions(composed),
             f"gqa/{split}_sceneGraphs.json": {str(i): _gqa_graph(s) for i, s in scenes.items()},
-            f"lxmert/{split}.json": _lxmert(texts, asked),
+            f"lxmert/{split}.json": official.lxmert(names, texts, asked),
         }
-        for path, value in files.items():
-            _write_text(folder / path, json.dumps(value) + "\n")
-        lines = (json.dumps(row) + "\n" for row in _nlvr2(split, scenes, rng))
-        _write_text(folder / f"nlvr2/{split}.json", "".join(lines))
+        official.write(folder, files, {f"nlvr2/{split}.json": _nlvr2(split, scenes, names, rng)})
         images = folder / "images" / split
         images.mkdir(parents=True)
         for image_id, scene in scenes.items():
@@ -155,53 +155,6 @@ def _write_splits(folder: Path, splits: dict[str, dict[int, Scene]], seed: int, 
             done += 1
             if progress:
                 progress(done, total)
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
-
-
-def _coco(texts: dict[int, list[Caption]]) -> dict:
-    """COCO captions; each annotation also has our "facts"."""
-    images = [{"id": i, "file_name": file_name(i), "width": PIXELS, "height": PIXELS} for i in texts]
-    annotations = [
-        {"id": i * 10 + index, "image_id": i, "caption": c.text, "facts": c.facts}
-        for i, those in texts.items()
-        for index, c in enumerate(those)
-    ]
-    return {"info": {"description": "Storybook"}, "images": images, "annotations": annotations}
-
-
-def _each(asked: dict[int, list[Question]]) -> list[tuple[int, int, Question]]:
-    """(question id, image id, question) of all questions."""
-    return [(i * 100 + n, i, q) for i, those in asked.items() for n, q in enumerate(those)]
-
-
-def _answer_type(answer: str) -> str:
-    return "yes/no" if answer in ("yes", "no") else "number" if answer.isdigit() else "other"
-
-
-def _vqa(split: str, asked: dict[int, list[Question]]) -> dict[str, dict]:
-    """VQA v2's two files; "question_type" is our kind of question, and the ten people agree."""
-    head = {"info": {"description": "Storybook"}, "data_type": "storybook", "data_subtype": split}
-    rows = _each(asked)
-    texts = [{"image_id": i, "question": q.text, "question_id": n} for n, i, q in rows]
-    annotations = [
-        {
-            "question_id": n,
-            "image_id": i,
-            "question_type": q.kind_of_question,
-            "answer_type": _answer_type(q.answer),
-            "multiple_choice_answer": q.answer,
-            "answers": [{"answer": q.answer, "answer_confidence": "yes", "answer_id": k} for k in range(1, 11)],
-        }
-        for n, i, q in rows
-    ]
-    return {
-        f"vqa/v2_OpenEnded_storybook_{split}_questions.json": head | {"task_type": "Open-Ended", "questions": texts},
-        f"vqa/v2_storybook_{split}_annotations.json": head | {"annotations": annotations},
-    }
 
 
 def _gqa_questions(asked: dict[int, list[Compound]]) -> dict:
@@ -248,7 +201,7 @@ def _gqa_graph(scene: Scene) -> dict:
     return {"width": PIXELS, "height": PIXELS, "location": scene.background, "objects": objects}
 
 
-def _nlvr2(split: str, scenes: dict[int, Scene], rng: np.random.Generator) -> list[dict]:
+def _nlvr2(split: str, scenes: dict[int, Scene], names: official.Files, rng: np.random.Generator) -> list[dict]:
     """NLVR2's rows: neighbours make pairs; "left_image" and "right_image" are image ids.
 
     Every sentence comes with the pair and with the pair exchanged, as NLVR2 uses a sentence for several pairs:
@@ -264,20 +217,7 @@ def _nlvr2(split: str, scenes: dict[int, Scene], rng: np.random.Generator) -> li
                 continue
             for turn, (left, right) in enumerate(((a, b), (b, a))):
                 truth = statement_holds(sentence, scenes[left], scenes[right])
-                row = {"identifier": f"{split}-{number}-{turn}-{len(statements)}", "sentence": sentence}
-                row |= {"label": str(truth), "left_url": file_name(left), "right_url": file_name(right)}
-                rows.append(row | {"left_image": left, "right_image": right})
+                identifier = f"{split}-{number}-{turn}-{len(statements)}"
+                rows.append(official.nlvr2(identifier, sentence, truth, names, left, right))
             statements.add(sentence)
     return rows
-
-
-def _lxmert(texts: dict[int, list[Caption]], asked: dict[int, list[Question]]) -> list[dict]:
-    """LXMERT's aggregated rows: all sentences of a picture, and the answers of its questions."""
-    return [
-        {
-            "img_id": file_name(i).removesuffix(".png"),
-            "labelf": {"vqa": [{q.answer: 1.0} for q in asked[i]]},
-            "sentf": {"mscoco": [c.text for c in texts[i]], "vqa": [q.text for q in asked[i]]},
-        }
-        for i in texts
-    ]

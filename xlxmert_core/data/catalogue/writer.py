@@ -1,0 +1,139 @@
+"""The catalogue on disk in the formats of COCO, VQA v2, NLVR2 and LXMERT, beside its photographs.
+
+Photographs that are square and small are linked, not copied; others are made square, 128 pixels a side.
+"""
+
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from xlxmert_core.data import official
+from xlxmert_core.data.catalogue.pictures import squared
+from xlxmert_core.data.catalogue.products import Catalogue, Product, read
+from xlxmert_core.data.catalogue.questions import questions, statements
+from xlxmert_core.data.catalogue.text import captions
+from xlxmert_core.data.coco import Report
+from xlxmert_core.data.files import DataError, read_json
+from xlxmert_core.data.images import ImageError, open_image, picture_size
+from xlxmert_core.data.pictures import names_in
+from xlxmert_core.files import fingerprint, write_json
+
+PIXELS = 128
+LARGEST = 2 * PIXELS  # of a square photograph that is linked as it is
+PARTS = ("train", "val", "test", "composition", "pairs")
+SOURCES = ("products", "text", "questions", "pictures", "writer", "../official")  # what decides the content
+TEXTS = ("annotations", "vqa", "nlvr2", "lxmert")
+
+
+def write(source: str | os.PathLike, folder: str | os.PathLike, train: int, others: int, seed: int) -> Path:
+    """Write the data set into ``folder``, from the official layout in ``source``; returns the folder.
+
+    All is written beside the folder first and renamed once complete. A folder whose manifest names the same source,
+    arguments, code and texts is left alone.
+
+    Args:
+        train: how many products to learn from, at most; drawn at random, as their order is.
+        others: how many of each other part, at most: "val" and "test"; "composition", those of val and test that are
+            pairs of HELD_OUT; and "pairs", those of train, which only a judge may see.
+
+    Raises DataError in one sentence when the source cannot be read, and FileExistsError when the folder holds other
+    files.
+    """
+    source, folder = Path(source), Path(folder)
+    arguments = _arguments(source, train, others, seed)
+    if _is_complete(folder, arguments):
+        return folder
+    if folder.is_dir() and names_in(folder) and not (folder / "manifest.json").is_file():
+        raise FileExistsError(f"{folder} holds other files: name an empty or new folder for the catalogue.")
+    catalogue = read(source)
+    temporary = folder.with_name(folder.name + ".tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    for index, (part, products) in enumerate(parts(catalogue, seed).items()):
+        rng = np.random.default_rng([seed, index, 1])
+        _write_part(temporary, part, catalogue, products[: train if part == "train" else others], rng)
+    write_json(temporary / "left_out.json", catalogue.report.skipped)
+    write_json(temporary / "manifest.json", arguments | {"content": _content(temporary)})
+    if folder.exists():
+        shutil.rmtree(folder)
+    os.replace(temporary, folder)
+    return folder
+
+
+def _arguments(source: Path, train: int, others: int, seed: int) -> dict:
+    """What the content follows from; raises DataError when the source has no table."""
+    table, here = source / "styles.csv", Path(__file__).parent
+    if not table.is_file():
+        raise DataError(f"{source} has no styles.csv: name the folder of Fashion Product Images, where it lies.")
+    tables = [fingerprint(path) for path in (table, source / "splits.json") if path.is_file()]
+    there = len(names_in(source / "images")) if (source / "images").is_dir() else 0
+    code = {name: fingerprint(here / f"{name}.py") for name in SOURCES}
+    return {"source": os.fspath(source.resolve()), "tables": tables, "photographs": there, "train": train,
+            "others": others, "seed": seed, "code": code}  # fmt: skip
+
+
+def _is_complete(folder: Path, arguments: dict) -> bool:
+    path = folder / "manifest.json"
+    if not path.is_file():
+        return False
+    manifest = read_json(path)
+    content = manifest.pop("content", None)
+    return manifest == arguments and content == _content(folder)
+
+
+def _content(folder: Path) -> dict[str, str]:
+    return {name: fingerprint(folder / name) for name in TEXTS if (folder / name).is_dir()}
+
+
+def left_out(folder: Path) -> Report:
+    """What of the official files is not in a folder that :func:`write` has made, and why."""
+    return Report([(what, why) for what, why in read_json(folder / "left_out.json")])
+
+
+def parts(catalogue: Catalogue, seed: int) -> dict[str, list[Product]]:
+    """The products of each part, in an order drawn by ``seed``: no pair of HELD_OUT is in train, val or test."""
+    found: dict[str, list[Product]] = {part: [] for part in PARTS}
+    for split, products in catalogue.splits.items():
+        for i in np.random.default_rng([seed, PARTS.index(split)]).permutation(len(products)):
+            aside = "pairs" if split == "train" else "composition"
+            found[aside if products[i].held_out else split].append(products[i])
+    return found
+
+
+def _write_part(folder: Path, part: str, catalogue: Catalogue, products: Sequence[Product],
+                rng: np.random.Generator) -> None:  # fmt: skip
+    images = folder / "images" / part
+    images.mkdir(parents=True)
+    there = [p for p in products if _write_picture(catalogue, p, images / f"{p.id}.jpg")]
+    names = {product.id: f"{product.id}.jpg" for product in there}
+    texts, asked = {product.id: captions(product) for product in there}, questions(there, rng)
+    files = {
+        f"annotations/captions_{part}.json": official.captions("Catalogue", names, texts, PIXELS),
+        **official.vqa("Catalogue", part, asked),
+        f"lxmert/{part}.json": official.lxmert(names, texts, asked),
+    }
+    rows = [
+        official.nlvr2(f"{part}-{number}-{turn}-0", told.sentence, told.truths[turn], names, left.id, right.id)
+        for number, told in enumerate(statements(there, rng))
+        for turn, (left, right) in enumerate(((told.first, told.second), (told.second, told.first)))
+    ]
+    official.write(folder, files, {f"nlvr2/{part}.json": rows})
+
+
+def _write_picture(catalogue: Catalogue, product: Product, place: Path) -> bool:
+    """Link a photograph, or make it square; one that does not open goes into the catalogue's report."""
+    path = catalogue.path(product)
+    try:
+        width, height = picture_size(path)
+        if width == height <= LARGEST:
+            place.symlink_to(path.resolve())
+        else:
+            Image.fromarray(squared(open_image(path), PIXELS)).save(place, quality=95, subsampling=0)
+    except ImageError as error:
+        catalogue.report.skip(f"picture {product.id}", str(error))
+        return False
+    return True
