@@ -44,7 +44,7 @@ def test_budgets_can_be_written_into_a_recipe(dataset, name):
 
 
 def test_chapters_run_as_scripts_and_finished_ones_are_not_run_again(run):
-    with pytest.raises(SystemExit, match="exit code 1.; mend it and start again"):
+    with pytest.raises(SystemExit, match="exit code 3.; mend it and start again"):
         recipe.train(run, ("01_a", "02_b"))
     home = run.metrics.parent
     (home / "go").touch()

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from xlxmert_core import origins
 from xlxmert_core.data.files import read_json
+from xlxmert_core.data.images import open_image
 from xlxmert_core.files import write_json
 from xlxmert_core.folder import SHIPPED
 from xlxmert_core.train.loop import Track
@@ -132,7 +132,7 @@ class Artifacts:
     def compared_pictures(name: str) -> dict[str, np.ndarray]:
         """Pictures of such a comparison: real ones, then each row's of its first seed, uint8 [M, S, S, 3]."""
         about = Artifacts.compared(name)["about"]
-        sheet, rows = np.asarray(Image.open(SHIPPED / "tables" / f"{name}.png")), ("real", *about["rows"])
+        sheet, rows = np.asarray(open_image(SHIPPED / "tables" / f"{name}.png")), ("real", *about["rows"])
         strips = zip(rows, np.split(sheet, len(rows)), strict=True)
         return {row: np.stack(np.split(strip, len(about["texts"]), 1)) for row, strip in strips}
 
