@@ -23,7 +23,7 @@ help:
 	@echo "make nightly  what is too long for make test, part by part, about an hour; finished parts are skipped when it starts again"
 	@echo "make regress  run every chapter and compare its metrics with the accepted run (ARGS=--accept makes a new one)"
 	@echo "make train    make the shipped weights from nothing, about three hours on two cores (DATASET=storybook, ARGS=--ship installs them)"
-	@echo "make tables   train the models that chapter 05 compares, and others, three a row, hours; finished ones are skipped (DATASET=junior, ARGS=--ship)"
+	@echo "make tables   train the models that chapters 05 and 06 compare, and others, three a row, hours; finished ones are skipped (DATASET=junior, ARGS=--ship)"
 	@echo "make bench    measure every claim of speed beside its baseline, about a quarter of an hour, and write book/benchmarks.md (ARGS=--gpu: on a GPU)"
 	@echo "make format   mend what ruff and nbstripout can mend"
 	@echo "make lock     refresh the versions in requirements.txt"

@@ -1,4 +1,4 @@
-"""One run of all chapters, one built book and one browser for the whole session; quick tests come first.
+"""One run of all chapters, one built book and one browser for the whole session.
 
 ``make test`` spreads the tests over two workers. One has all that look at the book and begins with the chapters; the
 other gives way to it, and waits while the chapters that measure time run.
@@ -82,8 +82,11 @@ class BookRun:
         """The chapter's result; a chapter that failed raises the same error each time."""
         if not self.outcomes:
             self.ahead.wait()
+            timed = [name for name, own in declared(chapters()).items() if own.timed]
+            others = [name for name in chapters() if name not in timed]
+            self.outcomes = execute_all(self.run, others, keep_going=True)
             with quiet(fcntl.LOCK_EX):
-                self.outcomes = execute_all(self.run, chapters(), keep_going=True)
+                self.outcomes |= execute_all(self.run, timed, keep_going=True)
         if isinstance(self.outcomes[chapter], ChapterError):
             raise self.outcomes[chapter]
         return self.outcomes[chapter]
@@ -162,7 +165,10 @@ def fresh(chromium, book_site):
 
 
 def pytest_collection_modifyitems(config, items):
-    """Quick tests, then those that need no chapter, then the chapters and what is made of them; nightly if named."""
+    """Quick tests, then those that need no chapter, then the chapters and what is made of them; nightly if named.
+
+    Of two workers, which take a file at a time, one begins with the files that look at the book.
+    """
     if "nightly" not in config.option.markexpr:
         config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("nightly")])
         items[:] = [item for item in items if not item.get_closest_marker("nightly")]

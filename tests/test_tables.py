@@ -1,5 +1,6 @@
 """The comparisons of chapters 05 and 06: one change a row, finished parts kept, mean and spread over seeds."""
 
+import re
 from dataclasses import asdict
 from itertools import pairwise
 from types import SimpleNamespace
@@ -9,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from book.build.run_chapters import ROOT
 from book.train import compared, tables
 from xlxmert_core.chapters.artifacts import Artifacts
 from xlxmert_core.config import ModelConfig
@@ -25,6 +27,14 @@ def differences(a, b) -> set[str]:
 def test_every_row_differs_in_one_thing_from_the_row_that_it_is_held_against():
     for row, (beside, _) in compared.BESIDE.items():
         assert len(differences(compared.ONE_BY_ONE[row], compared.ONE_BY_ONE[beside])) == 1, row
+
+
+def test_every_table_that_a_chapter_shows_comes_with_the_package():
+    shown = {name for path in (ROOT / "notebooks").glob("*.ipynb")
+             for name in re.findall(r'files\.compared(?:_pictures)?\(\\"(\w+)', path.read_text("utf-8"))}  # fmt: skip
+    assert {"before_after", "generator_losses"} <= shown
+    for name in shown:
+        assert Artifacts.compared(name)["rows"] and len(Artifacts.compared_pictures(name)) > 1
 
 
 def test_no_two_rows_are_the_same_models():

@@ -1,7 +1,7 @@
 """What is too long for ``make test``, part by part: ``python -m book.build.nightly`` (or ``make nightly``).
 
 The parts are the test files that have tests marked ``nightly``, ``make regress``, and both commands of the README in
-a fresh clone with a fresh environment. The test files run two at a time, one core each; the other two want both cores.
+a fresh clone with a fresh environment. The test files run two at a time; the other two parts want both cores.
 Each part that passes leaves a stamp with the fingerprint of the tree; started again on the same tree, finished parts
 are skipped. What a part says goes to ``_build/nightly/{part}.log``.
 """
@@ -11,8 +11,10 @@ import hashlib
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,6 +23,8 @@ from book.build.run_chapters import ROOT
 
 HOME = ROOT / "_build" / "nightly"
 PYTEST = (sys.executable, "-m", "pytest", "-m", "nightly")
+RUNNING: list[subprocess.Popen] = []
+STOPPED = threading.Event()  # Ctrl-C
 ONE_CORE = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "1000"}  # as `make test` has it
 
 
@@ -83,7 +87,11 @@ def passed(name: str, now: str) -> bool:
     print(f"  {name:24} begins", flush=True)
     begun, environment = time.monotonic(), os.environ | (ONE_CORE if name.startswith("test_") else {})
     with open(log, "w") as out:
-        code = subprocess.run(command, cwd=ROOT, env=environment, stdout=out, stderr=subprocess.STDOUT).returncode
+        part = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=out, stderr=subprocess.STDOUT)
+        RUNNING.append(part)
+        code = part.wait()
+    if STOPPED.is_set():
+        return False
     outcome = f"FAILED: {os.path.relpath(log)}" if code else f"passed{skipped(log)}"
     print(f"  {name:24} {time.monotonic() - begun:7.0f} s  {outcome}", flush=True)
     if not code:
@@ -108,6 +116,9 @@ def main() -> int:
         outcomes = list(pool.map(passed, beside, [now] * len(beside)))
         return int(not all(outcomes + [passed(name, now) for name in names if name not in beside]))
     except KeyboardInterrupt:
+        STOPPED.set()
+        for process in RUNNING:
+            process.send_signal(signal.SIGINT)  # nothing to one that has ended
         print("\nInterrupted: make nightly goes on with the parts that had not ended.")
         return 130
     finally:
