@@ -73,6 +73,7 @@ SHADES = {  # the shop's other colours: the basic one of each
     "lime green": "green", "mauve": "purple", "nude": "brown", "mushroom brown": "brown", "skin": "brown",
     "rose": "pink", "metallic": "grey",
 }  # fmt: skip
+_COLOUR_WORDS = frozenset(" ".join((*COLOURS, *SHADES)).split())  # "navy" and "off" too
 GENDERS = ("Men", "Women", "Unisex", "Boys", "Girls")
 USAGES = ("Casual", "Sports", "Formal", "Ethnic")
 PATTERNS = ("plain", "striped", "checked", "printed", "floral")
@@ -233,6 +234,6 @@ def _split(products: list[Product], path: Path, report: Report) -> dict[str, lis
 
 def split_of(product: Product) -> str:
     """Same title up to colour words, same split: no near copy of a test photograph is trained on."""
-    words = [w for w in re.findall(r"[a-z]+", product.title.lower()) if not basic_colour(w)]
+    words = [w for w in re.findall(r"[a-z]+", product.title.lower()) if w not in _COLOUR_WORDS]
     share = int(hashlib.sha256(" ".join(words).encode()).hexdigest()[:8], 16) / 16**8
     return "val" if share < SHARES[0] else "test" if share < sum(SHARES) else "train"
