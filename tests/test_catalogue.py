@@ -95,6 +95,16 @@ def test_patterns_come_from_titles(title, pattern):
     assert products.pattern_of(title) == pattern
 
 
+@pytest.mark.parametrize(("title", "colour", "second"), [
+    ("Lee Men White & Navy Blue Shirt", "white", "blue"), ("Lee Men Navy Blue and Off White Shirt", "blue", "white"),
+    ("Lee Men Navy Blue-White Shirt", "white", "blue"), ("Lee Men Shirt - Black & Red", "red", "black"),
+    ("Lee Men Blue & Navy Blue Shirt", "blue", ""), ("Lee Men Black & Red Shirt", "blue", ""),
+    ("Lee Men Black & Redwood Shirt", "black", ""), ("Lee Men Black Shirt", "black", ""),
+])  # fmt: skip
+def test_a_second_colour_comes_from_a_title_also_in_two_words(title, colour, second):
+    assert products.second_colour(title, colour) == second
+
+
 # --- What is said and asked. --------------------------------------------------------------------------
 
 

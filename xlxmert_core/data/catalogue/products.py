@@ -73,6 +73,8 @@ SHADES = {  # the shop's other colours: the basic one of each
     "lime green": "green", "mauve": "purple", "nude": "brown", "mushroom brown": "brown", "skin": "brown",
     "rose": "pink", "metallic": "grey",
 }  # fmt: skip
+_COLOUR = "|".join(sorted((*COLOURS, *SHADES), key=len, reverse=True))  # the longest first: "navy blue" before "blue"
+_TWO_COLOURS = re.compile(rf"\b({_COLOUR}) *(?:&|and|-) *({_COLOUR})\b")
 _COLOUR_WORDS = frozenset(" ".join((*COLOURS, *SHADES)).split())  # "navy" and "off" too
 GENDERS = ("Men", "Women", "Unisex", "Boys", "Girls")
 USAGES = ("Casual", "Sports", "Formal", "Ethnic")
@@ -205,9 +207,9 @@ def pattern_of(title: str) -> str:
 
 def second_colour(title: str, colour: str) -> str:
     """The other basic colour of "Black & White Check" when one of the two is ``colour``; "" otherwise."""
-    for left, right in re.findall(r"\b([a-z]+) *(?:&|and|-) *([a-z]+)\b", title.lower()):
-        both = [basic_colour(left), basic_colour(right)]
-        if all(both) and colour in both and both[0] != both[1]:
+    for pair in _TWO_COLOURS.findall(title.lower()):
+        both = [basic_colour(shade) for shade in pair]
+        if colour in both and both[0] != both[1]:
             return both[1 - both.index(colour)]
     return ""
 
