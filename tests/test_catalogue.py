@@ -187,6 +187,17 @@ def test_questions_are_true_and_their_words_tell_nothing():
     assert kinds.keys() == {"type", "colour", "gender", "pattern", *(f"is {name}" for name in CHECKS)}
     assert not any(SIDES.search(question.text) for one in asked.values() for question in one)
     assert asked == catalogue.questions(those, np.random.default_rng(0))
+    assert not any(q.kind == "is gender" for p in those if p.gender == "Unisex" for q in asked[p.id])
+
+
+@pytest.mark.parametrize(("kind", "noun"), [
+    ("Flip Flops", "is the flip flop"), ("Flats", "is the shoe"), ("Track Pants", "are the track pants"),
+])  # fmt: skip
+def test_the_colour_of_a_thing_is_asked_by_its_name(kind, noun):
+    those = [product(id=i, type=kind) for i in range(1, 21)]
+    asked = catalogue.questions(those, np.random.default_rng(0)).values()
+    texts = {question.text for one in asked for question in one if question.kind == "colour"}
+    assert texts == {"what colour is it", f"what colour {noun}"}
 
 
 def holds(sentence: str, first: Product, second: Product) -> bool:
