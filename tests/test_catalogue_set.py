@@ -12,7 +12,7 @@ from shop import HUES, SHARED, fill, product
 from xlxmert_core.data import catalogue, coco, lxmert, nlvr2, vqa
 from xlxmert_core.data.catalogue import writer
 from xlxmert_core.data.catalogue.products import HELD_OUT, KINDS
-from xlxmert_core.data.files import DataError
+from xlxmert_core.data.files import DataError, read_json
 from xlxmert_core.datasets import catalogue as data_set
 from xlxmert_core.datasets import open_dataset
 from xlxmert_core.datasets.base import UNLABELLED
@@ -57,11 +57,14 @@ def test_official_readers_take_what_is_written(data):
 
 
 def test_small_square_photographs_are_linked_and_others_made_square(data, source):
+    told = read_json(data.folder / "annotations" / "captions_train.json")["images"]
+    sizes = {entry["file_name"]: (entry["width"], entry["height"]) for entry in told}
     for path in (data.folder / "images" / "train").iterdir():
         assert path.is_symlink() == (int(path.stem) % 2 == 0)
         with Image.open(path) as picture:
-            assert picture.size == (128, 128)
+            assert picture.size == sizes.pop(path.name) == ((128, 128) if int(path.stem) % 8 else (192, 192))
         assert not path.is_symlink() or path.resolve() == (source / "images" / path.name).resolve()
+    assert not sizes
 
 
 def test_a_photograph_that_does_not_open_and_one_that_is_missing_are_told(data):

@@ -108,11 +108,12 @@ def _write_part(folder: Path, part: str, catalogue: Catalogue, products: Sequenc
                 rng: np.random.Generator) -> None:  # fmt: skip
     images = folder / "images" / part
     images.mkdir(parents=True)
-    there = [p for p in products if _write_picture(catalogue, p, images / f"{p.id}.jpg")]
+    sides = {p.id: side for p in products if (side := _write_picture(catalogue, p, images / f"{p.id}.jpg"))}
+    there = [p for p in products if p.id in sides]
     names = {product.id: f"{product.id}.jpg" for product in there}
     texts, asked = {product.id: captions(product) for product in there}, questions(there, rng)
     files = {
-        f"annotations/captions_{part}.json": official.captions("Catalogue", names, texts, PIXELS),
+        f"annotations/captions_{part}.json": official.captions("Catalogue", names, texts, sides),
         **official.vqa("Catalogue", part, asked),
         f"lxmert/{part}.json": official.lxmert(names, texts, asked),
     }
@@ -124,16 +125,16 @@ def _write_part(folder: Path, part: str, catalogue: Catalogue, products: Sequenc
     official.write(folder, files, {f"nlvr2/{part}.json": rows})
 
 
-def _write_picture(catalogue: Catalogue, product: Product, place: Path) -> bool:
-    """Link a photograph, or make it square; one that does not open goes into the catalogue's report."""
+def _write_picture(catalogue: Catalogue, product: Product, place: Path) -> int:
+    """Link a photograph, or make it square; its side in pixels, 0 of one that does not open, which is reported."""
     path = catalogue.path(product)
     try:
         width, height = picture_size(path)
         if width == height <= LARGEST:
             place.symlink_to(path.resolve())
-        else:
-            Image.fromarray(squared(open_image(path), PIXELS)).save(place, quality=95, subsampling=0)
+            return width
+        Image.fromarray(squared(open_image(path), PIXELS)).save(place, quality=95, subsampling=0)
+        return PIXELS
     except ImageError as error:
         catalogue.report.skip(f"picture {product.id}", str(error))
-        return False
-    return True
+        return 0
