@@ -1,6 +1,7 @@
 """The catalogue as a data set: its official files, splits, labels, questions and judge."""
 
 import re
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -102,6 +103,17 @@ def test_a_complete_folder_is_left_alone_and_another_one_refused(source, tmp_pat
         catalogue.write(source, tmp_path / "full", 20, 5, 0)
     with pytest.raises(DataError, match="has no styles.csv: name the folder of Fashion Product Images"):
         catalogue.write(tmp_path, tmp_path / "y", 20, 5, 0)
+
+
+@pytest.mark.parametrize("lost", [("images/train", "left_out.json"), ("images/val/122.jpg",), ("vqa",)])
+def test_what_was_removed_is_written_again(source, tmp_path, lost):
+    folder = catalogue.write(source, tmp_path / "x", 20, 60, 0)
+    before = {path.relative_to(folder) for path in folder.rglob("*")}
+    for name in lost:
+        place = folder / name
+        shutil.rmtree(place) if place.is_dir() else place.unlink()
+    catalogue.write(source, folder, 20, 60, 0)
+    assert {path.relative_to(folder) for path in folder.rglob("*")} == before
 
 
 # --- The data set. ------------------------------------------------------------------------------------

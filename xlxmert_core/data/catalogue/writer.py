@@ -3,6 +3,7 @@
 Photographs that are square and small are linked, not copied; others are made square, 128 pixels a side.
 """
 
+import hashlib
 import os
 import shutil
 from collections.abc import Sequence
@@ -26,14 +27,14 @@ PIXELS = 128
 LARGEST = 2 * PIXELS  # of a square photograph that is linked as it is
 PARTS = ("train", "val", "test", "composition", "pairs")
 SOURCES = ("products", "text", "questions", "pictures", "writer", "../official")  # what decides the content
-TEXTS = ("annotations", "vqa", "nlvr2", "lxmert")
+TEXTS, LEFT_OUT = ("annotations", "vqa", "nlvr2", "lxmert"), "left_out.json"
 
 
 def write(source: str | os.PathLike, folder: str | os.PathLike, train: int, others: int, seed: int) -> Path:
     """Write the data set into ``folder``, from the official layout in ``source``; returns the folder.
 
     All is written beside the folder first and renamed once complete. A folder whose manifest names the same source,
-    arguments, code and texts is left alone.
+    arguments, code, texts and names of pictures is left alone.
 
     Args:
         train: how many products to learn from, at most; drawn at random, as their order is.
@@ -56,7 +57,7 @@ def write(source: str | os.PathLike, folder: str | os.PathLike, train: int, othe
     for index, (part, products) in enumerate(parts(catalogue, seed).items()):
         rng = np.random.default_rng([seed, index, 1])
         _write_part(temporary, part, catalogue, products[: train if part == "train" else others], rng)
-    write_json(temporary / "left_out.json", catalogue.report.skipped)
+    write_json(temporary / LEFT_OUT, catalogue.report.skipped)
     write_json(temporary / "manifest.json", arguments | {"content": _content(temporary)})
     if folder.exists():
         shutil.rmtree(folder)
@@ -86,12 +87,17 @@ def _is_complete(folder: Path, arguments: dict) -> bool:
 
 
 def _content(folder: Path) -> dict[str, str]:
-    return {name: fingerprint(folder / name) for name in TEXTS if (folder / name).is_dir()}
+    """Fingerprints of what is there: of all texts, and of the pictures' names, since many are but links."""
+    found = {name: fingerprint(folder / name) for name in (*TEXTS, LEFT_OUT) if (folder / name).exists()}
+    for part in PARTS:
+        if (images := folder / "images" / part).is_dir():
+            found[f"images/{part}"] = hashlib.sha256("\n".join(sorted(names_in(images))).encode()).hexdigest()[:16]
+    return found
 
 
 def left_out(folder: Path) -> Report:
     """What of the official files is not in a folder that :func:`write` has made, and why."""
-    return Report([(what, why) for what, why in read_json(folder / "left_out.json")])
+    return Report([(what, why) for what, why in read_json(folder / LEFT_OUT)])
 
 
 def parts(catalogue: Catalogue, seed: int) -> dict[str, list[Product]]:
