@@ -43,10 +43,20 @@ def test_what_is_left_out_is_counted_and_named(tmp_path):
 @pytest.mark.parametrize(("lines", "ids", "said"), [
     (["id,colour"], (), "must begin with the columns id,gender,.* not with 'id,colour'"),
     (LINES, (), r"no photograph of a known product: put images/<id>.jpg beside"),
+    (LINES[:1], (1,), r"styles.csv is empty: put the table of Fashion Product Images there"),
+    ([*LINES[:1], "", " "], (1,), "styles.csv is empty"),
 ])  # fmt: skip
 def test_another_table_and_no_photograph_are_refused(tmp_path, lines, ids, said):
     with pytest.raises(DataError, match=said):
         catalogue.read(write(tmp_path / "c", lines, ids))
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"\xef\xbb\xbf"])
+def test_a_table_with_nothing_in_it_is_refused(tmp_path, content):
+    folder = write(tmp_path / "c")
+    (folder / "styles.csv").write_bytes(content)
+    with pytest.raises(DataError, match=r"styles.csv (is empty: put|must begin with the columns)"):
+        catalogue.read(folder)
 
 
 def test_no_table_is_named(tmp_path):

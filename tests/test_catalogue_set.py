@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from shop import HUES, SHARED, fill, product
+from shop import HUES, LINES, SHARED, fill, product, write
 
 from xlxmert_core.data import catalogue, coco, lxmert, nlvr2, vqa
 from xlxmert_core.data.catalogue import writer
@@ -103,6 +103,18 @@ def test_a_complete_folder_is_left_alone_and_another_one_refused(source, tmp_pat
         catalogue.write(source, tmp_path / "full", 20, 5, 0)
     with pytest.raises(DataError, match="has no styles.csv: name the folder of Fashion Product Images"):
         catalogue.write(tmp_path, tmp_path / "y", 20, 5, 0)
+
+
+@pytest.mark.parametrize(("labels", "empty"), [
+    ("Men,A,B,Watches,Black", "val, test, composition, pairs"),
+    ("Men,A,B,Shirts,Purple", "train, val, test, composition"),
+])  # fmt: skip
+def test_a_shop_that_leaves_parts_empty_is_refused(tmp_path, labels, empty):
+    lines = [f"{i},{labels},Fall,2011,Casual,Fossil Men" for i in range(1, 60)]
+    shop = write(tmp_path / "shop", [LINES[0], *lines], range(1, 60))
+    with pytest.raises(DataError, match=f"shop has no photograph that opens for {empty}: add .* such as purple shirts"):
+        catalogue.write(shop, tmp_path / "x", 20, 5, 0)
+    assert [path.name for path in tmp_path.iterdir()] == ["shop"]
 
 
 @pytest.mark.parametrize("lost", [("images/train", "left_out.json"), ("images/val/122.jpg",), ("vqa",)])

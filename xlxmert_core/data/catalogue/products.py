@@ -155,25 +155,27 @@ def read(folder: str | os.PathLike) -> Catalogue:
 def parse(path: Path, report: Report) -> list[Product]:
     """The known products of a styles.csv; what is left out, and labels that are not known, go into the report.
 
-    Raises DataError in one sentence when the file is missing, is no text, or begins with other columns.
+    Raises DataError in one sentence when the file is missing, is no text, begins with other columns, or is empty.
     """
     found: dict[int, Product] = {}
     types, labels = Counter(), Counter()
-    for number, line in text_lines(path):
+    lines = [(number, line) for number, line in text_lines(path) if number == 1 or line.strip()]
+    for number, line in lines:
         values = [value.strip() for value in line.split(",", len(COLUMNS) - 1)]  # a title may hold commas
         row = dict(zip(COLUMNS, values, strict=False))
         if number == 1:
             if tuple(values) != COLUMNS:
                 raise DataError(f"{path} must begin with the columns {','.join(COLUMNS)}, not with {line[:200]!r}.")
         elif len(values) < len(COLUMNS) or not re.fullmatch("[0-9]{1,18}", row["id"]):
-            if line.strip():
-                report.skip(f"line {number} of {path.name}", "it is no product (too few columns, or no number first)")
+            report.skip(f"line {number} of {path.name}", "it is no product (too few columns, or no number first)")
         elif row["articleType"] not in KINDS:
             types[row["articleType"]] += 1
         elif int(row["id"]) in found:
             report.skip(f"line {number} of {path.name}", f"product {row['id']} is there already")
         else:
             found[int(row["id"])] = _product(row, labels)
+    if len(lines) < 2:
+        raise DataError(f"{path} is empty: put the table of Fashion Product Images there, a product a line.")
     for kind, count in types.most_common():
         report.skip(f"{count} product(s) of type {kind!r}", f"the type is not among the {len(KINDS)} that are known")
     for (name, value), count in labels.most_common():

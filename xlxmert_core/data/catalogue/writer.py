@@ -41,8 +41,8 @@ def write(source: str | os.PathLike, folder: str | os.PathLike, train: int, othe
         others: how many of each other part, at most: "val" and "test"; "composition", those of val and test that are
             pairs of HELD_OUT; and "pairs", those of train, which only a judge may see.
 
-    Raises DataError in one sentence when the source cannot be read, and FileExistsError when the folder holds other
-    files.
+    Raises DataError in one sentence when the source cannot be read or leaves a part empty, and FileExistsError when the
+    folder holds other files.
     """
     source, folder = Path(source), Path(folder)
     arguments = _arguments(source, train, others, seed)
@@ -54,9 +54,16 @@ def write(source: str | os.PathLike, folder: str | os.PathLike, train: int, othe
     temporary = folder.with_name(folder.name + ".tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
+    written = {}
     for index, (part, products) in enumerate(parts(catalogue, seed).items()):
         rng = np.random.default_rng([seed, index, 1])
-        _write_part(temporary, part, catalogue, products[: train if part == "train" else others], rng)
+        written[part] = _write_part(temporary, part, catalogue, products[: train if part == "train" else others], rng)
+    if empty := [part for part, count in written.items() if not count]:
+        shutil.rmtree(temporary)
+        raise DataError(
+            f"{source} has no photograph that opens for {', '.join(empty)}: add products until train, val and test "
+            "have some, and train and one of the others also some of the pairs held out, such as purple shirts."
+        )
     write_json(temporary / LEFT_OUT, catalogue.report.skipped)
     write_json(temporary / "manifest.json", arguments | {"content": _content(temporary)})
     if folder.exists():
@@ -111,7 +118,8 @@ def parts(catalogue: Catalogue, seed: int) -> dict[str, list[Product]]:
 
 
 def _write_part(folder: Path, part: str, catalogue: Catalogue, products: Sequence[Product],
-                rng: np.random.Generator) -> None:  # fmt: skip
+                rng: np.random.Generator) -> int:  # fmt: skip
+    """Write a part's pictures and texts; returns how many pictures there are."""
     images = folder / "images" / part
     images.mkdir(parents=True)
     sides = {p.id: side for p in products if (side := _write_picture(catalogue, p, images / f"{p.id}.jpg"))}
@@ -129,6 +137,7 @@ def _write_part(folder: Path, part: str, catalogue: Catalogue, products: Sequenc
         for turn, (left, right) in enumerate(((told.first, told.second), (told.second, told.first)))
     ]
     official.write(folder, files, {f"nlvr2/{part}.json": rows})
+    return len(there)
 
 
 def _write_picture(catalogue: Catalogue, product: Product, place: Path) -> int:
