@@ -243,7 +243,7 @@ def test_regions_must_be_named_alone(data):
     assert judge.regions([f"{regions[0].text} and a wallet", "a thing"], regions) == {"right": 0.5, "alone": 0}
 
 
-def test_an_edit_asks_for_another_colour_that_training_knows(data):
+def test_an_edit_asks_for_another_colour_of_no_pair_held_out(data):
     split = data.split("test", 30)
     judge = judge_of(split)
     edits = judge.edits(split, np.random.default_rng(0))
