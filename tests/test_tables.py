@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from book.build import run_chapters
 from book.train import compared, tables
 from xlxmert_core.chapters.artifacts import Artifacts
 from xlxmert_core.config import ModelConfig
@@ -98,6 +99,14 @@ def test_another_budget_or_vocabulary_is_measured_anew(world, trainer):
     np.savez(world.files.path("codes.npz"), train=np.ones((2, 4), np.int64))
     tables.measure("before_after", world, seeds=1, steps=8)
     assert [steps for *_, steps in trainer.done] == [7, 7, 8, 8, 8, 8]
+
+
+@pytest.mark.parametrize("dataset", run_chapters.PHOTOGRAPHS)
+def test_photographs_have_no_tables(dataset, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["tables", "--dataset", dataset])
+    with pytest.raises(SystemExit):
+        tables.main()
+    assert "no photograph is one: choose a drawn data set." in " ".join(capsys.readouterr().err.split())
 
 
 def test_one_seed_has_no_spread():
