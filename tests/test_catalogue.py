@@ -201,7 +201,7 @@ def test_questions_are_true_and_their_words_tell_nothing():
 
 
 @pytest.mark.parametrize(("kind", "noun"), [
-    ("Flip Flops", "is the flip flop"), ("Flats", "is the shoe"), ("Track Pants", "are the track pants"),
+    ("Flip Flops", "is the flip flop"), ("Flats", "is the shoe"), ("Track Pants", "are the pants"),
 ])  # fmt: skip
 def test_the_colour_of_a_thing_is_asked_by_its_name(kind, noun):
     those = [product(id=i, type=kind) for i in range(1, 21)]

@@ -52,7 +52,7 @@ def _open(product: Product, rng: np.random.Generator) -> list[Question]:
     kind = KINDS[product.type]
     found = [Question(_pick(rng, ("what is this", "what do we see")), kind.one, "type")]
     if _one_colour(product):
-        noun = "shoe" if kind.one.endswith(" shoe") else kind.one  # a flip flop is no flop
+        noun = kind.one if kind.one == "flip flop" else kind.one.split()[-1]  # a casual shoe is a shoe
         named = f"what colour {'are' if kind.paired else 'is'} the {noun}"
         found.append(Question(_pick(rng, ("what colour is it", named)), product.colour, "colour"))
     if product.gender:
