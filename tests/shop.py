@@ -46,7 +46,7 @@ def photograph(number: int, colour: str, width: int, height: int) -> Image.Image
 
 
 def fill(folder: Path) -> Path:
-    """240 products in the official layout, half of them three to four as the shop's are; 17 does not open."""
+    """240 products in the official layout, half of them three to four, as the shop's are; 17 does not open."""
     rng = np.random.default_rng(0)
     kinds, colours, genders = ("Shirts", "Jeans", "Casual Shoes"), tuple(HUES), ("Men", "Women", "Boys")
     lines = [LINES[0]]
@@ -56,7 +56,7 @@ def fill(folder: Path) -> Path:
         lines.append(f"{i},{gender},A,B,{kind},{colour.title()},Fall,2011,Casual,Brand {i} {gender} {look} {kind}")
     write(folder, [*lines, *LINES[4:]], ())
     for i, line in enumerate(lines[1:], 1):
-        size = (60, 80) if i % 2 else (128, 128)
+        size = (60, 80) if i % 2 else (192, 192) if i % 8 == 0 else (128, 128)
         photograph(i, line.split(",")[5].lower(), *size).save(folder / "images" / f"{i}.jpg", quality=95)
     (folder / "images" / "17.jpg").write_bytes(b"no picture")
     (folder / "images" / "18.jpg").unlink()

@@ -43,10 +43,20 @@ def test_what_is_left_out_is_counted_and_named(tmp_path):
 @pytest.mark.parametrize(("lines", "ids", "said"), [
     (["id,colour"], (), "must begin with the columns id,gender,.* not with 'id,colour'"),
     (LINES, (), r"no photograph of a known product: put images/<id>.jpg beside"),
+    (LINES[:1], (1,), r"styles.csv is empty: put the table of Fashion Product Images there"),
+    ([*LINES[:1], "", " "], (1,), "styles.csv is empty"),
 ])  # fmt: skip
 def test_another_table_and_no_photograph_are_refused(tmp_path, lines, ids, said):
     with pytest.raises(DataError, match=said):
         catalogue.read(write(tmp_path / "c", lines, ids))
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"\xef\xbb\xbf"])
+def test_a_table_with_nothing_in_it_is_refused(tmp_path, content):
+    folder = write(tmp_path / "c")
+    (folder / "styles.csv").write_bytes(content)
+    with pytest.raises(DataError, match=r"styles.csv (is empty: put|must begin with the columns)"):
+        catalogue.read(folder)
 
 
 def test_no_table_is_named(tmp_path):
@@ -78,8 +88,9 @@ def test_without_splits_a_title_decides_and_its_colour_does_not():
     letters = [chr(97 + i % 26) + chr(97 + i // 26) for i in range(676)]
     many = Counter(products.split_of(product(title=f"{two} shirt")) for two in letters)
     assert 0.78 < many["train"] / 676 < 0.93 and many["val"] and many["test"]
+    colours = (*catalogue.COLOURS, *(shade.title() for shade in products.SHADES))  # "Navy Blue" and "Off White" too
     for two in letters[:50]:
-        titles = (f"{two} Men {colour} Shirt" for colour in ("Red", "Black", "Beige"))
+        titles = (f"{two} Men {colour} Shirt" for colour in colours)
         assert len({products.split_of(product(title=title)) for title in titles}) == 1
 
 
@@ -92,6 +103,16 @@ def test_every_shade_is_one_of_eleven():
                                                 ("Basics Men Check Shirt", "checked"), ("Puma Polo", "")])  # fmt: skip
 def test_patterns_come_from_titles(title, pattern):
     assert products.pattern_of(title) == pattern
+
+
+@pytest.mark.parametrize(("title", "colour", "second"), [
+    ("Lee Men White & Navy Blue Shirt", "white", "blue"), ("Lee Men Navy Blue and Off White Shirt", "blue", "white"),
+    ("Lee Men Navy Blue-White Shirt", "white", "blue"), ("Lee Men Shirt - Black & Red", "red", "black"),
+    ("Lee Men Blue & Navy Blue Shirt", "blue", ""), ("Lee Men Black & Red Shirt", "blue", ""),
+    ("Lee Men Black & Redwood Shirt", "black", ""), ("Lee Men Black Shirt", "black", ""),
+])  # fmt: skip
+def test_a_second_colour_comes_from_a_title_also_in_two_words(title, colour, second):
+    assert products.second_colour(title, colour) == second
 
 
 # --- What is said and asked. --------------------------------------------------------------------------
@@ -176,6 +197,17 @@ def test_questions_are_true_and_their_words_tell_nothing():
     assert kinds.keys() == {"type", "colour", "gender", "pattern", *(f"is {name}" for name in CHECKS)}
     assert not any(SIDES.search(question.text) for one in asked.values() for question in one)
     assert asked == catalogue.questions(those, np.random.default_rng(0))
+    assert not any(q.kind == "is gender" for p in those if p.gender == "Unisex" for q in asked[p.id])
+
+
+@pytest.mark.parametrize(("kind", "noun"), [
+    ("Flip Flops", "is the flip flop"), ("Flats", "is the shoe"), ("Track Pants", "are the pants"),
+])  # fmt: skip
+def test_the_colour_of_a_thing_is_asked_by_its_name(kind, noun):
+    those = [product(id=i, type=kind) for i in range(1, 21)]
+    asked = catalogue.questions(those, np.random.default_rng(0)).values()
+    texts = {question.text for one in asked for question in one if question.kind == "colour"}
+    assert texts == {"what colour is it", f"what colour {noun}"}
 
 
 def holds(sentence: str, first: Product, second: Product) -> bool:

@@ -1,18 +1,19 @@
 """The catalogue as a data set: its official files, splits, labels, questions and judge."""
 
 import re
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from shop import HUES, SHARED, fill, product
+from shop import HUES, LINES, SHARED, fill, product, write
 
 from xlxmert_core.data import catalogue, coco, lxmert, nlvr2, vqa
 from xlxmert_core.data.catalogue import writer
 from xlxmert_core.data.catalogue.products import HELD_OUT, KINDS
-from xlxmert_core.data.files import DataError
+from xlxmert_core.data.files import DataError, read_json
 from xlxmert_core.datasets import catalogue as data_set
 from xlxmert_core.datasets import open_dataset
 from xlxmert_core.datasets.base import UNLABELLED
@@ -57,11 +58,14 @@ def test_official_readers_take_what_is_written(data):
 
 
 def test_small_square_photographs_are_linked_and_others_made_square(data, source):
+    told = read_json(data.folder / "annotations" / "captions_train.json")["images"]
+    sizes = {entry["file_name"]: (entry["width"], entry["height"]) for entry in told}
     for path in (data.folder / "images" / "train").iterdir():
         assert path.is_symlink() == (int(path.stem) % 2 == 0)
         with Image.open(path) as picture:
-            assert picture.size == (128, 128)
+            assert picture.size == sizes.pop(path.name) == ((128, 128) if int(path.stem) % 8 else (192, 192))
         assert not path.is_symlink() or path.resolve() == (source / "images" / path.name).resolve()
+    assert not sizes
 
 
 def test_a_photograph_that_does_not_open_and_one_that_is_missing_are_told(data):
@@ -99,6 +103,29 @@ def test_a_complete_folder_is_left_alone_and_another_one_refused(source, tmp_pat
         catalogue.write(source, tmp_path / "full", 20, 5, 0)
     with pytest.raises(DataError, match="has no styles.csv: name the folder of Fashion Product Images"):
         catalogue.write(tmp_path, tmp_path / "y", 20, 5, 0)
+
+
+@pytest.mark.parametrize(("labels", "empty"), [
+    ("Men,A,B,Watches,Black", "val, test, composition, pairs"),
+    ("Men,A,B,Shirts,Purple", "train, val, test, composition"),
+])  # fmt: skip
+def test_a_shop_that_leaves_parts_empty_is_refused(tmp_path, labels, empty):
+    lines = [f"{i},{labels},Fall,2011,Casual,Fossil Men" for i in range(1, 60)]
+    shop = write(tmp_path / "shop", [LINES[0], *lines], range(1, 60))
+    with pytest.raises(DataError, match=f"shop has no photograph that opens for {empty}: add .* such as purple shirts"):
+        catalogue.write(shop, tmp_path / "x", 20, 5, 0)
+    assert [path.name for path in tmp_path.iterdir()] == ["shop"]
+
+
+@pytest.mark.parametrize("lost", [("images/train", "left_out.json"), ("images/val/122.jpg",), ("vqa",)])
+def test_what_was_removed_is_written_again(source, tmp_path, lost):
+    folder = catalogue.write(source, tmp_path / "x", 20, 60, 0)
+    before = {path.relative_to(folder) for path in folder.rglob("*")}
+    for name in lost:
+        place = folder / name
+        shutil.rmtree(place) if place.is_dir() else place.unlink()
+    catalogue.write(source, folder, 20, 60, 0)
+    assert {path.relative_to(folder) for path in folder.rglob("*")} == before
 
 
 # --- The data set. ------------------------------------------------------------------------------------
@@ -216,7 +243,7 @@ def test_regions_must_be_named_alone(data):
     assert judge.regions([f"{regions[0].text} and a wallet", "a thing"], regions) == {"right": 0.5, "alone": 0}
 
 
-def test_an_edit_asks_for_another_colour_that_training_knows(data):
+def test_an_edit_asks_for_another_colour_of_no_pair_held_out(data):
     split = data.split("test", 30)
     judge = judge_of(split)
     edits = judge.edits(split, np.random.default_rng(0))

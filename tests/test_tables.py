@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from book.build.run_chapters import ROOT
+from book.build import run_chapters
 from book.train import compared, tables
 from xlxmert_core.chapters.artifacts import Artifacts
 from xlxmert_core.config import ModelConfig
@@ -30,7 +30,7 @@ def test_every_row_differs_in_one_thing_from_the_row_that_it_is_held_against():
 
 
 def test_every_table_that_a_chapter_shows_comes_with_the_package():
-    shown = {name for path in (ROOT / "notebooks").glob("*.ipynb")
+    shown = {name for path in (run_chapters.ROOT / "notebooks").glob("*.ipynb")
              for name in re.findall(r'files\.compared(?:_pictures)?\(\\"(\w+)', path.read_text("utf-8"))}  # fmt: skip
     assert {"before_after", "generator_losses"} <= shown
     for name in shown:
@@ -108,6 +108,14 @@ def test_another_budget_or_vocabulary_is_measured_anew(world, trainer):
     np.savez(world.files.path("codes.npz"), train=np.ones((2, 4), np.int64))
     tables.measure("before_after", world, seeds=1, steps=8)
     assert [steps for *_, steps in trainer.done] == [7, 7, 8, 8, 8, 8]
+
+
+@pytest.mark.parametrize("dataset", run_chapters.PHOTOGRAPHS)
+def test_photographs_have_no_tables(dataset, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["tables", "--dataset", dataset])
+    with pytest.raises(SystemExit):
+        tables.main()
+    assert "no photograph is one: choose a drawn data set." in " ".join(capsys.readouterr().err.split())
 
 
 def test_one_seed_has_no_spread():

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PARAMETERS = ("profile", "dataset", "seed", "artifacts")
+PHOTOGRAPHS = ("coco", "catalogue")  # data sets that nothing has drawn
 FOLDERS = tuple(f"XLXMERT_{name}" for name in ("COCO", "VG", "GQA", "NLVR2", "VQA", "AUTHORS", "CATALOGUE"))  # settings
 WATCH = ROOT / "book" / "build" / "watch.py"
 CELL_SECONDS = 6 * 3600  # a cell that takes longer hangs
@@ -62,9 +63,14 @@ class Run:
         return self.folder / "metrics"
 
     @property
+    def photographs(self) -> bool:
+        """Whether its pictures are photographs, of which no scene is known."""
+        return self.dataset in PHOTOGRAPHS
+
+    @property
     def own_painter(self) -> bool:
         """Whether chapters 08 and 09 teach this run's painter (``Profile.speaker``) and not the shipped one."""
-        return self.dataset in ("coco", "catalogue") or self.profile == "train"
+        return self.photographs or self.profile == "train"
 
     @property
     def gated(self) -> bool:

@@ -202,8 +202,8 @@ def main() -> None:
     parser.add_argument("--ship", action="store_true", help="copy tables and sheets into the package")
     options = parser.parse_args()
     run = Run(profile=options.profile, dataset=options.dataset)
-    if options.dataset in ("coco", "catalogue"):
-        parser.error("The tables count facts, and of a photograph's text none are known: choose a drawn data set.")
+    if run.photographs:
+        parser.error("The tables count what drawn scenes show, and no photograph is one: choose a drawn data set.")
     if options.ship and (options.steps or not run.gated):
         parser.error("--ship is for the run that chapters 05 and 06 tell of: the usual data set, profile and steps.")
     train(run, NEEDED)

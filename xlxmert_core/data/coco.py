@@ -38,7 +38,7 @@ class Report:
 
 @dataclass
 class Record:
-    """One picture with its captions; facts (Storybook only) holds one list of facts a caption."""
+    """One picture with its captions; facts, where they are known, holds one list a caption."""
 
     image_id: int | str
     path: Path

@@ -14,9 +14,9 @@ Texts = Mapping[int, Sequence[tuple[str, Sequence]]]
 Questions = Mapping[int, Sequence[tuple[str, str, str]]]
 
 
-def captions(name: str, files: Files, texts: Texts, pixels: int) -> dict:
-    """COCO captions of the data set ``name``, pictures of ``pixels`` a side; each annotation has our "facts" too."""
-    images = [{"id": i, "file_name": files[i], "width": pixels, "height": pixels} for i in texts]
+def captions(name: str, files: Files, texts: Texts, sides: Mapping[int, int]) -> dict:
+    """COCO captions of the data set ``name``, square pictures of these sides; each annotation has our "facts" too."""
+    images = [{"id": i, "file_name": files[i], "width": sides[i], "height": sides[i]} for i in texts]
     annotations = [
         {"id": i * 10 + index, "image_id": i, "caption": text, "facts": facts}
         for i, those in texts.items()

@@ -156,7 +156,7 @@ class ProductJudge:
         return self.reader.embed(images)
 
     def edits(self, split: Any, rng: np.random.Generator) -> Edits:
-        """Each product gets another colour, such as training has shown it in."""
+        """Each product gets another colour, of no pair of HELD_OUT; training may never have shown it on that type."""
         found = [recoloured(record, rng) for record in split.records]
         masks = catalogue.covered_cells(catalogue.product_masks(split.images))
         return Edits([text for text, _ in found], masks, [wanted for _, wanted in found])

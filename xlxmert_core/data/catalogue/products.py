@@ -73,6 +73,9 @@ SHADES = {  # the shop's other colours: the basic one of each
     "lime green": "green", "mauve": "purple", "nude": "brown", "mushroom brown": "brown", "skin": "brown",
     "rose": "pink", "metallic": "grey",
 }  # fmt: skip
+_COLOUR = "|".join(sorted((*COLOURS, *SHADES), key=len, reverse=True))  # the longest first: "navy blue" before "blue"
+_TWO_COLOURS = re.compile(rf"\b({_COLOUR}) *(?:&|and|-) *({_COLOUR})\b")
+_COLOUR_WORDS = frozenset(" ".join((*COLOURS, *SHADES)).split())  # "navy" and "off" too
 GENDERS = ("Men", "Women", "Unisex", "Boys", "Girls")
 USAGES = ("Casual", "Sports", "Formal", "Ethnic")
 PATTERNS = ("plain", "striped", "checked", "printed", "floral")
@@ -152,25 +155,27 @@ def read(folder: str | os.PathLike) -> Catalogue:
 def parse(path: Path, report: Report) -> list[Product]:
     """The known products of a styles.csv; what is left out, and labels that are not known, go into the report.
 
-    Raises DataError in one sentence when the file is missing, is no text, or begins with other columns.
+    Raises DataError in one sentence when the file is missing, is no text, begins with other columns, or is empty.
     """
     found: dict[int, Product] = {}
     types, labels = Counter(), Counter()
-    for number, line in text_lines(path):
+    lines = [(number, line) for number, line in text_lines(path) if number == 1 or line.strip()]
+    for number, line in lines:
         values = [value.strip() for value in line.split(",", len(COLUMNS) - 1)]  # a title may hold commas
         row = dict(zip(COLUMNS, values, strict=False))
         if number == 1:
             if tuple(values) != COLUMNS:
                 raise DataError(f"{path} must begin with the columns {','.join(COLUMNS)}, not with {line[:200]!r}.")
         elif len(values) < len(COLUMNS) or not re.fullmatch("[0-9]{1,18}", row["id"]):
-            if line.strip():
-                report.skip(f"line {number} of {path.name}", "it is no product (too few columns, or no number first)")
+            report.skip(f"line {number} of {path.name}", "it is no product (too few columns, or no number first)")
         elif row["articleType"] not in KINDS:
             types[row["articleType"]] += 1
         elif int(row["id"]) in found:
             report.skip(f"line {number} of {path.name}", f"product {row['id']} is there already")
         else:
             found[int(row["id"])] = _product(row, labels)
+    if len(lines) < 2:
+        raise DataError(f"{path} is empty: put the table of Fashion Product Images there, a product a line.")
     for kind, count in types.most_common():
         report.skip(f"{count} product(s) of type {kind!r}", f"the type is not among the {len(KINDS)} that are known")
     for (name, value), count in labels.most_common():
@@ -204,9 +209,9 @@ def pattern_of(title: str) -> str:
 
 def second_colour(title: str, colour: str) -> str:
     """The other basic colour of "Black & White Check" when one of the two is ``colour``; "" otherwise."""
-    for left, right in re.findall(r"\b([a-z]+) *(?:&|and|-) *([a-z]+)\b", title.lower()):
-        both = [basic_colour(left), basic_colour(right)]
-        if all(both) and colour in both and both[0] != both[1]:
+    for pair in _TWO_COLOURS.findall(title.lower()):
+        both = [basic_colour(shade) for shade in pair]
+        if colour in both and both[0] != both[1]:
             return both[1 - both.index(colour)]
     return ""
 
@@ -233,6 +238,6 @@ def _split(products: list[Product], path: Path, report: Report) -> dict[str, lis
 
 def split_of(product: Product) -> str:
     """Same title up to colour words, same split: no near copy of a test photograph is trained on."""
-    words = [w for w in re.findall(r"[a-z]+", product.title.lower()) if not basic_colour(w)]
+    words = [w for w in re.findall(r"[a-z]+", product.title.lower()) if w not in _COLOUR_WORDS]
     share = int(hashlib.sha256(" ".join(words).encode()).hexdigest()[:8], 16) / 16**8
     return "val" if share < SHARES[0] else "test" if share < sum(SHARES) else "train"

@@ -49,10 +49,11 @@ def questions(products: Sequence[Product], rng: np.random.Generator) -> dict[int
 
 def _open(product: Product, rng: np.random.Generator) -> list[Question]:
     """Questions with one word of an answer, where it is known; that of a colour only where there is one."""
-    noun, paired = KINDS[product.type].one.split()[-1], KINDS[product.type].paired
-    found = [Question(_pick(rng, ("what is this", "what do we see")), KINDS[product.type].one, "type")]
+    kind = KINDS[product.type]
+    found = [Question(_pick(rng, ("what is this", "what do we see")), kind.one, "type")]
     if _one_colour(product):
-        named = f"what colour {'are' if paired else 'is'} the {noun}"
+        noun = kind.one if kind.one == "flip flop" else kind.one.split()[-1]  # a casual shoe is a shoe
+        named = f"what colour {'are' if kind.paired else 'is'} the {noun}"
         found.append(Question(_pick(rng, ("what colour is it", named)), product.colour, "colour"))
     if product.gender:
         found.append(Question("who is it for", FOR_WHOM[product.gender], "gender"))
@@ -63,6 +64,11 @@ def _open(product: Product, rng: np.random.Generator) -> list[Question]:
 
 def _one_colour(product: Product) -> str:
     return "" if product.second else product.colour
+
+
+def _one_gender(product: Product) -> str:
+    """For whom it is; "" also where that is everyone: what is for everyone is for men too."""
+    return "" if product.gender == "Unisex" else product.gender
 
 
 def _thing(product: Product) -> str:
@@ -77,7 +83,7 @@ def _is_this(product: Product, words: str) -> str:
 CHECKS: dict[str, tuple[Callable, Callable, Callable]] = {
     "type": (lambda p: p.type, lambda p: "", lambda p: _is_this(p, noun_phrase(p.type))),
     "colour": (_one_colour, lambda p: "", lambda p: f"is it {p.colour}"),
-    "gender": (lambda p: p.gender, lambda p: "", lambda p: f"is it for {FOR_WHOM[p.gender]}"),
+    "gender": (_one_gender, lambda p: "", lambda p: f"is it for {FOR_WHOM[p.gender]}"),
     "pattern": (lambda p: p.pattern, lambda p: "", lambda p: f"is it {p.pattern}"),
     "thing": (_thing, lambda p: p.type, lambda p: _is_this(p, _thing(p))),  # another colour, the same type
 }
@@ -99,8 +105,7 @@ def _differing(products: Sequence[Product], value: Callable, group: Callable,
 ALIKE: dict[str, tuple[Callable, Callable, str]] = {
     "type": (lambda p: p.type, lambda p: noun_phrase(p.type), "the same kind of thing"),
     "colour": (_one_colour, lambda p: f"something {p.colour}", "the same colour"),
-    "gender": (lambda p: "" if p.gender == "Unisex" else p.gender, lambda p: f"something for {FOR_WHOM[p.gender]}",
-               "things for the same people"),
+    "gender": (_one_gender, lambda p: f"something for {FOR_WHOM[p.gender]}", "things for the same people"),
 }  # fmt: skip
 
 

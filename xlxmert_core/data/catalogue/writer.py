@@ -3,6 +3,7 @@
 Photographs that are square and small are linked, not copied; others are made square, 128 pixels a side.
 """
 
+import hashlib
 import os
 import shutil
 from collections.abc import Sequence
@@ -26,22 +27,22 @@ PIXELS = 128
 LARGEST = 2 * PIXELS  # of a square photograph that is linked as it is
 PARTS = ("train", "val", "test", "composition", "pairs")
 SOURCES = ("products", "text", "questions", "pictures", "writer", "../official")  # what decides the content
-TEXTS = ("annotations", "vqa", "nlvr2", "lxmert")
+TEXTS, LEFT_OUT = ("annotations", "vqa", "nlvr2", "lxmert"), "left_out.json"
 
 
 def write(source: str | os.PathLike, folder: str | os.PathLike, train: int, others: int, seed: int) -> Path:
     """Write the data set into ``folder``, from the official layout in ``source``; returns the folder.
 
     All is written beside the folder first and renamed once complete. A folder whose manifest names the same source,
-    arguments, code and texts is left alone.
+    arguments, code, texts and names of pictures is left alone.
 
     Args:
         train: how many products to learn from, at most; drawn at random, as their order is.
         others: how many of each other part, at most: "val" and "test"; "composition", those of val and test that are
             pairs of HELD_OUT; and "pairs", those of train, which only a judge may see.
 
-    Raises DataError in one sentence when the source cannot be read, and FileExistsError when the folder holds other
-    files.
+    Raises DataError in one sentence when the source cannot be read or leaves a part empty, and FileExistsError when the
+    folder holds other files.
     """
     source, folder = Path(source), Path(folder)
     arguments = _arguments(source, train, others, seed)
@@ -53,10 +54,17 @@ def write(source: str | os.PathLike, folder: str | os.PathLike, train: int, othe
     temporary = folder.with_name(folder.name + ".tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
+    written = {}
     for index, (part, products) in enumerate(parts(catalogue, seed).items()):
         rng = np.random.default_rng([seed, index, 1])
-        _write_part(temporary, part, catalogue, products[: train if part == "train" else others], rng)
-    write_json(temporary / "left_out.json", catalogue.report.skipped)
+        written[part] = _write_part(temporary, part, catalogue, products[: train if part == "train" else others], rng)
+    if empty := [part for part, count in written.items() if not count]:
+        shutil.rmtree(temporary)
+        raise DataError(
+            f"{source} has no photograph that opens for {', '.join(empty)}: add products until train, val and test "
+            "have some, and train and one of the others also some of the pairs held out, such as purple shirts."
+        )
+    write_json(temporary / LEFT_OUT, catalogue.report.skipped)
     write_json(temporary / "manifest.json", arguments | {"content": _content(temporary)})
     if folder.exists():
         shutil.rmtree(folder)
@@ -86,12 +94,17 @@ def _is_complete(folder: Path, arguments: dict) -> bool:
 
 
 def _content(folder: Path) -> dict[str, str]:
-    return {name: fingerprint(folder / name) for name in TEXTS if (folder / name).is_dir()}
+    """Fingerprints of what is there: of all texts, and of the pictures' names, since many are but links."""
+    found = {name: fingerprint(folder / name) for name in (*TEXTS, LEFT_OUT) if (folder / name).exists()}
+    for part in PARTS:
+        if (images := folder / "images" / part).is_dir():
+            found[f"images/{part}"] = hashlib.sha256("\n".join(sorted(names_in(images))).encode()).hexdigest()[:16]
+    return found
 
 
 def left_out(folder: Path) -> Report:
     """What of the official files is not in a folder that :func:`write` has made, and why."""
-    return Report([(what, why) for what, why in read_json(folder / "left_out.json")])
+    return Report([(what, why) for what, why in read_json(folder / LEFT_OUT)])
 
 
 def parts(catalogue: Catalogue, seed: int) -> dict[str, list[Product]]:
@@ -105,14 +118,16 @@ def parts(catalogue: Catalogue, seed: int) -> dict[str, list[Product]]:
 
 
 def _write_part(folder: Path, part: str, catalogue: Catalogue, products: Sequence[Product],
-                rng: np.random.Generator) -> None:  # fmt: skip
+                rng: np.random.Generator) -> int:  # fmt: skip
+    """Write a part's pictures and texts; returns how many pictures there are."""
     images = folder / "images" / part
     images.mkdir(parents=True)
-    there = [p for p in products if _write_picture(catalogue, p, images / f"{p.id}.jpg")]
+    sides = {p.id: side for p in products if (side := _write_picture(catalogue, p, images / f"{p.id}.jpg"))}
+    there = [p for p in products if p.id in sides]
     names = {product.id: f"{product.id}.jpg" for product in there}
     texts, asked = {product.id: captions(product) for product in there}, questions(there, rng)
     files = {
-        f"annotations/captions_{part}.json": official.captions("Catalogue", names, texts, PIXELS),
+        f"annotations/captions_{part}.json": official.captions("Catalogue", names, texts, sides),
         **official.vqa("Catalogue", part, asked),
         f"lxmert/{part}.json": official.lxmert(names, texts, asked),
     }
@@ -122,18 +137,19 @@ def _write_part(folder: Path, part: str, catalogue: Catalogue, products: Sequenc
         for turn, (left, right) in enumerate(((told.first, told.second), (told.second, told.first)))
     ]
     official.write(folder, files, {f"nlvr2/{part}.json": rows})
+    return len(there)
 
 
-def _write_picture(catalogue: Catalogue, product: Product, place: Path) -> bool:
-    """Link a photograph, or make it square; one that does not open goes into the catalogue's report."""
+def _write_picture(catalogue: Catalogue, product: Product, place: Path) -> int:
+    """Link a photograph, or make it square; its side in pixels, 0 of one that does not open, which is reported."""
     path = catalogue.path(product)
     try:
         width, height = picture_size(path)
         if width == height <= LARGEST:
             place.symlink_to(path.resolve())
-        else:
-            Image.fromarray(squared(open_image(path), PIXELS)).save(place, quality=95, subsampling=0)
+            return width
+        Image.fromarray(squared(open_image(path), PIXELS)).save(place, quality=95, subsampling=0)
+        return PIXELS
     except ImageError as error:
         catalogue.report.skip(f"picture {product.id}", str(error))
-        return False
-    return True
+        return 0

@@ -138,10 +138,10 @@ def _write_splits(folder: Path, splits: dict[str, dict[int, Scene]], seed: int, 
                  for i, scene in scenes.items()}  # fmt: skip
         rng_gqa = np.random.default_rng([seed, index, 2])  # its own stream, so that the others stay as they were
         composed = {i: compounds(scene, rng_gqa, QUESTIONS) for i, scene in scenes.items()}
-        names = {i: file_name(i) for i in scenes}
+        names, sides = {i: file_name(i) for i in scenes}, dict.fromkeys(scenes, PIXELS)
         files = {
             f"scenes/{split}.json": {str(i): scene.to_json() for i, scene in scenes.items()},
-            f"annotations/captions_{split}.json": official.captions("Storybook", names, texts, PIXELS),
+            f"annotations/captions_{split}.json": official.captions("Storybook", names, texts, sides),
             **official.vqa("Storybook", split, asked),
             f"gqa/{split}_balanced_questions.json": _gqa_questions(composed),
             f"gqa/{split}_sceneGraphs.json": {str(i): _gqa_graph(s) for i, s in scenes.items()},
