@@ -107,7 +107,7 @@ def elsewhere(monkeypatch):
         monkeypatch.setattr(torch, name, lambda data, device=None, make=make, **kind: make(data, **kind).to(device))
     with torch.no_grad(), Elsewhere():
         yield skilled().to(DEVICE)
-    generator.resize_taps.cache_clear()
+    generator.TAPS.clear()
 
 
 @pytest.mark.parametrize("name", CALLS)

@@ -16,7 +16,7 @@ from xlxmert_core import sampling
 from xlxmert_core.config import ModelConfig
 from xlxmert_core.data import storybook
 from xlxmert_core.engine import Engine, alone, for_gpu, graphs, onnx
-from xlxmert_core.generator import resize_taps
+from xlxmert_core.generator import TAPS
 from xlxmert_core.model import XLxmert
 from xlxmert_core.polish import cell_log_likelihood, polish
 
@@ -253,7 +253,7 @@ def test_torch_has_its_threads_again_whatever_happens(folder):
 
 @pytest.mark.nightly
 def test_the_shipped_graphs_are_those_that_an_export_makes(painter, tmp_path):
-    resize_taps.cache_clear()
+    TAPS.clear()
     made = graphs.export(painter.model, painter.generator, tmp_path)
     assert {path.name: path.read_bytes() for path in made} == {p.name: p.read_bytes() for p in graphs.SHIPPED.iterdir()}
 

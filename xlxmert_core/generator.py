@@ -8,7 +8,6 @@ Axes: B batch, C/O channels in and out, F feature width, K codes, N cells, g gri
 
 import copy
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from itertools import pairwise
 from typing import Any, TypeVar
 
@@ -62,18 +61,26 @@ def double(x: Tensor) -> Tensor:
     return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
 
 
-@lru_cache(maxsize=64)
+TAPS: dict[tuple, Tensor] = {}  # what resize_taps has made
+
+
 def resize_taps(grid: int, size: int, device: torch.device, dtype: torch.dtype) -> Tensor:
     """Bilinear resizing of a row of cells, as a 3-tap kernel sees it: [size, 3 * grid].
 
-    Column (t, i) holds what cell i gives to the pixel at offset t - 1; outside the picture is zero.
+    Column (t, i) holds what cell i gives to the pixel at offset t - 1; outside the picture is zero. Kept, unless an
+    exporter traces: its tensors have no values, and the next painting would get them.
     """
+    if (key := (grid, size, device, dtype)) in TAPS:
+        return TAPS[key]
     with torch.inference_mode(False), torch.no_grad():
         eye = torch.eye(grid, dtype=torch.float64)[None]  # [1, grid, grid]
         rows = F.interpolate(eye, size=size, mode="linear", align_corners=False)[0]
         padded = F.pad(rows.T, (0, 0, 1, 1))  # [size + 2, grid]
         taps = torch.cat([padded[t : t + size] for t in range(3)], 1)  # [size, 3 * grid]
-        return taps.to(device, dtype)
+        taps = taps.to(device, dtype)
+    if not torch.compiler.is_compiling():
+        TAPS[key] = taps
+    return taps
 
 
 def resized_conv3(y: Tensor, weight: Tensor, bias: Tensor, size: int) -> Tensor:
