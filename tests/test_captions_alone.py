@@ -5,9 +5,8 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from afresh import check, execute_afresh
 
-from book.build.bars import read_metrics
-from book.build.lanes import execute_all
 from book.build.run_chapters import ROOT, Run, chapters
 from xlxmert_core.data import storybook
 
@@ -17,7 +16,7 @@ WHOLE = tuple(name for name in chapters() if name[:2] in ("02", "03", "05", "06"
 CASES = [(2, name) for name in FEW] + [(24, name) for name in WHOLE]
 
 
-def write(folder: Path, count: int) -> None:
+def write(folder: Path, count: int) -> Path:
     """Drawn pictures in COCO's layout, so many a split, without the file of boxes."""
     shutil.rmtree(folder, ignore_errors=True)
     drawn = storybook.write(folder / "drawn", count, count, 0, 0, seed=0)
@@ -25,23 +24,17 @@ def write(folder: Path, count: int) -> None:
     for ours, cocos in {"train": "train2017", "val": "val2017"}.items():
         (folder / cocos).symlink_to(drawn / "images" / ours)
         shutil.copy(drawn / "annotations" / f"captions_{ours}.json", folder / "annotations" / f"captions_{cocos}.json")
+    return folder
 
 
 @cache
 def executed(count: int, names: tuple[str, ...]) -> tuple[Run, dict]:
     """What became of each chapter, from empty artifacts."""
     work = ROOT / "_build" / f"test_captions_alone_{count}_{len(names)}"
-    shutil.rmtree(work, ignore_errors=True)
     run = Run(work=work, artifacts=work / "artifacts", profile="smoke", dataset="coco")
-    write(work / "pictures", count)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XLXMERT_COCO", str(work / "pictures"))
-        return run, execute_all(run, list(names), keep_going=True)
+    return run, execute_afresh(run, names, "XLXMERT_COCO", lambda: write(work / "pictures", count))
 
 
 @pytest.mark.parametrize(("count", "chapter"), CASES)
 def test_a_chapter_runs_on_captions_alone(count, chapter):
-    run, outcomes = executed(count, FEW if count == 2 else WHOLE)
-    if isinstance(outcomes[chapter], Exception):
-        raise outcomes[chapter]
-    assert read_metrics(run.metrics, chapter)
+    check(*executed(count, FEW if count == 2 else WHOLE), chapter)

@@ -1,12 +1,11 @@
 """The chapters run on real photographs too, where a folder in COCO's layout is at hand."""
 
-import shutil
 from functools import cache
 
 import pytest
+from afresh import check, execute_afresh
 
 from book.build.bars import read_metrics
-from book.build.lanes import execute_all
 from book.build.run_chapters import ROOT, Run, chapters
 
 PHOTOGRAPHS = ROOT.parent / "shared" / "data" / "coco"
@@ -32,18 +31,12 @@ def run_of(profile: str) -> Run:
 def executed(profile: str) -> tuple[Run, dict]:
     """What became of each, from empty artifacts."""
     run = run_of(profile)
-    shutil.rmtree(run.work, ignore_errors=True)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XLXMERT_COCO", str(PHOTOGRAPHS))
-        return run, execute_all(run, NAMES[profile], keep_going=True)
+    return run, execute_afresh(run, NAMES[profile], "XLXMERT_COCO", lambda: PHOTOGRAPHS)
 
 
 @pytest.mark.parametrize(("profile", "chapter"), CASES)
 def test_chapter_runs_on_photographs(profile, chapter):
-    run, outcomes = executed(profile)
-    if isinstance(outcomes[chapter], Exception):
-        raise outcomes[chapter]
-    assert read_metrics(run.metrics, chapter)
+    check(*executed(profile), chapter)
 
 
 @pytest.mark.nightly

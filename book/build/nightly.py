@@ -19,13 +19,13 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from book.build.run_chapters import ROOT
+from book.build.run_chapters import KERNEL, ROOT
 
 HOME = ROOT / "_build" / "nightly"
 PYTEST = (sys.executable, "-m", "pytest", "-m", "nightly")
 RUNNING: list[subprocess.Popen] = []
 STOPPED = threading.Event()  # Ctrl-C
-ONE_CORE = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "1000"}  # as `make test` has it
+ONE_CORE = {name: KERNEL[name] for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")} | {"OMP_NUM_THREADS": "1"}
 
 
 def files(root: Path = ROOT) -> list[Path]:
@@ -77,9 +77,8 @@ def skipped(log: Path) -> str:
     return f", but {counts[-1]} tests skipped: {os.path.relpath(log)}" if counts else ""
 
 
-def passed(name: str, now: str) -> bool:
+def passed(name: str, command: list[str], now: str) -> bool:
     """Whether a part holds for the tree as it is now; it is run unless it did before."""
-    command = parts()[name]
     stamp, log = HOME / f"{name}.passed", HOME / f"{name}.log"
     if stamp.exists() and stamp.read_text() == now:
         print(f"  {name:24} skipped: it passed on this very tree", flush=True)
@@ -109,12 +108,13 @@ def main() -> int:
         fresh()
         return 0
     HOME.mkdir(parents=True, exist_ok=True)
-    now, names = tree(), list(options.only or parts())
+    now, commands = tree(), parts()
+    names = list(options.only or commands)
     beside = [name for name in names if name.startswith("test_")]
     pool = ThreadPoolExecutor(2)
     try:
-        outcomes = list(pool.map(passed, beside, [now] * len(beside)))
-        return int(not all(outcomes + [passed(name, now) for name in names if name not in beside]))
+        outcomes = list(pool.map(lambda name: passed(name, commands[name], now), beside))
+        return int(not all(outcomes + [passed(name, commands[name], now) for name in names if name not in beside]))
     except KeyboardInterrupt:
         STOPPED.set()
         for process in RUNNING:

@@ -1,13 +1,19 @@
-"""The official annotation formats, written: COCO captions, VQA v2, NLVR2 and LXMERT's aggregated list.
+"""The official annotation formats, written: COCO captions, VQA v2, NLVR2 and LXMERT's aggregated list; all or nothing.
 
 Pictures go by whole numbers. ``files`` maps each to the name of its file, ``texts`` to its (caption, facts) pairs and
 ``asked`` to its (question, answer, kind) triples.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from xlxmert_core.data.files import read_json
+from xlxmert_core.data.pictures import names_in
+from xlxmert_core.files import write_json
 
 Files = Mapping[int, str]
 Texts = Mapping[int, Sequence[tuple[str, Sequence]]]
@@ -78,3 +84,31 @@ def write(folder: Path, files: Mapping[str, Any], statements: Mapping[str, Seque
     for path, text in texts.items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_text(text, encoding="utf-8")
+
+
+def is_complete(folder: Path, arguments: dict, content: Callable[[Path], dict]) -> bool:
+    """Whether :func:`put_in_place` has finished a folder of these arguments, and ``content`` finds all still there."""
+    path = folder / "manifest.json"
+    return path.is_file() and read_json(path) == arguments | {"content": content(folder)}
+
+
+def check_place(folder: Path, name: str) -> None:
+    """Raises FileExistsError when ``folder`` holds other files than the data set ``name``."""
+    if folder.is_dir() and names_in(folder) and not (folder / "manifest.json").is_file():
+        raise FileExistsError(f"{folder} holds other files: name an empty or new folder for the {name}.")
+
+
+def begin_beside(folder: Path) -> Path:
+    """An empty folder beside ``folder`` to write into."""
+    temporary = folder.with_name(folder.name + ".tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    return temporary
+
+
+def put_in_place(temporary: Path, folder: Path, arguments: dict, content: Callable[[Path], dict]) -> None:
+    """Give a whole data set its manifest and its name."""
+    write_json(temporary / "manifest.json", arguments | {"content": content(temporary)})
+    if folder.exists():
+        shutil.rmtree(folder)
+    os.replace(temporary, folder)

@@ -162,13 +162,15 @@ def parse(path: Path, report: Report) -> list[Product]:
     lines = [(number, line) for number, line in text_lines(path) if number == 1 or line.strip()]
     for number, line in lines:
         values = [value.strip() for value in line.split(",", len(COLUMNS) - 1)]  # a title may hold commas
-        row = dict(zip(COLUMNS, values, strict=False))
         if number == 1:
             if tuple(values) != COLUMNS:
                 raise DataError(f"{path} must begin with the columns {','.join(COLUMNS)}, not with {line[:200]!r}.")
-        elif len(values) < len(COLUMNS) or not re.fullmatch("[0-9]{1,18}", row["id"]):
+            continue
+        if len(values) < len(COLUMNS) or not re.fullmatch("[0-9]{1,18}", values[0]):
             report.skip(f"line {number} of {path.name}", "it is no product (too few columns, or no number first)")
-        elif row["articleType"] not in KINDS:
+            continue
+        row = dict(zip(COLUMNS, values, strict=True))
+        if row["articleType"] not in KINDS:
             types[row["articleType"]] += 1
         elif int(row["id"]) in found:
             report.skip(f"line {number} of {path.name}", f"product {row['id']} is there already")

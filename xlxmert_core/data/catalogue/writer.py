@@ -46,14 +46,11 @@ def write(source: str | os.PathLike, folder: str | os.PathLike, train: int, othe
     """
     source, folder = Path(source), Path(folder)
     arguments = _arguments(source, train, others, seed)
-    if _is_complete(folder, arguments):
+    if official.is_complete(folder, arguments, _content):
         return folder
-    if folder.is_dir() and names_in(folder) and not (folder / "manifest.json").is_file():
-        raise FileExistsError(f"{folder} holds other files: name an empty or new folder for the catalogue.")
+    official.check_place(folder, "catalogue")
     catalogue = read(source)
-    temporary = folder.with_name(folder.name + ".tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
+    temporary = official.begin_beside(folder)
     written = {}
     for index, (part, products) in enumerate(parts(catalogue, seed).items()):
         rng = np.random.default_rng([seed, index, 1])
@@ -65,10 +62,7 @@ def write(source: str | os.PathLike, folder: str | os.PathLike, train: int, othe
             "have some, and train and one of the others also some of the pairs held out, such as purple shirts."
         )
     write_json(temporary / LEFT_OUT, catalogue.report.skipped)
-    write_json(temporary / "manifest.json", arguments | {"content": _content(temporary)})
-    if folder.exists():
-        shutil.rmtree(folder)
-    os.replace(temporary, folder)
+    official.put_in_place(temporary, folder, arguments, _content)
     return folder
 
 
@@ -82,15 +76,6 @@ def _arguments(source: Path, train: int, others: int, seed: int) -> dict:
     code = {name: fingerprint(here / f"{name}.py") for name in SOURCES}
     return {"source": os.fspath(source.resolve()), "tables": tables, "photographs": there, "train": train,
             "others": others, "seed": seed, "code": code}  # fmt: skip
-
-
-def _is_complete(folder: Path, arguments: dict) -> bool:
-    path = folder / "manifest.json"
-    if not path.is_file():
-        return False
-    manifest = read_json(path)
-    content = manifest.pop("content", None)
-    return manifest == arguments and content == _content(folder)
 
 
 def _content(folder: Path) -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -11,7 +10,6 @@ import numpy as np
 from PIL import Image
 
 from xlxmert_core.data import official
-from xlxmert_core.data.files import read_json
 from xlxmert_core.data.storybook.gqa import Compound, compounds
 from xlxmert_core.data.storybook.scenes import (
     CELL,
@@ -29,7 +27,7 @@ from xlxmert_core.data.storybook.text import (
     statement_holds,
 )
 from xlxmert_core.data.storybook.vqa import questions
-from xlxmert_core.files import fingerprint, write_json
+from xlxmert_core.files import fingerprint
 
 SPLITS = ("train", "val", "test", "composition")
 IDS = 1_000_000  # image ids of split s begin at s * IDS + 1
@@ -75,28 +73,13 @@ def write(
     here = Path(__file__).parent.parent
     code = {name: fingerprint(here / f"{name}.py") for name in SOURCES}
     arguments = {"pictures": counts, "seed": seed, "code": code, "world": json.dumps(asdict(world), default=sorted)}
-    if _is_complete(folder, arguments):
+    if official.is_complete(folder, arguments, _content):
         return folder
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / "manifest.json").is_file():
-        raise FileExistsError(f"{folder} holds other files: name an empty or new folder for the storybook.")
-    temporary = folder.with_name(folder.name + ".tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
+    official.check_place(folder, "storybook")
+    temporary = official.begin_beside(folder)
     _write_splits(temporary, sample_splits(counts, seed, world), seed, progress)
-    write_json(temporary / "manifest.json", arguments | {"content": _content(temporary)})
-    if folder.exists():
-        shutil.rmtree(folder)
-    os.replace(temporary, folder)
+    official.put_in_place(temporary, folder, arguments, _content)
     return folder
-
-
-def _is_complete(folder: Path, arguments: dict) -> bool:
-    path = folder / "manifest.json"
-    if not path.is_file():
-        return False
-    manifest = read_json(path)
-    content = manifest.pop("content", None)
-    return manifest == arguments and content == _content(folder)
 
 
 def _content(folder: Path) -> dict[str, str]:
