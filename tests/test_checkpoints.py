@@ -10,6 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import LxmertConfig, LxmertForPreTraining
 
@@ -18,7 +19,7 @@ from xlxmert_core.checkpoints import load_state
 from xlxmert_core.config import ModelConfig, paper
 from xlxmert_core.foreign import convert
 from xlxmert_core.foreign.convert import from_lxmert
-from xlxmert_core.model import XLxmert
+from xlxmert_core.model import PairClassifier, XLxmert
 
 SMALL = ModelConfig(
     vocab_size=40, hidden=24, heads=3, feed_forward=40, language_layers=2, visual_layers=1,
@@ -329,3 +330,45 @@ def test_weights_that_are_no_numbers_are_refused(tmp_path, value):
     checkpoints.save(module, tmp_path / "x.safetensors")
     with pytest.raises(ValueError, match=r"x.safetensors do not fit Linear \(NaN or infinite: weight\)"):
         checkpoints.load(nn.Linear(3, 2), tmp_path / "x.safetensors")
+
+
+# --- Product vocabularies: their table is stored by its parts. -----------------------------------------
+
+PRODUCT = replace(SMALL, codes=12, colour_codes=3, colour_dim=4)
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_a_product_table_is_stored_by_its_parts(tmp_path, half):
+    shapes, colours = torch.randn(4, 6), torch.randn(3, 4)
+    table = torch.stack([torch.cat([shape, colour]) for shape in shapes for colour in colours])
+    for module in (XLxmert(PRODUCT, table), PairClassifier(XLxmert(PRODUCT, table))):
+        checkpoints.save(module, tmp_path / "m.safetensors", half=half)
+        with safe_open(tmp_path / "m.safetensors", "pt") as file:
+            stored = {
+                k.rpartition("centroids")[2]: tuple(file.get_tensor(k).shape) for k in file.keys() if "centr" in k
+            }  # noqa: SIM118
+        assert stored == {".shapes": (4, 6), ".colours": (3, 4)}
+        again = XLxmert(PRODUCT) if isinstance(module, XLxmert) else PairClassifier(XLxmert(PRODUCT))
+        checkpoints.load(again, tmp_path / "m.safetensors")
+        own = again if isinstance(again, XLxmert) else again.model
+        assert torch.equal(own.centroids, table.half().float() if half else table)
+
+
+def test_whole_tables_stay_whole_and_open(tmp_path):
+    """Of a file that was written before there were parts, of a table that is no product, and of one without colours."""
+    for config in (PRODUCT, SMALL):
+        model = XLxmert(config, torch.randn(config.codes, 10))
+        checkpoints.save(model, tmp_path / "m.safetensors")
+        with safe_open(tmp_path / "m.safetensors", "pt") as file:
+            assert torch.equal(file.get_tensor("centroids"), model.centroids)
+        again = XLxmert(config)
+        checkpoints.load(again, tmp_path / "m.safetensors")
+        assert torch.equal(again.centroids, model.centroids)
+
+
+def test_one_part_alone_is_refused(tmp_path):
+    state = XLxmert(PRODUCT, torch.zeros(12, 10)).state_dict()
+    del state["centroids"]
+    save_file(state | {"centroids.shapes": torch.zeros(4, 6)}, tmp_path / "m.safetensors")
+    with pytest.raises(ValueError, match=r"missing: centroids; unexpected: centroids\.shapes"):
+        checkpoints.load(XLxmert(PRODUCT), tmp_path / "m.safetensors")
