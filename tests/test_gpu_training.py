@@ -50,7 +50,7 @@ def data(packed, tmp_path_factory) -> common.Data:
 
 
 def test_the_whole_run(packed, tmp_path, monkeypatch):
-    def small_painter(data, folder, work, clock, codes_path_waiting, saved):
+    def small_painter(data, folder, work, clock, codes_path_waiting, saved, small):
         sizes = dict(bottleneck=32, channels=(16, 16, 16, 16, 8), spade_hidden=8)
         generator = Generator(GeneratorConfig(feature_dim=eye.FEATURE, **sizes), conv)
         assert codes_path_waiting.is_file()
@@ -123,7 +123,7 @@ def test_perceptual_distance():
         weight.data.fill_(1.0)
     a = torch.rand(2, 3, 64, 64) * 2 - 1
     assert network(a, a).item() == 0 < network(a, -a).item()
-    assert [list(x.shape[1:3]) for x in network.maps(a)] == [[64, 64], [128, 32], [256, 16], [512, 8]]
+    assert [list(x.shape[1:3]) for x in network.raw_maps(a)] == [[64, 64], [128, 32], [256, 16], [512, 8]]
 
 
 def test_targets_are_those_of_the_catalogue(data):

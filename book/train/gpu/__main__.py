@@ -15,6 +15,7 @@ import tarfile
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -44,12 +45,7 @@ class Run:
 
     def clock(self, stage: str) -> Clock:
         """The time from now to the end of a stage; a few steps in the smoke run."""
-        return Clock(self.begin + self.seconds * self.ends(stage), self.sizes["steps"])
-
-    @staticmethod
-    def ends(stage: str) -> float:
-        """The share of the time at which a stage ends."""
-        return ENDS[stage]
+        return Clock(self.begin + self.seconds * ENDS[stage], self.sizes["steps"])
 
     def load(self) -> Data:
         """The pictures on the device."""
@@ -95,12 +91,15 @@ def transformer(run: Run) -> None:
 
 def painter(run: Run) -> None:
     """The generator with its critic."""
-    # The one place where the generator's training is called. It compiles while codes.pt is not there yet, takes up
+    # The one place where the generator's training is called. It gets ready while codes.pt is not there yet, takes up
     # painted.pt when that appears, and leaves model/generator.safetensors (checkpoints.save) in the work folder.
+    if find_spec("book.train.gpu.painter") is None:
+        return say("[painter] there is none: painter.py is missing")
     from book.train.gpu.painter import train_painter
 
     train_painter(run.load(), run.data, run.work, run.clock("painter"), codes_path_waiting=run.work / "codes.pt",
-                  saved=lambda: export(run))  # fmt: skip
+                  saved=lambda: export(run), small=run.sizes["small"])  # fmt: skip
+    return None
 
 
 def evaluation(run: Run) -> None:
@@ -213,15 +212,18 @@ def whole(run: Run) -> int:
     if not (run.work / "pictures.npy").is_file():
         decode(run.data, run.work, min(16, os.cpu_count() or 1) if run.beside else 1)
     say(f"pictures ready after {time.time() - run.begin:.0f} s")
-    stages = [stage for stage in STAGES if stage not in run.skip and stage != "evaluation"]
-    beside = [stage for stage in stages if stage != "eye"] if run.beside else []
+    stages = [stage for stage in STAGES if stage not in run.skip]
+    beside = [stage for stage in stages if stage in ("reader", "transformer", "painter")] if run.beside else []
     processes = {stage: subprocess.Popen(run.command(stage)) for stage in beside}
-    fine = [attempt(run, stage) for stage in stages if stage not in beside]
+    fine = [attempt(run, "eye")] if "eye" in stages else []
+    if not all(fine):  # without codes there is nothing to do for the others
+        stages = []
+        for process in processes.values():
+            process.terminate()
     if run.beside:
         torch.cuda.empty_cache()
     fine += wait(run, processes)
-    if "evaluation" not in run.skip:
-        fine.append(attempt(run, "evaluation"))
+    fine += [attempt(run, stage) for stage in stages if stage != "eye" and stage not in beside]
     say(f"{sum(fine)} of {len(fine)} stages done in {time.time() - run.begin:.0f} s")
     return 0 if all(fine) else 1
 

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from book.train.gpu.common import Clock, Data, Record, autocast, decay, draw, jitter, say, set_rate, sheet
+from book.train.gpu.eye import load_codes
 from book.train.gpu.networks import Lite2, unpack
 from xlxmert_core import checkpoints
 from xlxmert_core.data.catalogue import HELD_OUT, LABELS, noun_phrase
@@ -124,9 +125,7 @@ def evaluate(data: Data, work: Path, painter: Pipeline, end: float, side: int, s
     record, device, clock = Record(work, "evaluation"), data.images.device, Clock(end)
     test = data.rows["test"][:most]
     there, shown = pixels(data.images[test]), Shown(_told(data, test))
-    copies = np.concatenate(
-        [painter.render(painter.encode(part)) for part in np.array_split(there, len(there) // 64 + 1)]
-    )
+    copies = painter.render(load_codes(work, device)[1][test, 0])
     pairs = np.stack([there, copies], 1)[:64].reshape(-1, *there.shape[1:])
     _sheet(pairs, work, "photograph_copy_pairs", 16)
     told = painter.paint(TOLD * 6, **settings).images
