@@ -54,8 +54,7 @@ def _stored(value: Tensor, half: bool) -> Tensor:
 def read(path: str | os.PathLike) -> dict[str, Tensor]:
     """All tensors of a weight file, on the CPU, by their names in the file.
 
-    ``*.safetensors``, or a file of ``torch.save`` that holds tensors by name. Raises
-    FileNotFoundError, or ValueError when the file is damaged or holds more than tensors.
+    ``*.safetensors`` or ``torch.save``'s. Raises FileNotFoundError, or ValueError where it is damaged or holds more.
     """
     path = _existing(path)
     try:

@@ -15,7 +15,7 @@ import tarfile
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from importlib.util import find_spec
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -26,10 +26,27 @@ from xlxmert_core.files import only_writer, replacing, write_json
 
 # When each stage ends, as a share of all the time.
 ENDS = {"eye": 0.155, "reader": 0.20, "transformer": 0.55, "painted": 0.62, "painter": 0.93, "evaluation": 0.98}
-FULL = dict(eye=256, reader=128, transformer=512, shapes=1024, colours=32, paintings=8192, side=192, steps=None,
-            most=None, seeds=3, small=False, settings={})  # fmt: skip
-SMOKE = dict(eye=8, reader=4, transformer=8, shapes=24, colours=8, paintings=8, side=64, steps=2, most=6, seeds=1,
-             small=True, settings=dict(steps=2, candidates=1, polish=0))  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much to do: photographs or texts a step of each stage, codes of each kind, and what to evaluate on."""
+
+    eye: int = 256
+    reader: int = 128
+    transformer: int = 512
+    shapes: int = 1024
+    colours: int = 32
+    paintings: int = 8192  # texts painted for the critic, at most
+    side: int = 192  # pixels at which the reader looks
+    seeds: int = 3
+    most: int | None = None  # test photographs; all of them
+    steps: int | None = None  # of each stage; as many as its time allows
+    small: bool = False  # tiny networks
+
+
+SMOKE = Sizes(eye=8, reader=4, transformer=8, shapes=24, colours=8, paintings=8, side=64, seeds=1, most=6, steps=2,
+              small=True)  # fmt: skip
 LIMIT = 15 * 2**20  # bytes of one file that comes back
 
 
@@ -39,13 +56,13 @@ class Run:
     def __init__(self, options: argparse.Namespace):
         self.data, self.work, self.out, self.device = options.data, options.work, options.out, options.device
         self.begin, self.seconds = options.begin or time.time(), 60 * options.minutes
-        self.smoke, self.skip, self.sizes = options.smoke, options.skip, SMOKE if options.smoke else FULL
+        self.smoke, self.skip, self.sizes = options.smoke, options.skip, SMOKE if options.smoke else Sizes()
         self.beside = self.device.startswith("cuda") and not options.serial
         (self.work / "model").mkdir(parents=True, exist_ok=True)
 
     def clock(self, stage: str) -> Clock:
         """The time from now to the end of a stage; a few steps in the smoke run."""
-        return Clock(self.begin + self.seconds * ENDS[stage], self.sizes["steps"])
+        return Clock(self.begin + self.seconds * ENDS[stage], self.sizes.steps)
 
     def load(self) -> Data:
         """The pictures on the device."""
@@ -66,8 +83,8 @@ def eye(run: Run) -> None:
     from book.train.gpu.eye import make_codes, train_eye
 
     data, sizes = run.load(), run.sizes
-    lessons = train_eye(data, run.data, run.work, run.clock("eye"), sizes["eye"])
-    make_codes(data, lessons, run.work, sizes["shapes"], sizes["colours"])
+    lessons = train_eye(data, run.data, run.work, run.clock("eye"), sizes.eye)
+    make_codes(data, lessons, run.work, sizes.shapes, sizes.colours)
 
 
 def reader(run: Run) -> None:
@@ -77,7 +94,7 @@ def reader(run: Run) -> None:
 
     if not has(run.data, "lite2"):
         return say("[reader] there is none: networks_lite2.safetensors was left out")
-    return train_reader(run.load(), run.data, run.work, run.clock("reader"), run.sizes["reader"], run.sizes["side"])
+    return train_reader(run.load(), run.data, run.work, run.clock("reader"), run.sizes.reader, run.sizes.side)
 
 
 def transformer(run: Run) -> None:
@@ -85,20 +102,22 @@ def transformer(run: Run) -> None:
     from book.train.gpu.text import paint_training_texts, train_transformer
 
     data, sizes = run.load(), run.sizes
-    train_transformer(data, run.work, run.clock("transformer"), sizes["transformer"], sizes["colours"], sizes["small"])
-    paint_training_texts(data, run.work, run.clock("painted"), sizes["paintings"])
+    train_transformer(data, run.work, run.clock("transformer"), sizes.transformer, sizes.colours, sizes.small)
+    paint_training_texts(data, run.work, run.clock("painted"), sizes.paintings)
 
 
 def painter(run: Run) -> None:
     """The generator with its critic."""
     # The one place where the generator's training is called. It gets ready while codes.pt is not there yet, takes up
     # painted.pt when that appears, and leaves model/generator.safetensors (checkpoints.save) in the work folder.
-    if find_spec("book.train.gpu.painter") is None:
+    try:
+        from book.train.gpu.painter import train_painter
+    except ModuleNotFoundError as error:
+        if error.name != "book.train.gpu.painter":
+            raise
         return say("[painter] there is none: painter.py is missing")
-    from book.train.gpu.painter import train_painter
-
     train_painter(run.load(), run.data, run.work, run.clock("painter"), codes_path_waiting=run.work / "codes.pt",
-                  saved=lambda: export(run), small=run.sizes["small"])  # fmt: skip
+                  saved=lambda: export(run), small=run.sizes.small)  # fmt: skip
     return None
 
 
@@ -112,8 +131,8 @@ def evaluation(run: Run) -> None:
     data = run.load()
     torch.backends.cudnn.benchmark = False  # there are many shapes
     pipeline = xlxmert_core.load(run.work / "model").to(run.device)
-    return evaluate(data, run.work, pipeline, run.clock("evaluation").end, run.sizes["side"], run.sizes["seeds"],
-                    run.sizes["most"], **run.sizes["settings"])  # fmt: skip
+    return evaluate(data, run.work, pipeline, run.clock("evaluation").end, run.sizes.side, run.sizes.seeds,
+                    run.sizes.most, **(dict(steps=2, candidates=1, polish=0) if run.smoke else {}))  # fmt: skip
 
 
 STAGES: dict[str, Callable[[Run], None]] = {f.__name__: f for f in (eye, reader, transformer, painter, evaluation)}
@@ -148,17 +167,19 @@ def export(run: Run) -> None:
         records = {path.stem.removeprefix("record_"): json.loads(path.read_text())
                    for path in sorted(run.work.glob("record_*.json"))}  # fmt: skip
         about = {"minutes": run.seconds / 60, "took": time.time() - run.begin, "torch": torch.__version__,
-                 "sizes": run.sizes, "ends": ENDS,
+                 "sizes": asdict(run.sizes), "ends": ENDS,
                  "device": torch.cuda.get_device_name() if run.device.startswith("cuda") else "processor"}  # fmt: skip
         write_json(run.out / "record.json", {"about": about} | records)
 
 
 def _tar(target: Path, paths: Sequence[Path], folder: str) -> None:
     """Those of the paths that are there, as many as the limit allows, in one archive."""
-    with replacing(target) as temporary, tarfile.open(temporary, "w:gz" if target.suffix == ".gz" else "w") as tar:
+    with replacing(target) as temporary:
+        tar = tarfile.open(temporary, "w:gz") if target.suffix == ".gz" else tarfile.open(temporary, "w")
         for path in paths:
             if path.is_file() and tar.offset + path.stat().st_size < LIMIT:
                 tar.add(path, f"{folder}/{path.name}")
+        tar.close()
 
 
 def clear(work: Path) -> None:

@@ -216,7 +216,7 @@ def draw(rows: Tensor, batch: int) -> Tensor:
 def sheet(rows: list[Tensor], path: Path, columns: int) -> None:
     """Write a contact sheet: each entry uint8 [n, 3, S, S] is laid out below the one before, ``columns`` a line."""
     lines = []
-    for images in rows:
+    for images in (those for those in rows if len(those)):
         for part in images.cpu().split(columns):
             line = torch.cat([*part], 2)  # [3, S, n * S]
             lines.append(F.pad(line, (0, (columns - len(part)) * images.shape[-1]), value=255))

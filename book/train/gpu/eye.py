@@ -161,13 +161,17 @@ def eye_loss(lessons: Lessons, images: Tensor, masks: Tensor, labels: dict[str, 
         "part": F.cross_entropy(found["part"].flatten(0, 1), seen["part"].flatten()),
         "pattern": _entropy(whole["pattern"], labels["pattern"]),
         "colour": _entropy(whole["colour"], labels["colour"]),
-        "ground": sum(F.binary_cross_entropy_with_logits(x[..., 0] - x[..., 1:].logsumexp(-1), ground)
-                      for x in (found["colour"], found["pattern"])),
+        "ground": _ground(found["colour"], ground) + _ground(found["pattern"], ground),
         "lab": F.smooth_l1_loss(found["lab"], seen["lab"], beta=0.2),
         "sketch": F.smooth_l1_loss(found["sketch"], seen["sketch"], beta=0.2),
     }  # fmt: skip
     loss = sum((WEIGHTS[name] * term for name, term in terms.items()), start=images.new_zeros(()))
     return loss, {name: term.detach() for name, term in terms.items()}
+
+
+def _ground(logits: Tensor, ground: Tensor) -> Tensor:
+    """Whether a cell [B, N, classes] is told from the ground float [B, N], class 0, whatever else it is."""
+    return F.binary_cross_entropy_with_logits(logits[..., 0] - logits[..., 1:].logsumexp(-1), ground)
 
 
 def _entropy(logits: Tensor, labels: Tensor) -> Tensor:

@@ -37,7 +37,7 @@ class Reader(ProductReader):
 
     def __init__(self, network: nn.Module | None = None, side: int = SIDE):
         super().__init__(imagenet=False)
-        self.backbone, self.side = network or Lite2(), side  # ty: ignore[unresolved-attribute]
+        self.backbone, self.side = network or Lite2(), side
         self.norm, self.dropout = nn.BatchNorm1d(Lite2.width), nn.Dropout(0.3)
         self.heads = nn.ModuleDict({f"is_{name}": nn.Linear(Lite2.width, len(v)) for name, v in LABELS.items()})
 

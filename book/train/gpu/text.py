@@ -6,6 +6,7 @@ for whole batches here. Axes: B batch, L words, N cells, K codes, V vocabulary, 
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -37,8 +38,8 @@ MAX_WORDS = 20
 ALONE = 0.35  # the share of the time that the visual task has to itself, as in the chapters' first phase
 PAINTED_AT_ONCE = 128  # texts: of a step's K logits a cell, a GPU then holds a gigabyte or two
 AS_TRAINED = Sampling(steps=12, temperature=0.8, guidance=1.0, candidates=1, polish=0)  # what the critic gets to see
-SIZES = dict(hidden=192, heads=6, feed_forward=768, language_layers=2, visual_layers=1, cross_layers=3)
-SMALL = dict(hidden=32, heads=2, feed_forward=64, language_layers=1, visual_layers=1, cross_layers=1)
+SIZES: dict[str, Any] = dict(hidden=192, heads=6, feed_forward=768, language_layers=2, visual_layers=1, cross_layers=3)
+SMALL: dict[str, Any] = dict(hidden=32, heads=2, feed_forward=64, language_layers=1, visual_layers=1, cross_layers=1)
 
 
 class DeviceBatches(PretrainingBatches):
@@ -164,9 +165,9 @@ def paint_codes(
 ) -> Tensor:
     """Paint texts with the module's sampler: int64 [texts, N]."""
     device = model.centroids.device
-    empty = tuple(t.to(device) for t in tokenizer.encode([""], MAX_WORDS))
-    words, mask = (t.to(device) for t in tokenizer.encode(texts, MAX_WORDS))
-    return polish.paint_best(model, words, mask, how, torch.Generator().manual_seed(seed), uncond=empty)[0]
+    (words, mask), (none, there) = (tokenizer.encode(given, MAX_WORDS) for given in (texts, [""]))
+    words, mask, draws = words.to(device), mask.to(device), torch.Generator().manual_seed(seed)
+    return polish.paint_best(model, words, mask, how, draws, uncond=(none.to(device), there.to(device)))[0]
 
 
 def paint_training_texts(data: Data, work: Path, clock: Clock, most: int) -> None:
