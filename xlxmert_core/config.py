@@ -62,6 +62,7 @@ class GeneratorConfig:
     grid: int = 8  # cells along one side of the input
     sub_pixel: bool = False  # up-sample by sub-pixel convolution (Shi et al. 2016) instead of bilinearly
     rgb_gain: float = 1.0  # scale of the first to-RGB weights; small ones keep the tanh out of saturation
+    squash: bool = True  # end in a tanh; without, colours are cut off at black and white (photographs are mostly white)
 
     @property
     def image_size(self) -> int:

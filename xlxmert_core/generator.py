@@ -175,7 +175,7 @@ class Generator(nn.Module):
             to_rgb.weight.data.mul_(config.rgb_gain)
 
     def forward(self, features: Tensor, noise: torch.Generator | None = None) -> Tensor:
-        """features [B, F, g, g] -> pictures in [-1, 1], [B, 3, S, S].
+        """features [B, F, g, g] -> pictures in [-1, 1], [B, 3, S, S]; a little beyond without ``squash``.
 
         Raises ValueError when the features do not have the shape of the configuration.
         """
@@ -191,7 +191,7 @@ class Generator(nn.Module):
         for block, to_rgb in zip(self.blocks, self.to_rgb, strict=True):
             h = block(h, y, noise)
             image = image + _enlarge(to_rgb(h), size)
-        return torch.tanh(image)  # ty: ignore[invalid-argument-type]  there is a block
+        return torch.tanh(image) if self.config.squash else image  # ty: ignore[invalid-argument-type, invalid-return-type]
 
 
 def _enlarge(rgb: Tensor, size: int) -> Tensor:

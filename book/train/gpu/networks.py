@@ -4,6 +4,7 @@ Nobody judges with what was trained against: EfficientNet-Lite0 is the eye's sta
 the critic looks through, EfficientNet-Lite2 the reader's start. Axes: B batch, C channels, S pixels.
 """
 
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -59,6 +60,8 @@ class Perceptual(nn.Module):
 
     SLICES = ((0, 2), (6, 8), (12, 14, 16), (20, 22, 24))  # the numbers of the convolutions in the package's file
     WIDTHS = (64, 128, 256, 512)
+    shift: Tensor
+    scale: Tensor
 
     def __init__(self):
         super().__init__()
@@ -95,25 +98,40 @@ class Perceptual(nn.Module):
             x = F.relu(conv(x))
         return [*found, x]
 
-    def maps(self, images: Tensor) -> list[Tensor]:
-        """The same, each cell's vector of length 1."""
-        return [F.normalize(x.float(), dim=1, eps=1e-8) for x in self.raw_maps(images)]
-
     def _pool(self, x: Tensor) -> Tensor:
         """MaxPool(2, stride 1), then a blur of [1, 2, 1] and every second pixel: [B, C, s, s] -> [B, C, s/2, s/2].
 
-        One row is repeated at the far edges, so that s stays even.
+        By two matrix products over channels that lie last, ten times as fast on a GPU as its pools.
         """
-        x = F.max_pool2d(x, 2, 1)
-        x = F.pad(x, (1, 2, 1, 2), mode="replicate")
-        return F.avg_pool2d(F.avg_pool2d(x, 2, 1), 2)  # two boxes of 2 are [1, 2, 1] / 4
+        rows = _blur(x.shape[-1], x.device, x.dtype)
+        x = F.max_pool2d(x, 2, 1).permute(0, 2, 3, 1)  # [B, s - 1, s - 1, C]
+        x = rows @ x  # [B, s - 1, s / 2, C]
+        x = (rows @ x.flatten(2)).unflatten(2, x.shape[2:])  # [B, s / 2, s / 2, C]
+        return x.permute(0, 3, 1, 2)
 
     def forward(self, ours: Tensor, theirs: Tensor) -> Tensor:
         """No gradient goes into ``theirs``."""
         with torch.no_grad():
-            target = self.maps(theirs)
-        pairs = zip(self.maps(ours), target, self.weights, strict=True)
-        return sum(((a - b).square() * w).sum(1).mean() for a, b, w in pairs)  # ty: ignore[invalid-return-type]
+            target = [_of_length_one(x) for x in self.raw_maps(theirs)]
+        pairs = zip(self.raw_maps(ours), target, self.weights, strict=True)
+        terms = [((_of_length_one(a) - b).square().mean((0, 2, 3)).float() * w.flatten()).sum() for a, b, w in pairs]
+        return torch.stack(terms).sum()
+
+
+@lru_cache
+def _blur(size: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """[size / 2, size - 1]: each row a quarter, a half, a quarter of three neighbours; those outside are the edge's."""
+    rows = torch.zeros(size // 2, size - 1)
+    for i in range(size // 2):
+        for place, share in ((2 * i - 1, 0.25), (2 * i, 0.5), (2 * i + 1, 0.25)):
+            rows[i, min(max(place, 0), size - 2)] += share
+    return rows.to(device, dtype)
+
+
+def _of_length_one(x: Tensor) -> Tensor:
+    """Each cell's vector divided by its length, in the type that it has: [B, C, s, s]."""
+    length = torch.linalg.vector_norm(x, dim=1, keepdim=True, dtype=torch.float32).clamp_min(1e-8)
+    return x * (1 / length).to(x.dtype)
 
 
 NETWORKS = {"lite0": Backbone, "vgg": Perceptual, "lite2": Lite2}

@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[3]
 MIB = 2**20
 
 
-def webp(path: Path, quality: int = 80, size: int = 128) -> bytes:
+def webp(path: Path, quality: int = 86, size: int = 128) -> bytes:
     """One photograph as WebP, [size, size], made square as the catalogue's chapters do it."""
     buffer, image = io.BytesIO(), open_image(path)
     square = np.asarray(image) if image.size == (size, size) else squared(image, size)
