@@ -203,10 +203,19 @@ def test_graphs_hold_no_weights_and_name_no_folder(folder):
         assert b"site-packages" not in path.read_bytes() and str(folder).encode() not in path.read_bytes()
 
 
+def test_the_shipped_graphs_are_those_of_the_shipped_painter(painter):
+    """A new setting of a configuration leaves a graph its name: else the plain model would paint in its place."""
+    names = {graphs.graph_path(name, painter.model, painter.generator, False) for name in graphs.OUTPUTS}
+    assert names == {*graphs.SHIPPED.iterdir()}
+    ends = tiny_painter(squash=True).generator, tiny_painter(squash=False).generator
+    assert len({graphs.graph_path("picture", painter.model, generator, False) for generator in ends}) == 2
+
+
 @pytest.mark.nightly
-def test_a_graph_of_the_users_own_is_found_in_the_cache(tmp_path, monkeypatch):
+@pytest.mark.parametrize("squash", [True, False])
+def test_a_graph_of_the_users_own_is_found_in_the_cache(tmp_path, monkeypatch, squash):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    painter = tiny_painter()
+    painter = tiny_painter(squash=squash)
     plain = painter.paint(TEXTS[0])
     assert painter.engine is painter.model
     written = graphs.export(painter.model, painter.generator)

@@ -233,9 +233,12 @@ def test_a_file_that_is_gone_is_named(saved):
         assert f"{name}" in opened(saved) and "is not a saved pipeline: it has no" in opened(saved)
 
 
-def test_a_folder_saved_before_there_were_neighbours_opens(saved):
-    put(saved / "config.json", lambda c: c["model"].pop("neighbours") and None)
+@pytest.mark.parametrize(("part", "name"), [("model", "neighbours"), ("generator", "squash")])
+def test_a_folder_saved_before_there_was_a_setting_opens(saved, part, name):
+    put(saved / "config.json", lambda c: c[part].pop(name) and None)
     assert opened(saved) == ""
+    found = xlxmert_core.load(saved)
+    assert not found.model.config.neighbours and found.generator.config.squash  # as all were then
 
 
 def test_a_folder_of_another_library_is_refused(saved):

@@ -190,6 +190,8 @@ def graph_path(name: str, model: XLxmert, generator: Generator | None, int8: boo
         sizes.pop("neighbours")  # graphs that were exported before there were any keep their names
     if name == "picture":
         sizes = asdict(generator.config) | {"codes": model.config.codes}
+        if sizes["squash"]:
+            sizes.pop("squash")  # likewise
     said = json.dumps([name, sizes, int8 and name != "picture"], sort_keys=True)
     return folder / f"{name}-{hashlib.sha256(said.encode()).hexdigest()[:12]}.graph"
 
