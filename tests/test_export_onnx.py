@@ -8,12 +8,14 @@ import onnxruntime
 import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
+from tiny import tiny_painter
 
 import xlxmert_core
-from book.build.export_onnx import EXAMPLES, halved
+from book.build.export_onnx import EXAMPLES, Pixels, halved
 from book.build.run_chapters import ROOT
 from xlxmert_core import sampling
 from xlxmert_core.data import storybook
+from xlxmert_core.engine.graphs import Picture
 
 slow = pytest.mark.slow
 
@@ -75,6 +77,17 @@ def test_pixels_are_those_of_the_pipeline(graphs, painting):
         (found,) = graphs["generator"](codes=codes[None].numpy())
         assert (found[..., 3] == 255).all()
         assert np.abs(found[..., :3].astype(int) - image.astype(int)).max() <= 2
+
+
+def test_colours_beyond_black_and_white_are_cut_off():
+    painter = tiny_painter(squash=False)
+    codes = torch.arange(16)[None] % painter.model.config.codes
+    with torch.no_grad():
+        raw = Picture(painter.generator, painter.model.centroids)(codes)[0]
+        found = Pixels(painter)(codes)[..., :3].numpy()
+    assert raw.min() < -1.05 and raw.max() > 1.05
+    wanted = ((raw.clamp(-1, 1) + 1) * 127.5).round().permute(1, 2, 0).numpy()
+    assert np.array_equal(found, wanted) and np.array_equal(painter.render(codes)[0], wanted)
 
 
 @slow

@@ -1,5 +1,7 @@
 """The generator is the paper's, its shortcuts are exact, and its losses say what they promise."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -206,6 +208,18 @@ def test_noise_reaches_both_places_of_every_block(small):
             scale.fill_(1.0)
             assert not torch.equal(small(features(), torch.Generator().manual_seed(0)), clean)
             scale.zero_()
+
+
+def test_without_squash_it_ends_in_the_sum_that_a_tanh_would_squash(small):
+    linear = gen.Generator(replace(SMALL, squash=False)).eval()
+    linear.load_state_dict(small.state_dict())
+    with torch.no_grad():
+        for model in (small, linear):
+            model.to_rgb[0].bias.fill_(1.5)
+        pictures = linear(features())
+        assert pictures.max() > 1.2
+        assert torch.equal(pictures.tanh(), small(features()))
+        assert (plain_generator(linear, features()) - pictures.tanh()).abs().max() < 2e-5
 
 
 def test_wrong_feature_shape_is_named(small):

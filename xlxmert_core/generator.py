@@ -187,11 +187,11 @@ class Generator(nn.Module):
             )
         seed = torch.tanh(self.bottleneck(features))  # [B, bottleneck, g, g]
         h, y = self.start(seed), self.style(seed)
-        image = 0
+        image: Any = 0  # there is a block
         for block, to_rgb in zip(self.blocks, self.to_rgb, strict=True):
             h = block(h, y, noise)
             image = image + _enlarge(to_rgb(h), size)
-        return torch.tanh(image) if self.config.squash else image  # ty: ignore[invalid-argument-type, invalid-return-type]
+        return torch.tanh(image) if self.config.squash else image
 
 
 def _enlarge(rgb: Tensor, size: int) -> Tensor:
