@@ -52,5 +52,8 @@ class Muon(torch.optim.Optimizer):
                 average = state["momentum_buffer"]
                 average.lerp_(p.grad, 1 - group["momentum"])
                 update = orthogonalised(p.grad.lerp(average, group["momentum"]).flatten(1))  # [m, n]
-                p.sub_(update.view_as(p), alpha=group["lr"] * max(1, update.shape[0] / update.shape[1]) ** 0.5)
+                self._move(p, update.view_as(p), group["lr"], max(1, update.shape[0] / update.shape[1]) ** 0.5)
         return loss
+
+    def _move(self, p: Tensor, update: Tensor, rate: float, longer: float) -> None:
+        p.sub_(update, alpha=rate * longer)

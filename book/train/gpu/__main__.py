@@ -1,9 +1,9 @@
 """A whole X-LXMERT world on product photographs, on one GPU, in minutes: ``python -m book.train.gpu``.
 
 Eye, codes, transformer, generator with critic, reader and evaluation, each within its share of the wall clock. On a
-GPU all but the evaluation begin at once, in processes of their own: the transformer reads its texts and the generator
-compiles until codes.pt is there. Everything passes through files in a work folder, so what a stage has finished
-survives whatever happens to another one.
+GPU all but the evaluation begin at once, in processes of their own: until codes.pt is there the transformer reads its
+texts, and the generator has cuDNN's algorithms tried out; then its steps are captured as CUDA graphs. Everything passes
+through files in a work folder, so what a stage has finished survives whatever happens to another one.
 """
 
 import argparse
@@ -107,18 +107,11 @@ def transformer(run: Run) -> None:
 
 
 def painter(run: Run) -> None:
-    """The generator with its critic."""
-    # The one place where the generator's training is called. It gets ready while codes.pt is not there yet, takes up
-    # painted.pt when that appears, and leaves model/generator.safetensors (checkpoints.save) in the work folder.
-    try:
-        from book.train.gpu.painter import train_painter
-    except ModuleNotFoundError as error:
-        if error.name != "book.train.gpu.painter":
-            raise
-        return say("[painter] there is none: painter.py is missing")
+    """The generator with its critic: ready before codes.pt is there, it takes up painted.pt when that appears."""
+    from book.train.gpu.painter import train_painter
+
     train_painter(run.load(), run.data, run.work, run.clock("painter"), codes_path_waiting=run.work / "codes.pt",
                   saved=lambda: export(run), small=run.sizes.small)  # fmt: skip
-    return None
 
 
 def evaluation(run: Run) -> None:
