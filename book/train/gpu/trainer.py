@@ -37,12 +37,12 @@ LIGHT = 0.6  # the generator's first colour, a light grey: about the photographs
 CRITIC_WIDTH, SMALL_CRITIC = 128, 16  # channels of a head; a guess
 PIXELS = (1.0, 0.3)  # weight of the pixels' loss, without the critic and with it: it blurs what nobody can know
 COARSE = 8  # pixels along a side of the squares whose mean colours are compared: half a cell
-LOUDEST = 1e4  # most that the critic's force is multiplied by: it has almost none where it has just joined
+LOUDEST = 1e4  # most that the critic's force is multiplied by: it has almost none where it has just joined; a guess
 RATES = (0.02, 2e-3, 2e-4)  # of Muon, Adam and the critic: the first is Muon's usual one, the others are guesses
 COLOUR_RATE = 0.3  # of Adam's rate, for the layers that make colours: a step of theirs is seen at once; a guess
 MOMENTUM = 0.9  # of Muon; less than its usual 0.95, for there are few steps; a guess
 BETAS, CRITIC_BETAS = (0.5, 0.99), (0.0, 0.99)  # of Adam: short memories, as against a critic the aim moves
-CLIP = 1.0  # longest gradient of the generator
+CLIP = 1.0  # longest gradient of the generator; a guess
 REHEARSAL = 3  # steps before a graph is captured, as PyTorch advises
 
 
