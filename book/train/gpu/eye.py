@@ -21,13 +21,12 @@ from book.train.gpu.common import (
     Data,
     Record,
     autocast,
-    decay,
     draw,
     jitter,
     save_tensors,
     say,
-    set_rate,
     to_unit,
+    train,
 )
 from book.train.gpu.networks import unpack
 from xlxmert_core import checkpoints
@@ -186,18 +185,15 @@ def train_eye(data: Data, folder: Path, work: Path, clock: Clock, batch: int) ->
     masks = torch.from_numpy(np.load(work / "masks.npy")).to(device)
     lessons = Lessons(new_eye(folder)).to(device).train()
     optimiser = adamw(lessons.requires_grad_(True), lr=2e-3, weight_decay=0.05, fused=device.type == "cuda")
-    for share in clock:
-        set_rate([optimiser], decay(share))
+
+    def lesson(_: float) -> tuple[Tensor, dict]:
         rows = draw(data.rows["trainable"], batch)
         both = jitter(torch.cat([to_unit(data.images[rows]), masks[rows][:, None].float()], 1))  # [B, 4, S, S]
         labels = {name: values[rows] for name, values in data.labels.items()}
         loss, numbers = eye_loss(lessons, both[:, :3], both[:, 3] > 0.5, labels)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(lessons.parameters(), 5.0)
-        optimiser.step()
-        if clock.due(4):
-            record.note(clock, loss=loss, **numbers)
+        return loss, {"loss": loss, **numbers}
+
+    train(clock, record, lessons, [optimiser], lesson, clip=5.0, seconds=4)
     eye = lessons.eval().eye
     checkpoints.save(eye, work / "model" / "encoder.safetensors", half=True)
     write_json(work / "encoder.json", {name: getattr(eye, name) for name in EYE})

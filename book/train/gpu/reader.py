@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from book.train.gpu.common import Clock, Data, Record, autocast, decay, draw, jitter, say, set_rate, sheet
+from book.train.gpu.common import Clock, Data, Record, autocast, draw, jitter, say, sheet, train
 from book.train.gpu.eye import load_codes
 from book.train.gpu.networks import Lite2, unpack
 from xlxmert_core import checkpoints
@@ -67,18 +67,14 @@ def train_reader(data: Data, folder: Path, work: Path, clock: Clock, batch: int,
     objective = PictureObjective(reader)
     optimiser = adamw(objective, lr=1.5e-3, weight_decay=0.05, fused=device.type == "cuda")
     rows_of = torch.cat([data.rows["trainable"], data.rows["held_out"]])
-    for share in clock:
-        set_rate([optimiser], decay(share))
+
+    def lesson(_: float) -> tuple[Tensor, dict]:
         rows = draw(rows_of, batch)
         images = jitter(data.images[rows].float()).permute(0, 2, 3, 1)  # 0 to 255, [B, S, S, 3]
         with autocast(device.type):
-            loss, numbers = objective({"images": images} | {name: v[rows] for name, v in data.labels.items()})
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(reader.parameters(), 5.0)
-        optimiser.step()
-        if clock.due(8):
-            record.note(clock, **numbers)
+            return objective({"images": images} | {name: v[rows] for name, v in data.labels.items()})
+
+    train(clock, record, reader, [optimiser], lesson, clip=5.0, seconds=8)
     checkpoints.save(reader.eval(), work / "reader.safetensors", half=True)
     test = data.rows["test"]
     rates = ProductJudge(lambda: reader).paintings(pixels(data.images[test]), Shown(_told(data, test)))

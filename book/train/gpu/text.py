@@ -16,10 +16,9 @@ from book.train.gpu.common import (
     Data,
     Record,
     autocast,
-    decay,
     save_tensors,
     say,
-    set_rate,
+    train,
     wait_for,
 )
 from book.train.gpu.eye import COLOUR, GRID, load_codes
@@ -29,6 +28,7 @@ from xlxmert_core.data.lxmert import CAPTIONS, Example
 from xlxmert_core.datasets.catalogue import Catalogue
 from xlxmert_core.model import XLxmert
 from xlxmert_core.sampling import Sampling
+from xlxmert_core.skills import open_model
 from xlxmert_core.text import Tokenizer
 from xlxmert_core.train.optimisers import muon
 from xlxmert_core.train.pretraining import PairedText, Pretraining, PretrainingBatches
@@ -109,10 +109,10 @@ def train_transformer(data: Data, work: Path, clock: Clock, batch: int, colours:
     Writes transformer.safetensors and tokenizer.json into work/model.
     """
     record, device = Record(work, "transformer"), data.images.device
-    train = data.rows["trainable"]
-    tokenizer = Tokenizer.from_corpus(text for row in train.tolist() for text in data.records[row].captions)
+    rows = data.rows["trainable"]
+    tokenizer = Tokenizer.from_corpus(text for row in rows.tolist() for text in data.records[row].captions)
     tokenizer.save(work / "model" / "tokenizer.json")
-    lessons, tests = Texts(data, train, tokenizer, True), Texts(data, data.rows["val"], tokenizer, False)
+    lessons, tests = Texts(data, rows, tokenizer, True), Texts(data, data.rows["val"], tokenizer, False)
     say(f"[transformer] {len(lessons.text.words)} sentences, {tokenizer.size} words, waits for codes")
     wait_for(work / "codes.pt", clock.end)
     centroids, codes = load_codes(work, device)
@@ -122,19 +122,13 @@ def train_transformer(data: Data, work: Path, clock: Clock, batch: int, colours:
     batches = DeviceBatches(lessons.on(codes), tokenizer, batch)
     unseen = DeviceBatches(tests.on(codes), tokenizer, min(batch, 96), caption_dropout=0.0)
     say(f"[transformer] {sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters")
-    for share in clock:
-        set_rate(optimisers, decay(share))
+
+    def lesson(share: float) -> tuple[Tensor, dict]:
         given = batches(clock.step if share > ALONE else 0, draws)
         with autocast(device.type):
-            loss, numbers = objective(given)
-        for optimiser in optimisers:
-            optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(objective.parameters(), 1.0)
-        for optimiser in optimisers:
-            optimiser.step()
-        if clock.due(8):
-            record.note(clock, **numbers, **_validate(objective, unseen))
+            return objective(given)
+
+    train(clock, record, objective, optimisers, lesson, 1.0, 8, lambda: _validate(objective, unseen))
     record.save(steps=clock.step, val=_validate(objective, unseen, 4), model=asdict(model.config))
     checkpoints.save(model.eval(), work / "model" / "transformer.safetensors", half=True)
 
@@ -154,8 +148,7 @@ def _validate(objective: Pretraining, unseen: DeviceBatches, rounds: int = 1) ->
 def load_model(work: Path, device: torch.device | str) -> tuple[XLxmert, Tokenizer]:
     """What :func:`train_transformer` left."""
     file = work / "model" / "transformer.safetensors"
-    model = XLxmert(ModelConfig(**checkpoints.read_config(file)))
-    checkpoints.load(model, file)
+    model = open_model(file, checkpoints.read_config(file), file)
     return model.to(device).eval(), Tokenizer.load(work / "model" / "tokenizer.json")
 
 
