@@ -58,7 +58,7 @@ def paint(painter, graphs, text: str) -> torch.Tensor:
 
     def predict(values, masked, scored, step):
         logits, _ = graphs["cells"](text=encoded, codes=values.numpy(), masked=masked.numpy())
-        return torch.from_numpy(logits)[scored]
+        return torch.from_numpy(logits)[scored], None
 
     cells = painter.model.config.cells
     empty, everything = torch.zeros(1, cells, dtype=torch.long), torch.ones(1, cells, dtype=torch.bool)

@@ -67,14 +67,14 @@ def _write(model, tokenizer, features, lengths, hidden, prior, steps, order, sch
     before, read = torch.full_like(words, -1), features.new_zeros(*words.shape, model.config.hidden)
 
     def predict(values, masked, scored, step):
-        """Words and blanks [B * C, L] -> logits [M, V] of the scored slots; special tokens are never written."""
+        """Words and blanks [B * C, L] -> logits [M, V] of the scored slots; special tokens never."""
         asked = values.masked_fill(masked, tokenizer.mask)
         new = (asked != before).any(1)  # a short sentence stays as it is in most steps of a long one's
         if new.any():
             given = (None if t is None else t[new] for t in (asked, word_mask, seen, unseen))
             before[new], read[new] = asked[new], model(*given).words
         logits = model.word_logits(read[scored])  # [M, V]
-        return logits.index_fill_(1, special, -math.inf)
+        return logits.index_fill_(1, special, -math.inf), None
 
     def remember(state):
         log_probability[state["written"]] = state["confidence"][state["written"]].log()

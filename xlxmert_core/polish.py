@@ -34,8 +34,7 @@ def cell_log_likelihood(model: Painter, words: Tensor, word_mask: Tensor, codes:
     for number in range(4):
         hidden = (group == number).expand(codes.shape)  # [B, N]
         cells = model(words, word_mask, features, hidden, text=text).cells[hidden]  # [hidden, H]
-        logs = model.code_logits(cells).float().log_softmax(-1)
-        found[hidden] = logs.gather(-1, codes[hidden][:, None])[:, 0]
+        found[hidden] = -model.code_losses(cells, codes[hidden]).float()
     return found
 
 

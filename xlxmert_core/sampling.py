@@ -26,8 +26,9 @@ class Step(NamedTuple):
     count: int
 
 
-# (values [B, N], masked [B, N], scored [B, N], step) -> logits [M, K] of the scored cells, row by row
-Predict = Callable[[Tensor, Tensor, Tensor, Step], Tensor]
+# (values [B, N], masked [B, N], scored [B, N], step) -> logits [M, K] of the scored cells, row by row, and the values
+# that they are of, int64 [M, K]; None when these are 0 to K - 1
+Predict = Callable[[Tensor, Tensor, Tensor, Step], tuple[Tensor, Tensor | None]]
 # (confidence [B, N], masked [B, N], step, rows) -> score [B, N]: the lowest scores are masked next
 Order = Callable[[Tensor, Tensor, Step, "Rows"], Tensor]
 Schedule = Callable[[int, int], float]  # (step, steps) -> share of the editable cells still masked
@@ -57,8 +58,9 @@ def fill(predict: Predict, values: Tensor, masked: Tensor, steps: int, order: Or
     for index in range(steps):
         step = Step(index, steps)
         scored = torch.ones_like(masked) if rescores(order) else masked
-        logits = predict(values, masked, scored, step)  # [M, K]
+        logits, names = predict(values, masked, scored, step)  # [M, K]
         choice, probability = choose(logits, masked[scored], masked.sum(1), temperature, rows)
+        choice = choice if names is None else names.gather(1, choice[:, None])[:, 0]
         confidence = confidence.masked_scatter(scored, probability)
         written, values = masked, values.masked_scatter(masked, choice[masked[scored]])
         score = order(confidence, masked, step, rows).masked_fill(~editable, math.inf)
@@ -310,15 +312,16 @@ def paint(model: Painter, words: Tensor, word_mask: Tensor, generator: torch.Gen
         other_text, *other_words = [t.expand(len(words), *t.shape[1:]) for t in other]
 
     def predict(values, masked, scored, step):
-        """Codes and masked cells [B, N] -> logits [M, K] of the scored cells, guided if asked."""
+        """Codes and masked cells [B, N] -> logits [M, K] of the scored cells, guided if asked, and which codes."""
         features = model.embed_codes(values)  # [B, N, F]
-        cells = model(words, word_mask, features, masked, text=text).cells  # [B, N, H]
-        logits = model.code_logits(cells[scored])  # [M, K]
+        cells = model(words, word_mask, features, masked, text=text).cells[scored]  # [M, H]
+        names = model.likely_codes(cells)
+        logits = model.code_logits(cells, names)
         if not how.guidance:
-            return logits
+            return logits, names
         weight = how.guidance * (step.index + 1) / step.count
-        cells = model(*other_words, features, masked, text=other_text).cells
-        return (1 + weight) * logits - weight * model.code_logits(cells[scored])
+        cells = model(*other_words, features, masked, text=other_text).cells[scored]
+        return (1 + weight) * logits - weight * model.code_logits(cells, names), names
 
     return fill(predict, codes, editable, how.steps, how.order, how.schedule, how.temperature, generator, callback)
 

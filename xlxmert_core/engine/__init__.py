@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from xlxmert_core.engine.graphs import SHIPPED, Picture, cache_folder, forms, graph_path, in_int8, plain, tensors
@@ -33,7 +34,8 @@ class Engine:
     """
 
     def __init__(self, model: XLxmert, forms: Mapping[str, Callable[..., Any]]):
-        self.config, self.match_logits, self._forms = model.config, model.match_logits, forms
+        self.config, self.match_logits, self.likely_codes = model.config, model.match_logits, model.likely_codes
+        self._model, self._forms = model, forms
 
     def encode_text(self, words: Tensor, word_mask: Tensor) -> Tensor:
         """As :meth:`XLxmert.encode_text`: ids [B, L], mask bool [B, L] -> [B, L, H]."""
@@ -50,9 +52,16 @@ class Engine:
         masked = torch.zeros_like(features, dtype=torch.bool) if masked is None else masked
         return Output(None, *self._forms["cells"](text, word_mask, features, masked))
 
-    def code_logits(self, cells: Tensor) -> Tensor:
-        """[M, H] -> [M, K]."""
-        return self._forms["head"](cells)
+    def code_logits(self, cells: Tensor, codes: Tensor | None = None) -> Tensor:
+        """As :meth:`XLxmert.code_logits`: [M, H] -> [M, K], or of some codes alone."""
+        head = self._forms.get("head") if codes is None else None
+        return head(cells) if head else self._model.code_logits(cells, codes)
+
+    def code_losses(self, cells: Tensor, codes: Tensor) -> Tensor:
+        """As :meth:`XLxmert.code_losses`: [M, H] and codes int64 [M] -> [M]."""
+        if self._model.few_codes:
+            return F.cross_entropy(self.code_logits(cells).float(), codes, reduction="none")
+        return self._model.code_losses(cells, codes)
 
     def picture(self, codes: Tensor) -> Tensor:
         """Codes int64 [B, N] -> pictures in [-1, 1] [B, 3, S, S]."""

@@ -173,8 +173,12 @@ def in_int8(model: XLxmert) -> XLxmert:
 
 
 def forms(model: XLxmert, generator: Generator | None = None, attend: Attend = fused) -> dict[str, nn.Module]:
-    """The modules by name: text, cells and head, and picture where there is a generator."""
-    found = {"text": Text(model, attend), "cells": Cells(model, attend), "head": Head(model)}
+    """The modules by name: text, cells and head, and picture where there is a generator.
+
+    Of many codes only the likely ones are spelt out, which is the model's own affair: they have no head.
+    """
+    found = {"text": Text(model, attend), "cells": Cells(model, attend)}
+    found = found | {"head": Head(model)} if model.few_codes else found
     return found if generator is None else found | {"picture": Picture(generator, model.centroids)}
 
 
