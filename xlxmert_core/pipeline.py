@@ -312,13 +312,13 @@ class Pipeline:
         warn_of(able.tokenizer, questions, self.model.config.max_words)
         return able.answer(questions, features)
 
-    def save(self, folder: str | os.PathLike, half: bool = False) -> None:
-        """Write all parts to a folder (safetensors and JSON); ``half`` stores the weights as float16.
+    def save(self, folder: str | os.PathLike, bits: int = 32) -> None:
+        """Write all parts to a folder (safetensors and JSON), the weights in 32, 16 or 8 bits.
 
         Raises ValueError for an eye that is not the book's, OSError in one sentence for a full disk.
         """
         parts = (self.model, self.tokenizer, self.generator, self.encoder, self.answers, self.skills)
-        write_folder(Path(folder).expanduser(), half, *parts)
+        write_folder(Path(folder).expanduser(), bits, *parts)
 
 
 def load(name_or_path: str | os.PathLike = "storybook", generator: str | os.PathLike | None = None,

@@ -111,7 +111,7 @@ def ship(run: Run, measured: dict[str, dict]) -> Path:
     shutil.rmtree(temporary, ignore_errors=True)
     full = xlxmert_core.load(files.path("pipeline"))
     full.skills = {name: Skill.load(files.path("skills") / name) for name in NAMES}
-    full.save(temporary, half=True)
+    full.save(temporary, bits=16)
     for name in ("samplers.json", "blind.json", "continuous.json"):
         shutil.copy(files.path(name), temporary)
     shutil.copy(SHIPPED / "storybook" / "ablations.json", temporary)  # until `make tables` has measured anew
