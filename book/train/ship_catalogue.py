@@ -20,7 +20,7 @@ from torch import Tensor
 import xlxmert_core
 from book.train.catalogue_card import card
 from book.train.ship_weights import equal_codes
-from book.train.world import MEASURED, World, add_places, world_of
+from book.train.world import FIGURES, MEASURED, World, add_places, world_of
 from xlxmert_core.data.pictures import picture_key
 from xlxmert_core.engine import graphs
 from xlxmert_core.files import write_json
@@ -133,6 +133,8 @@ def ship(world: World, target: Path = SHIPPED, drawn: Path = graphs.SHIPPED) -> 
     shutil.rmtree(temporary, ignore_errors=True)
     shutil.copytree(world.finished, temporary)
     write_json(temporary / MEASURED, measured)
+    for path in sorted((world.work / FIGURES).glob("*")):
+        shutil.copy(path, temporary)
     recipe, own = json.loads((temporary / "recipe.json").read_text()), xlxmert_core.load(temporary)
     size = sum(sizes_of(temporary).values())
     (temporary / "README.md").write_text(card(own, recipe, measured, size))

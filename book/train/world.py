@@ -17,6 +17,7 @@ from xlxmert_core.files import fingerprint
 
 MODEL = "model"  # folder of the finished pipeline in the work folder
 MEASURED = "measured.json"
+FIGURES = "figures"  # folder of what chapter 13 shows
 
 
 @dataclass(frozen=True)
