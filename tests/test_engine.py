@@ -16,6 +16,7 @@ from xlxmert_core import sampling
 from xlxmert_core.config import ModelConfig
 from xlxmert_core.data import storybook
 from xlxmert_core.engine import Engine, alone, for_gpu, graphs, onnx
+from xlxmert_core.folder import SHIPPED, shipped_names
 from xlxmert_core.generator import TAPS
 from xlxmert_core.model import XLxmert
 from xlxmert_core.polish import cell_log_likelihood, polish
@@ -203,9 +204,13 @@ def test_graphs_hold_no_weights_and_name_no_folder(folder):
         assert b"site-packages" not in path.read_bytes() and str(folder).encode() not in path.read_bytes()
 
 
-def test_the_shipped_graphs_are_those_of_the_shipped_painter(painter):
+def shipped() -> list[xlxmert_core.Pipeline]:
+    return [xlxmert_core.load(SHIPPED / name) for name in shipped_names()]
+
+
+def test_the_shipped_graphs_are_those_of_the_shipped_painters():
     """A new setting of a configuration leaves a graph its name: else the plain model would paint in its place."""
-    names = {graphs.graph_path(name, painter.model, painter.generator, False) for name in graphs.OUTPUTS}
+    names = {graphs.graph_path(name, p.model, p.generator, False) for p in shipped() for name in graphs.OUTPUTS}
     assert names == {*graphs.SHIPPED.iterdir()}
     ends = tiny_painter(squash=True).generator, tiny_painter(squash=False).generator
     assert len({graphs.graph_path("picture", painter.model, generator, False) for generator in ends}) == 2
@@ -261,9 +266,9 @@ def test_torch_has_its_threads_again_whatever_happens(folder):
 
 
 @pytest.mark.nightly
-def test_the_shipped_graphs_are_those_that_an_export_makes(painter, tmp_path):
+def test_the_shipped_graphs_are_those_that_an_export_makes(tmp_path):
     TAPS.clear()
-    made = graphs.export(painter.model, painter.generator, tmp_path)
+    made = [path for p in shipped() for path in graphs.export(p.model, p.generator, tmp_path)]
     assert {path.name: path.read_bytes() for path in made} == {p.name: p.read_bytes() for p in graphs.SHIPPED.iterdir()}
 
 

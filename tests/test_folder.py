@@ -90,9 +90,11 @@ def test_any_other_folder_does_not(tmp_path, monkeypatch, content):
 @pytest.mark.parametrize("name", ["photographs", ".", "..", "./storybook", "/", "storybook/vqa", Path("storybook")])
 def test_what_is_no_model_is_not_there_and_the_shipped_names_are_told(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(FileNotFoundError, match="is not a saved pipeline: it has no .*shipped weights are 'storybook'"):
+    with pytest.raises(
+        FileNotFoundError, match="is not a saved pipeline: it has no .*shipped weights are .*'storybook'"
+    ):
         xlxmert_core.load(name)
-    assert shipped_names() == ["storybook"]
+    assert "storybook" in shipped_names() and "photographs" not in shipped_names()
 
 
 @pytest.mark.parametrize("name", ["", None, 5, [], b""], ids=repr)

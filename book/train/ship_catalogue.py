@@ -19,10 +19,9 @@ from torch import Tensor
 
 import xlxmert_core
 from book.train.catalogue_card import card
-from book.train.ship_weights import equal_codes
+from book.train.ship_weights import equal_codes, export_graphs, means
 from book.train.world import FIGURES, MEASURED, World, add_places, world_of
 from xlxmert_core.data.pictures import picture_key
-from xlxmert_core.engine import graphs
 from xlxmert_core.files import write_json
 from xlxmert_core.folder import SHIPPED
 from xlxmert_core.pipeline import Pipeline
@@ -82,14 +81,8 @@ def teach(world: World, steps: dict[str, int], layers: int, coded: float, taught
             skills[name], history = recipes.train_writer(painter, train, *given)
         else:
             skills[name], history = recipes.train_skill(painter, name, asked, *given)
-        write_json(world.work / f"{name}.json", {key: curve(history, key) for key in history[-1] if key != "step"})
+        write_json(world.work / f"{name}.json", means(history))
     return skills
-
-
-def curve(history: Sequence[dict], name: str, every: int = 50) -> list[float]:
-    """A loss as means of so many steps."""
-    parts = [history[i : i + every] for i in range(0, len(history), every)]
-    return [round(float(np.mean([row[name] for row in part])), 4) for part in parts]
 
 
 def finish(world: World, skills: dict[str, Skill], settings: dict) -> dict[str, float]:
@@ -118,8 +111,8 @@ def sizes_of(folder: Path) -> dict[str, int]:
     return {path.relative_to(folder).as_posix(): path.stat().st_size for path in paths}
 
 
-def ship(world: World, target: Path = SHIPPED, drawn: Path = graphs.SHIPPED) -> Path:
-    """Copy the finished pipeline with its card into the package, and the graphs of its sizes; returns the folder.
+def ship(world: World, target: Path = SHIPPED) -> Path:
+    """Copy the finished pipeline with its card into the package, with the graphs of all sizes; returns the folder.
 
     Raises FileNotFoundError where nothing is finished, ValueError where other weights were measured, or all is too
     large.
@@ -144,7 +137,7 @@ def ship(world: World, target: Path = SHIPPED, drawn: Path = graphs.SHIPPED) -> 
     final = target / NAME
     shutil.rmtree(final, ignore_errors=True)
     temporary.rename(final)
-    graphs.export(own.model, own.generator, drawn)
+    export_graphs()
     return final
 
 
