@@ -259,12 +259,12 @@ class XLxmert(nn.Module):
     def likely_codes(self, cells: Tensor) -> Tensor | None:
         """What a cell may well show, so that many codes are not all spelt out; None when they are few.
 
-        [..., H] -> the likeliest shapes in every colour, int64 [..., LIKELY * colours], shape by shape.
+        [..., H] -> the likeliest shapes in every colour, int64 [..., LIKELY * colours], in the order of all codes.
         """
         if self.few_codes:
             return None
         weights, shapes, _ = self._guesses(cells)
-        likely = (weights + shapes).logsumexp(-2).topk(LIKELY).indices[..., None]  # [..., LIKELY, 1]
+        likely = (weights + shapes).logsumexp(-2).topk(LIKELY).indices.sort().values[..., None]  # [..., LIKELY, 1]
         return (likely * self.config.colour_codes + torch.arange(self.config.colour_codes).to(likely)).flatten(-2)
 
     def code_losses(self, cells: Tensor, codes: Tensor) -> Tensor:

@@ -195,7 +195,7 @@ class Pipeline:
         generator = cast("Generator", self.generator)
         if not len(codes):
             return np.zeros((0, self.image_size, self.image_size, 3), np.uint8)
-        picture = engine.picture if isinstance(engine, Engine) else graphs.Picture(generator, self.model.centroids)
+        picture = engine.picture if isinstance(engine, Engine) else graphs.Picture(generator, self.model)
         return to_uint8(torch.cat([picture(part) for part in self._codes(codes).split(few)]))
 
     def encode(self, images: Pictures) -> Tensor:

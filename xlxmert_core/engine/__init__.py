@@ -34,8 +34,9 @@ class Engine:
     """
 
     def __init__(self, model: XLxmert, forms: Mapping[str, Callable[..., Any]]):
-        self.config, self.match_logits, self.likely_codes = model.config, model.match_logits, model.likely_codes
+        self.config, self.match_logits = model.config, model.match_logits
         self._model, self._forms = model, forms
+        self._said: tuple[Tensor, ...] = ()  # by the head, of likely codes: cells, names, logits
 
     def encode_text(self, words: Tensor, word_mask: Tensor) -> Tensor:
         """As :meth:`XLxmert.encode_text`: ids [B, L], mask bool [B, L] -> [B, L, H]."""
@@ -52,10 +53,21 @@ class Engine:
         masked = torch.zeros_like(features, dtype=torch.bool) if masked is None else masked
         return Output(None, *self._forms["cells"](text, word_mask, features, masked))
 
+    def likely_codes(self, cells: Tensor) -> Tensor | None:
+        """As :meth:`XLxmert.likely_codes`: [M, H] -> int64 [M, C]; the head says their logits with them."""
+        if self._model.few_codes:
+            return None
+        logits, names = self._forms["head"](cells)
+        self._said = cells, names, logits
+        return names
+
     def code_logits(self, cells: Tensor, codes: Tensor | None = None) -> Tensor:
         """As :meth:`XLxmert.code_logits`: [M, H] -> [M, K], or of some codes alone."""
-        head = self._forms.get("head") if codes is None else None
-        return head(cells) if head else self._model.code_logits(cells, codes)
+        if codes is None and self._model.few_codes:
+            return self._forms["head"](cells)
+        if self._said and cells is self._said[0] and codes is self._said[1]:
+            return self._said[2]
+        return self._model.code_logits(cells, codes)
 
     def code_losses(self, cells: Tensor, codes: Tensor) -> Tensor:
         """As :meth:`XLxmert.code_losses`: [M, H] and codes int64 [M] -> [M]."""
@@ -139,7 +151,7 @@ def for_gpu(model: XLxmert, generator: Generator | None = None, **options: Any) 
     """
     half = copy.deepcopy(model).to(torch.bfloat16).eval()
     options = options or {"mode": "reduce-overhead"}
-    found = forms(half, attend=plain) | ({} if generator is None else {"picture": Picture(generator, model.centroids)})
+    found = forms(half, attend=plain) | ({} if generator is None else {"picture": Picture(generator, model)})
     text, cells = torch.compile(found["text"], **options), torch.compile(found["cells"], **options)
     return Engine(half, found | {"text": lambda *given: text(*given).clone(), "cells": cells})  # graphs reuse memory
 
