@@ -46,6 +46,7 @@ OWN = {  # what is no outside thing, with the reason
     ("skills.py", "iterdir"): "whether a folder is empty",
     ("paintbox/canvas.py", "read_text"): "its own script and style",
     ("display/recipe.py", "json.loads"): "a text inside a PNG",
+    ("command/serve.py", "json.loads"): "what the served page asks for",
     ("display/recipe.py", "Image.open"): "a PNG of the paint box, with its text",
 }
 
