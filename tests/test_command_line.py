@@ -1,4 +1,4 @@
-"""What one types paints, captions and answers; a mistake is one sentence with exit code 2, and nothing is half-written."""
+"""What one types paints, captions and answers; a mistake is one sentence, code 2, and nothing is half-written."""
 
 import json
 import subprocess

@@ -85,7 +85,7 @@ def parser() -> Parser:
                          help="vqa: short questions; gqa: questions of several steps")  # fmt: skip
 
     command = add(commands, "serve", page, "open a page that paints", [opens],
-                  "Serve a page on this machine alone, where you type, paint, repaint a part and ask. Ctrl-C ends it.")  # fmt: skip
+                  "Serve a page to this machine alone: type, paint, repaint a part, ask. Ctrl-C ends it.")  # fmt: skip
     command.add_argument("--port", type=whole, default=8000, help="the first to try; the next free one is taken")
     return top
 
