@@ -13,7 +13,7 @@ PINS  := requirements.txt pyproject.toml
 EXTRA_KEYS := metadata.papermill cell.metadata.papermill metadata.language_info.version metadata.widgets
 STAMP := $(VENV)/.installed-$(shell cat $(PINS) | cksum | cut -d' ' -f1)
 
-.PHONY: help book read test slowest nightly regress train tables bench format lock clean
+.PHONY: help book read test slowest nightly regress train tables bench format dist audit lock clean
 
 help:
 	@echo "make book     install, run the chapters that something has changed for, build the pages (PROFILE=ci, DATASET=junior, ARGS=--afresh)"
@@ -26,6 +26,8 @@ help:
 	@echo "make tables   train the models that chapters 05 and 06 compare, and others, three a row, hours; finished ones are skipped (DATASET=junior, ARGS=--ship)"
 	@echo "make bench    measure every claim of speed beside its baseline, about a quarter of an hour, and write book/benchmarks.md (ARGS=--gpu: on a GPU)"
 	@echo "make format   mend what ruff and nbstripout can mend"
+	@echo "make dist     the wheel and the source distribution, into _build/dist (ARGS=\"--tag v0.1.0\" refuses another version)"
+	@echo "make audit    compare the pins with the list of known vulnerabilities; needs the network"
 	@echo "make lock     refresh the versions in requirements.txt"
 	@echo "make clean    remove the built pages and artifacts; .venv stays"
 
@@ -71,6 +73,15 @@ tables: $(STAMP)
 
 bench: $(STAMP)
 	@$(BIN)/python -m book.bench $(ARGS)
+
+dist: $(STAMP)
+	@$(BIN)/python -m book.build.dist $(ARGS)
+
+# pip-audit is always the newest, in an environment of its own.
+audit:
+	@$(PYTHON) -m venv _build/audit
+	@_build/audit/bin/python -m pip install --quiet --upgrade pip-audit
+	@_build/audit/bin/python -m pip_audit --requirement requirements.txt --no-deps --disable-pip
 
 # The stamp's name holds the pins' checksum: a changed pin installs again, an unchanged one costs nothing.
 $(STAMP):
