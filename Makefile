@@ -13,7 +13,7 @@ PINS  := requirements.txt pyproject.toml
 EXTRA_KEYS := metadata.papermill cell.metadata.papermill metadata.language_info.version metadata.widgets
 STAMP := $(VENV)/.installed-$(shell cat $(PINS) | cksum | cut -d' ' -f1)
 
-.PHONY: help book read test slowest nightly regress train tables bench format dist audit lock clean
+.PHONY: help book read test slowest nightly regress train tables bench format dist audit address lock clean
 
 help:
 	@echo "make book     install, run the chapters that something has changed for, build the pages (PROFILE=ci, DATASET=junior, ARGS=--afresh)"
@@ -28,6 +28,7 @@ help:
 	@echo "make format   mend what ruff and nbstripout can mend"
 	@echo "make dist     the wheel and the source distribution, into _build/dist (ARGS=\"--tag v0.1.0\" refuses another version)"
 	@echo "make audit    compare the pins with the list of known vulnerabilities; needs the network"
+	@echo "make address  the repository's address in every file (URL=https://github.com/you/book)"
 	@echo "make lock     refresh the versions in requirements.txt"
 	@echo "make clean    remove the built pages and artifacts; .venv stays"
 
@@ -82,6 +83,9 @@ audit:
 	@$(PYTHON) -m venv _build/audit
 	@_build/audit/bin/python -m pip install --quiet --upgrade pip-audit
 	@_build/audit/bin/python -m pip_audit --requirement requirements.txt --no-deps --disable-pip
+
+address: $(STAMP)
+	@$(BIN)/python -m book.build.address "$(URL)"
 
 # The stamp's name holds the pins' checksum: a changed pin installs again, an unchanged one costs nothing.
 $(STAMP):

@@ -86,7 +86,7 @@ def test_pictures_are_described_and_asked_about(run, painter, picture):
 @pytest.mark.parametrize(("words", "said"), [
     (("paint",), "The following arguments are required: SENTENCE"),
     (("paint", "a house", "--seed", "two"), "'two' is no whole number"),
-    (("paint", "a house", "--steps", "0"), "steps must be a whole number, at least 1"),
+    (("paint", "a house", "--steps", "0"), "The steps must be a whole number from 1 on"),
     (("paint", "a house", "-o", "house.jpg"), "'house.jpg' is no name for a picture: end it in .png or .gif"),
     (("paint", "a house", "-o", "."), "'.' is no name for a picture"),
     (("paint", "a house", "-o", "folder.png"), "folder.png is a folder: name a file in it"),

@@ -10,7 +10,7 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-from book.build import kept
+from book.build import kept, site
 from book.build.captions import set_captions
 from book.build.lanes import execute_all
 from book.build.run_chapters import ROOT, ChapterError, Result, Run, add_choices, chapters
@@ -103,6 +103,7 @@ def publish(run: Run, results: list[Result], model: Path | None = None) -> Path:
     record.unlink(missing_ok=True)
     (run.work / "run.json").write_text(json.dumps([asdict(result) for result in results], indent=1) + "\n")
     page = build_html(make_tree(run, results, model), html)
+    site.finish(html)
     kept.write(record, [made_from, kept.contents(html)])
     return page
 
