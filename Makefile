@@ -13,11 +13,12 @@ PINS  := requirements.txt pyproject.toml
 EXTRA_KEYS := metadata.papermill cell.metadata.papermill metadata.language_info.version metadata.widgets
 STAMP := $(VENV)/.installed-$(shell cat $(PINS) | cksum | cut -d' ' -f1)
 
-.PHONY: help book read test slowest nightly regress train tables bench format dist audit address lock clean
+.PHONY: help book read pdf test slowest nightly regress train tables bench format dist audit address lock clean
 
 help:
 	@echo "make book     install, run the chapters that something has changed for, build the pages (PROFILE=ci, DATASET=junior, ARGS=--afresh)"
 	@echo "make read     show the built pages at http://127.0.0.1:8000, or the next port that is free (PORT=8000)"
+	@echo "make pdf      print the built pages as one file, _build/book/x-lxmert.pdf; needs Chromium"
 	@echo "make test     install, then everything that must hold (ARGS=\"-m 'not slow'\" for the quick part)"
 	@echo "make slowest  the twenty slowest tests of the last make test"
 	@echo "make nightly  what is too long for make test, part by part, about an hour; finished parts are skipped when it starts again"
@@ -38,6 +39,9 @@ book: $(STAMP)
 # A browser reads pages from disk too, but runs no module from there: the page that paints needs a server.
 read: $(STAMP)
 	@$(BIN)/python -m book.build.read $(PORT)
+
+pdf: $(STAMP)
+	@$(BIN)/python -m book.build.pdf
 
 # Threads that spin for long while they wait slow a shared machine tenfold (book/build/run_chapters.py says more). One
 # thread, because the chapters run beside the tests.
