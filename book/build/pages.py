@@ -10,7 +10,7 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-from book.build import kept, site
+from book.build import kept, reference, site
 from book.build.captions import set_captions
 from book.build.lanes import execute_all
 from book.build.run_chapters import ROOT, ChapterError, Result, Run, add_choices, chapters
@@ -36,6 +36,7 @@ def make_tree(run: Run, results: list[Result], model: Path | None = None) -> Pat
         set_captions(run.executed / name, tree / "notebooks" / name)
     shutil.copy(book.parent / "_config.yml", tree)
     shutil.copy(CARD, tree / "book" / "model_card.md")
+    reference.write(tree / "book" / "reference")
     (tree / "book" / "status.md").write_text(status_page(run, results), encoding="utf-8")
     add_painter(tree / "book", model)
     return tree
