@@ -74,7 +74,8 @@ def prose(docstring: str) -> str:
         if line.removesuffix(":") in SECTIONS and line.endswith(":"):
             lines, section = [*lines, "", f"**{line}**", ""], True
         elif line.startswith(">>> "):
-            lines.append(f"    {line}" if lines and lines[-1].startswith("    >>>") else f"\n    {line}")
+            after = bool(lines) and lines[-1].lstrip("\n").startswith("    >>>")
+            lines.append(f"    {line}" if after else f"\n    {line}")
         elif section and (item := re.match(r"    ([\w, *]+): (.*)", line)):
             lines.append(f"- `{item[1]}`: {escaped(item[2])}")
         elif section and line.startswith(" "):

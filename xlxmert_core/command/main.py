@@ -66,7 +66,7 @@ def parser() -> Parser:
     )
     command.add_argument("text", nargs="+", metavar="SENTENCE", help='such as "a red house in the snow"')
     command.add_argument("-o", "--output", type=Path, default=Path("painting.png"), metavar="FILE",
-                         help="a .png (it keeps how it was painted) or a .gif of the steps; several are numbered "
+                         help="a .png, which keeps how it was painted (several are numbered), or a .gif of the steps "
                               "(default: painting.png)")  # fmt: skip
     command.add_argument("--seed", type=whole, default=0, help="another number, another picture (default: 0)")
     command.add_argument("--steps", type=whole, default=DEFAULT.steps, help="fewer are faster, more are better "
