@@ -111,7 +111,13 @@ def test_the_wheel_is_small_and_holds_the_package_alone(wheel):
 def empty_environment(home: Path) -> Path:
     """A new environment of Python 3.13; skips where there is none. Returns its python."""
     versions = sorted((Path.home() / ".pyenv" / "versions").glob("3.13*/bin/python3.13"))
-    python = shutil.which("python3.13") or next(map(str, versions), None)
+    found = [
+        *map(str, versions),
+        *filter(None, [shutil.which("python3.13")]),
+    ]  # pyenv's shim may be there and do nothing
+    python = next(
+        (each for each in found if not subprocess.run([each, "-c", ""], capture_output=True).returncode), None
+    )
     if python is None:
         pytest.skip("Python 3.13 is not installed")
     subprocess.run([python, "-m", "venv", str(home)], check=True)

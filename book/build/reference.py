@@ -6,7 +6,9 @@ from any page.
 
 import ast
 import re
+from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from inspect import cleandoc
 from pathlib import Path
 
@@ -101,10 +103,25 @@ def call(node: Definition, owner: str = "") -> str:
     return f"class {node.name}({', '.join(fields)})"
 
 
+@cache
+def twice() -> set[str]:
+    """Names that only capitals tell apart, in small letters: Sphinx's labels know no capitals."""
+    return {name for name, count in Counter(name.lower() for name in names()).items() if count > 1}
+
+
+def label(name: str) -> str:
+    """What leads to a name: the name itself, but for a function called like a class."""
+    plain = name.rpartition(".")[2].islower()
+    return f"{name}-function" if plain and name.lower() in twice() else name
+
+
 def entry(node: Definition, module: str, owner: str = "") -> list[str]:
     """One thing's part of a page, its methods after it."""
-    name = f"{module}.{owner}{node.name}"
-    lines = [f"({name})=", f"{'####' if owner else '###'} {escaped(owner + node.name)}", ""]
+    lines = [
+        f"({label(f'{module}.{owner}{node.name}')})=",
+        f"{'####' if owner else '###'} {escaped(owner + node.name)}",
+        "",
+    ]
     lines += ["```python", call(node, owner), "```", "", prose(ast.get_docstring(node) or ""), ""]
     if isinstance(node, ast.ClassDef):
         lines += [line for inner in public(node.body) for line in entry(inner, module, f"{node.name}.")]
