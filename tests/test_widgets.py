@@ -8,9 +8,9 @@ import torch
 from tiny import GRID, TEXTS, tiny_painter
 
 from xlxmert_core import sampling
+from xlxmert_core.display.recipe import Settings, read_png
 from xlxmert_core.paintbox import widgets
 from xlxmert_core.paintbox.canvas import VIEW
-from xlxmert_core.paintbox.recipe import Settings, read_png
 from xlxmert_core.paintbox.widgets import PaintBox
 
 FAST = Settings(steps=3, candidates=2, temperature=3.0)

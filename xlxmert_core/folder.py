@@ -20,6 +20,7 @@ from xlxmert_core.text import Tokenizer, outside
 
 SHIPPED = Path(__file__).parent / "weights"
 PARTS = ("transformer.safetensors", "generator.safetensors", "encoder.safetensors", "tokenizer.json", "config.json")
+AUTHORS = "the authors' Epoch20_LXRT.pth and G_60.pth open, too, and chapter 12 says where they come from"
 EYE = ("feature_dim", "labels", "colour_dim", "small")  # what a GridEncoder is built with
 
 
@@ -92,7 +93,7 @@ def open_folder(folder: Path) -> tuple:
     path = folder / "config.json"
     if not path.is_file():
         missing = ", ".join(part for part in PARTS if not (folder / part).is_file())
-        known = f"shipped weights are {', '.join(map(repr, shipped_names()))}"
+        known = f"shipped weights are {', '.join(map(repr, shipped_names()))}; {AUTHORS}"
         raise FileNotFoundError(f"{folder} is not a saved pipeline: it has no {missing}; {known}.")
     config = read_settings(path, "model", "generator", "encoder", "answers")
     absent = [f"{name}.safetensors" for name in ("generator", "encoder") if config[name] is None]

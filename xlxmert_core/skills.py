@@ -16,6 +16,7 @@ from xlxmert_core import checkpoints
 from xlxmert_core.config import ModelConfig
 from xlxmert_core.data.arrays import check_features
 from xlxmert_core.data.settings import described, read_settings
+from xlxmert_core.display.describe import skill_line
 from xlxmert_core.files import fingerprint, write_json
 from xlxmert_core.model import PairClassifier, XLxmert, batches
 from xlxmert_core.text import Tokenizer
@@ -33,6 +34,9 @@ class Skill:
     model: XLxmert | PairClassifier
     tokenizer: Tokenizer
     answers: list[str]
+
+    def __repr__(self) -> str:
+        return skill_line(self)
 
     def save(self, folder: str | os.PathLike, bits: int = 32, base: XLxmert | None = None) -> None:
         """Write model.safetensors, tokenizer.json and, last, config.json.

@@ -10,7 +10,7 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-from book.build import kept
+from book.build import kept, reference, site
 from book.build.captions import set_captions
 from book.build.lanes import execute_all
 from book.build.run_chapters import ROOT, ChapterError, Result, Run, add_choices, chapters
@@ -36,6 +36,7 @@ def make_tree(run: Run, results: list[Result], model: Path | None = None) -> Pat
         set_captions(run.executed / name, tree / "notebooks" / name)
     shutil.copy(book.parent / "_config.yml", tree)
     shutil.copy(CARD, tree / "book" / "model_card.md")
+    reference.write(tree / "book" / "reference")
     (tree / "book" / "status.md").write_text(status_page(run, results), encoding="utf-8")
     add_painter(tree / "book", model)
     return tree
@@ -103,6 +104,7 @@ def publish(run: Run, results: list[Result], model: Path | None = None) -> Path:
     record.unlink(missing_ok=True)
     (run.work / "run.json").write_text(json.dumps([asdict(result) for result in results], indent=1) + "\n")
     page = build_html(make_tree(run, results, model), html)
+    site.finish(html)
     kept.write(record, [made_from, kept.contents(html)])
     return page
 

@@ -177,15 +177,15 @@ class EngineCache:
 
     def __init__(self):
         self._make: Make = onnx
-        self._seen: list[tuple] | None = None
+        self.seen: list[tuple] | None = None  # what was counted of the frozen weights
         self._engine: Painter | None = None
 
     def of(self, model: XLxmert, generator: Generator | None) -> Painter:
         """The engine, or the model itself where there is none."""
-        weights = _weights(model, generator)
+        weights = weights_of(model, generator)
         if any(weight.grad is not None for weight in weights):
             return model
-        if self._engine is None or self._seen != _counted(weights):
+        if self._engine is None or self.seen != counted(weights):
             return self.freeze(model, generator)
         return self._engine
 
@@ -196,20 +196,21 @@ class EngineCache:
             make: makes it, from now on; :func:`onnx` at first.
         """
         self._make = make or self._make
-        weights = _weights(model, generator)
+        weights = weights_of(model, generator)
         for weight in (w for w in weights if w.grad is not None):
             weight.grad = None
-        self._seen, self._engine = _counted(weights), self._make(model, generator) or model
+        self.seen, self._engine = counted(weights), self._make(model, generator) or model
         return self._engine
 
     def __reduce__(self):
         return EngineCache, ()
 
 
-def _weights(*modules: nn.Module | None) -> list[Tensor]:
+def weights_of(*modules: nn.Module | None) -> list[Tensor]:
+    """All parameters and buffers of some modules."""
     return [w for module in modules if module is not None for w in (*module.parameters(), *module.buffers())]
 
 
-def _counted(weights: Sequence[Tensor]) -> list[tuple]:
+def counted(weights: Sequence[Tensor]) -> list[tuple]:
     """What changes with the weights: which they are, where they lie, and torch's count of their changes."""
     return [(id(w), w.data_ptr(), None if w.is_inference() else w._version) for w in weights]

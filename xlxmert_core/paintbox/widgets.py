@@ -16,9 +16,9 @@ from typing import IO, Any
 import ipywidgets
 import numpy as np
 
+from xlxmert_core.display.recipe import MOST, Settings
 from xlxmert_core.folder import shipped_names
 from xlxmert_core.paintbox.canvas import Canvas, bundle, column, smaller
-from xlxmert_core.paintbox.recipe import MOST, Settings
 from xlxmert_core.paintbox.studio import Step, Studio
 from xlxmert_core.pipeline import Pipeline, load
 from xlxmert_core.sampling import ORDERS, SCHEDULES
