@@ -35,17 +35,25 @@ def _rounded(value: "Tensor") -> "tuple[Tensor, Tensor]":
     """A matrix [n, ...] -> (int8 [n, ...], scale [n]), each row with the scale of least squared error.
 
     Tried are shares of the row's largest number, each moved to the best one for the whole numbers that it gives. A row
-    with numbers that are none keeps a scale that is none, and is refused when the file is opened.
+    with numbers that are none keeps a scale that is none, and is refused when the file is opened. What was rounded so
+    stays as it is when it is rounded again: the largest whole number is LARGEST, and a scale has few digits.
     """
     rows = value.flatten(1).float()
     largest = rows.abs().amax(1, keepdim=True) / LARGEST  # [n, 1]
-    scale, least = largest.clone(), largest.new_full(largest.shape, float("inf"))
+    scale, best, least = largest, rows.new_zeros(rows.shape), largest.new_full(largest.shape, float("inf"))
     for clip in range(CLIPS):
-        whole = _whole(rows, largest * (1 - STEP * clip))
-        tried = (rows * whole).sum(1, keepdim=True) / whole.square().sum(1, keepdim=True)
+        whole = _whole(rows, (largest * (1 - STEP * clip)).where(largest != 0, 1))
+        tried = _short((rows * whole).sum(1, keepdim=True) / whole.square().sum(1, keepdim=True).clamp_min(1))
         error = (rows - whole * tried).square().sum(1, keepdim=True)
-        scale, least = tried.where(error < least, scale), error.where(error < least, least)
-    return _whole(rows, scale.where(scale != 0, 1)).char().view(value.shape), scale[:, 0]
+        better = error < least
+        scale, best, least = tried.where(better, scale), whole.where(better, best), error.where(better, least)
+    return best.char().view(value.shape), scale[:, 0]
+
+
+def _short(scale: "Tensor") -> "Tensor":
+    """Numbers of fifteen binary digits, so that products with 8 bits are exact."""
+    mantissa, exponent = scale.frexp()
+    return (mantissa * 2**15).round().ldexp(exponent - 15)
 
 
 def _whole(rows: "Tensor", scale: "Tensor") -> "Tensor":
