@@ -54,7 +54,7 @@ def test_packed_again_it_stays_as_it_is():
     assert torch.equal(packed(once), once), "else a skill would keep what its pipeline has"
     assert torch.equal(packed(torch.zeros(2, 9)), torch.zeros(2, 9))
     one = torch.zeros(1, 9).index_fill_(1, torch.tensor([3]), -2.5)
-    assert torch.allclose(packed(one), one)
+    assert torch.allclose(packed(one), one, rtol=1e-4)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
