@@ -153,6 +153,11 @@ def page(options: argparse.Namespace) -> None:
         server.serve_forever()
 
 
+def note(message: Warning | str, *place: object, **also: object) -> None:
+    """Say a warning in one line, without the line of code that it came from."""
+    print(f"Note: {message}", file=sys.stderr)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Do what the arguments say; returns the exit code: 0, 2 for a mistake, 130 for Ctrl-C."""
     top = parser()
@@ -162,7 +167,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     with warnings.catch_warnings():
         warnings.simplefilter("always", UserWarning)
-        warnings.showwarning = lambda message, *_: print(f"Note: {message}", file=sys.stderr)
+        warnings.showwarning = note
         try:
             options.does(options)
         except (ValueError, OSError) as error:
