@@ -7,7 +7,9 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 from book.build import kept, reference, site
@@ -49,23 +51,28 @@ def programs(folder: str, names: list[str]) -> set[str]:
 
 
 def add_painter(book: Path, model: Path | None) -> None:
-    """Put beside the page "Paint in this page" what it fetches: its modules, their runtime, the exported model."""
-    import xlxmert_core
-    from book.build.export_onnx import export  # brings PyTorch, whose memory the chapters need
+    """Put beside the page "Paint in this page" what it fetches: its modules, their runtime, the exported worlds."""
+    from book.build.export_onnx import export_shipped  # brings PyTorch, whose memory the chapters need
 
     target = book / "_static" / "painter"
     shutil.copytree(book / "painter", target, ignore=shutil.ignore_patterns("*.html"))
     shutil.copytree(runtime(), target / "ort")
     if model is None:
-        export(xlxmert_core.load("storybook"), target / "model")
+        export_shipped(target / "model")
     else:
         shutil.copytree(model, target / "model")
-    files = [target / "ort" / "ort-wasm-simd-threaded.wasm", *sorted((target / "model").iterdir())]
-    sizes = {path.relative_to(target).as_posix(): path.stat().st_size for path in files}
-    (target / "files.json").write_text(json.dumps(sizes, indent=1) + "\n")
+    sizes = partial(sizes_of, target)
+    runs = sizes([target / "ort" / "ort-wasm-simd-threaded.wasm"])
+    worlds = {folder.name: sizes(sorted(folder.iterdir())) for folder in sorted((target / "model").iterdir())}
+    (target / "files.json").write_text(json.dumps({"runtime": runs, "worlds": worlds}, indent=1) + "\n")
     panel = book / "painter" / "panel.html"
-    megabytes = f"{sum(sizes.values()) / 1e6:.0f}"
+    megabytes = f"{sum((runs | worlds['storybook']).values()) / 1e6:.0f}"
     panel.write_text(panel.read_text(encoding="utf-8").replace("SIZE", megabytes), encoding="utf-8")
+
+
+def sizes_of(folder: Path, files: Iterable[Path]) -> dict[str, int]:
+    """Bytes of files by their path inside a folder, as an address writes it."""
+    return {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
 
 
 def build_html(tree: Path, html: Path) -> Path:
@@ -92,7 +99,7 @@ def build_html(tree: Path, html: Path) -> Path:
 def publish(run: Run, results: list[Result], model: Path | None = None) -> Path:
     """Tree, then pages; returns the first page. Built anew only when something that they are made of has changed.
 
-    ``model``: a folder that ``export_onnx.export`` has filled with the shipped painter; None makes it.
+    ``model``: a folder that ``export_onnx.export_shipped`` has filled; None makes it.
     """
     record, html = run.work / "pages.json", run.work / "html"
     parts = kept.contents(
