@@ -6,7 +6,7 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 from tqdm import tqdm
 
@@ -153,8 +153,9 @@ def page(options: argparse.Namespace) -> None:
         server.serve_forever()
 
 
-def note(message: Warning | str, *place: object, **also: object) -> None:
-    """Say a warning in one line, without the line of code that it came from."""
+def note(message: Warning | str, category: type[Warning], filename: str, lineno: int, file: TextIO | None = None,
+         line: str | None = None) -> None:  # fmt: skip
+    """Say a warning in one line, without the line of code that it came from (``warnings.showwarning``)."""
     print(f"Note: {message}", file=sys.stderr)
 
 
