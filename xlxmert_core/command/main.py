@@ -168,7 +168,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     with warnings.catch_warnings():
         warnings.simplefilter("always", UserWarning)
-        warnings.showwarning = note
+        warnings.showwarning = note  # ty: ignore[invalid-assignment]  it takes no other function for this one
         try:
             options.does(options)
         except (ValueError, OSError) as error:
