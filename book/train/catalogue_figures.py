@@ -55,7 +55,7 @@ def draw(world: World, painter: Pipeline, folder: Path) -> None:
 
 
 def curve(world: World, made: Measurement, archives: Path, texts: int, folder: Path) -> None:
-    """What paintings of as many test texts show, by the photographs that the transformer learned from.
+    """What paintings of as many test texts show, by the photographs that the transformer learned from: one try each.
 
     ``archives`` is what ``book.train.gpu.curve`` left; eye, codes and generator are those of the whole run.
     """
@@ -67,7 +67,7 @@ def curve(world: World, made: Measurement, archives: Path, texts: int, folder: P
         weights = home / "transformer.safetensors"
         model = open_model(weights, record["model"], weights)
         painter = Pipeline(model, Tokenizer.load(home / "tokenizer.json"), whole.generator, whole.encoder)
-        scores, _ = paint_and_read(painter, made.judge, test, (0,))
+        scores, _ = paint_and_read(painter, made.judge, test, (0,), candidates=1, polish=0)
         kept = {name: scores[name] for name in ("type", "colour", "both")}
         count = int(path.stem.split("_")[1])
         found.append({"photographs": count, "steps": record["steps"], "texts": texts, **kept,
@@ -80,14 +80,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__)
     add_places(parser)
-    parser.add_argument("--curve", type=Path, help="folder with transformer_<photographs>.tar; no curve without it")
+    parser.add_argument("--curve", type=Path, help="the curve alone, from a folder with transformer_<photographs>.tar")
     parser.add_argument("--texts", type=int, default=400, help="test texts painted for each point of the curve")
     options = parser.parse_args(arguments)
     world = world_of(options)
     (folder := world.work / FIGURES).mkdir(exist_ok=True)
-    if options.curve is not None:
+    if options.curve is None:
+        draw(world, xlxmert_core.load(world.finished), folder)
+    else:
         curve(world, Measurement(world, None, None, 1, None), options.curve, options.texts, folder)
-    draw(world, xlxmert_core.load(world.finished), folder)
     return 0
 
 
