@@ -91,7 +91,7 @@ def build(path: Path, make: Callable[[], Built], weights: Path, others: Mapping[
         raise ValueError(f"{path} describes nothing that can be made ({why(error)}): save the model again.") from error
     _refuse(sketch, state, (), str(weights))
     module = make()
-    load_state(module, state, source=str(weights))
+    module.load_state_dict(state)
     return module
 
 
