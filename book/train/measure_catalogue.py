@@ -33,6 +33,7 @@ from xlxmert_core.train import loop
 from xlxmert_core.train.optimisers import adamw
 
 PATTERNS = ("striped", "checked", "plain")
+EACH_PATTERN = 30  # texts painted of each, at most
 SCORES = {"vqa": vqa_scores, "nlvr2": nlvr2_scores}
 PROBE = (600, 256, 2e-3)  # steps, pictures a step and learning rate of the code probe; guesses
 AT_ONCE = 100  # pictures or questions
@@ -152,6 +153,7 @@ class Measurement:
         found: dict[str, float] = {}
         for name in PATTERNS:
             if rows := [row for row, pattern in enumerate(stated) if pattern == name]:
+                rows = rows[:EACH_PATTERN]
                 some = self.test.some(rows)
                 scores = paint_and_read(self.painter, self.judge, some, (0,), **self.settings)[0]
                 found |= {name: scores["pattern"], f"{name}_texts": len(rows)}
