@@ -9,7 +9,7 @@ import pytest
 from xlxmert_core.data import storybook as sb
 from xlxmert_core.data import vqa
 from xlxmert_core.data.storybook import sprites
-from xlxmert_core.data.storybook.text import MOST_WORDS
+from xlxmert_core.data.storybook.captions import MOST_WORDS
 from xlxmert_core.data.storybook.vqa import KINDS_OF_QUESTION
 from xlxmert_core.evaluate.scores import gqa_scores, most_frequent
 

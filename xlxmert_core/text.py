@@ -1,7 +1,7 @@
 """Text in, word ids out: a word-level tokenizer for small data sets, BERT's word pieces for the paper's."""
 
-import difflib
 import os
+import re
 import sys
 import warnings
 from collections import Counter
@@ -14,11 +14,12 @@ from tokenizers import Tokenizer as Backend
 from tokenizers import models, normalizers, pre_tokenizers
 from torch import Tensor
 
+from xlxmert_core.data import spelling
 from xlxmert_core.data.files import text_lines
 from xlxmert_core.files import replacing, why
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-SHOWN = 5  # unknown words named in one warning
+SPELLED = re.compile(r"(\[(?:PAD|UNK|CLS|SEP|MASK)\])")  # in a text
 
 
 class Tokenizer:
@@ -96,11 +97,13 @@ class Tokenizer:
     def encode(self, sentences: Sequence[str], max_words: int, pad_to: int | None = None) -> tuple[Tensor, Tensor]:
         """Sentences -> (ids int64 [B, L], mask bool [B, L], False on padding).
 
-        Every row is [CLS] words [SEP], cut to ``max_words`` tokens; L is the longest row, or ``pad_to``.
+        Every row is [CLS] words [SEP], cut to ``max_words`` tokens; L is the longest row, or ``pad_to``. Unknown words
+        are read as :func:`.spelling.as_read` does.
         """
         if max_words < 2 or (pad_to is not None and pad_to < max_words):
             raise ValueError(f"encode() got max_words={max_words}, pad_to={pad_to}: at least 2, and pad_to not below.")
-        rows = [e.ids[: max_words - 2] for e in self.backend.encode_batch(list(sentences), add_special_tokens=False)]
+        read = [text if (words := self.reading(text).words) is None else " ".join(words) for text in sentences]
+        rows = [e.ids[: max_words - 2] for e in self.backend.encode_batch(read, add_special_tokens=False)]
         length = pad_to or max((len(row) + 2 for row in rows), default=2)
         ids = torch.full((len(rows), length), self.pad)
         for line, row in zip(ids, rows, strict=True):
@@ -118,15 +121,23 @@ class Tokenizer:
         """How many tokens a text has, without [CLS] and [SEP]."""
         return len(self.backend.encode(text, add_special_tokens=False).ids)
 
+    def reading(self, text: str) -> spelling.Reading:
+        """A text as the model reads it, see :func:`.spelling.as_read`; word pieces spell what they do not know."""
+        if self.unk not in self.backend.encode(text, add_special_tokens=False).ids:
+            return spelling.Reading(None, {}, [])
+        words = [word for part in SPELLED.split(text) for word in ([part] if part in SPECIAL else _words(self.backend, part))]
+        if isinstance(self.backend.model, models.WordLevel):
+            return spelling.as_read(words, self._known)
+        lost = [w for w in words if self.unk in self.backend.encode(w, add_special_tokens=False).ids]
+        return spelling.Reading(None, dict.fromkeys(lost, ""), [])
+
     def unknown(self, text: str) -> list[tuple[str, list[str]]]:
-        """Words that become [UNK], each with up to three known words spelled like it."""
-        words = dict.fromkeys(_words(self.backend, text))  # each once, in their order
-        lost = [word for word in words if self.unk in self.backend.encode(word, add_special_tokens=False).ids]
-        return [(word, difflib.get_close_matches(word, self._known, n=3)) for word in lost]
+        """Words that the model does not know, each with up to three known words spelled like it."""
+        return [(word, spelling.similar(word, self._known)) for word in self.reading(text).unknown]
 
     @cached_property
-    def _known(self) -> list[str]:
-        return [word for word in self.backend.get_vocab() if word not in SPECIAL]
+    def _known(self) -> frozenset[str]:
+        return frozenset(self.backend.get_vocab())
 
 
 def _word_level(tokens: Sequence[str]) -> Backend:
@@ -172,10 +183,8 @@ def outside() -> int:
 def warn_of(tokenizer: Tokenizer, texts: Sequence[str], limit: int) -> None:
     """Warn of words that the tokenizer does not know and of texts that are cut to ``limit`` tokens."""
     for text in texts:
-        unknown = tokenizer.unknown(text)
-        if hints := [f"{word!r}" + (f" (near: {', '.join(near)})" if near else "") for word, near in unknown]:
-            more = f" and {len(hints) - SHOWN} more" if len(hints) > SHOWN else ""
-            warnings.warn(f"Words the model never learned: {'; '.join(hints[:SHOWN])}{more}.", stacklevel=outside())
+        if unknown := tokenizer.unknown(text):
+            warnings.warn(spelling.remark(unknown, tokenizer.reading(text)), stacklevel=outside())
         if (length := tokenizer.length(text)) > limit - 2:
             message = f"The text has {length} words; the model reads the first {limit - 2}."
             warnings.warn(message, stacklevel=outside())
