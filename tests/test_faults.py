@@ -18,6 +18,10 @@ SCENE = Scene("snow", (Thing("house", "red", "large", 4, 0), Thing("tree", "blue
     ("a large red ball in the snow", ["there is no ball"]),
     ("a large red house right of a small blue tree", ["the house is not right of the tree"]),
     ("a large blue house left of a small blue tree", ["the house is large and red", "there is no blue house"]),
+    ("two red houses in the snow", ["there is one red house"]),
+    ("three trees", ["there is one tree"]),
+    ("a large red house next to a small blue tree", ["the house is not next to the tree"]),
+    ("a red house between two blue trees", ["there is one blue tree", "the house is not between the tree"]),
     ("a house house the", ["something is told twice, or the words make no sentence"]),
 ])  # fmt: skip
 def test_each_false_fact_is_said_once(text, wrong):

@@ -125,7 +125,9 @@ class Tokenizer:
         """A text as the model reads it, see :func:`.spelling.as_read`; word pieces spell what they do not know."""
         if self.unk not in self.backend.encode(text, add_special_tokens=False).ids:
             return spelling.Reading(None, {}, [])
-        words = [word for part in SPELLED.split(text) for word in ([part] if part in SPECIAL else _words(self.backend, part))]
+        words = [
+            word for part in SPELLED.split(text) for word in ([part] if part in SPECIAL else _words(self.backend, part))
+        ]
         if isinstance(self.backend.model, models.WordLevel):
             return spelling.as_read(words, self._known)
         lost = [w for w in words if self.unk in self.backend.encode(w, add_special_tokens=False).ids]

@@ -1,4 +1,4 @@
-"""Words as people spell them, read as a model knows them: punctuation, case, British and American, slips of the hand."""
+"""Words as people spell them, read as a model knows them: punctuation, case, British and American, slips."""
 
 import difflib
 import re
@@ -14,10 +14,14 @@ JOINED = {
 }  # fmt: skip
 JOINED |= {theirs: ours for ours, theirs in JOINED.items() if " " not in theirs}
 SHOWN = 5  # unknown words named in one warning
-DETERMINERS = frozenset("a an the one two three four five 1 2 3 4 5 some many my your his her our their another".split())
+DETERMINERS = frozenset(
+    "a an the one two three four five 1 2 3 4 5 some many my your his her our their another".split()
+)
 # What may follow the name of a thing: a word before one of these, with a determiner before it, is such a name.
-AFTER = frozenset("and or with in on at by near under over above below beneath underneath left right to next beside "
-                  "between close is are was were that which who of behind stands stand sits sit please it they".split())  # fmt: skip
+AFTER = frozenset(
+    "and or with in on at by near under over above below beneath underneath left right to next beside between close is "
+    "are was were that which who of behind stands stand sits sit please it they".split()
+)
 _NO_WORD = re.compile(r"[^\w\s]|_")
 
 
@@ -58,8 +62,8 @@ def remark(unknown: Sequence[tuple[str, list[str]]], reading: Reading) -> str:
 def as_read(words: Sequence[str], known: Collection[str]) -> Reading:
     """The words of a sentence (lower case, punctuation apart) as a model that knows some words reads them.
 
-    Punctuation that it does not know says nothing; of another spelling it takes its own; a slip with one clear candidate
-    is read as that. All other unknown words are passed over.
+    Punctuation that it does not know says nothing; of another spelling it takes its own; a slip with one clear
+    candidate is read as that. All other unknown words are passed over.
     """
     read: list[str] = []
     unknown: dict[str, str] = {}

@@ -46,7 +46,7 @@ class Profile:
 
     @property
     def composition_texts(self) -> int:
-        """Texts with a pair that training holds out, painted as often as the others."""
+        """Texts with a pair, or with a number of a kind, that training holds out, painted as often as the others."""
         return self.painted // 5
 
     @property
@@ -74,7 +74,8 @@ class Profile:
     @property
     def judged(self) -> dict[str, int]:
         """Texts painted and judged, by split."""
-        return {"test": self.painted, "composition": self.composition_texts}
+        apart = ("composition", "counts")
+        return {"test": self.painted, **dict.fromkeys(apart, self.composition_texts)}
 
     @property
     def repainted(self) -> int:

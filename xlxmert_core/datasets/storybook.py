@@ -16,16 +16,20 @@ from xlxmert_core.train.loop import Track
 
 # Where in the landscape a cell lies, in blocks of 2 x 2 cells: int64 [8, 8], 0-15.
 PLACES = np.add.outer(np.arange(8) // 2 * 4, np.arange(8) // 2)
-FILES = {"train": "train", "held_out": "val", "test": "test", "composition": "composition"}
+FILES = {"train": "train", "held_out": "val", "test": "test", "composition": "composition",
+         "counts": "counts"}  # fmt: skip
 
 
 class Storybook(DataSet):
-    """Drawn scenes of known things; "composition" holds pairs of colour and kind that training never shows."""
+    """Drawn scenes of known things.
+
+    "composition" holds pairs of colour and kind that training never shows, "counts" numbers of a kind.
+    """
 
     name = "storybook"
     world = drawn.STORYBOOK
-    tests = ("test", "composition")
-    language = Language(tuple(map(tuple, drawn.EXCHANGEABLE)), 0.8, tuple(drawn.RELATIONS))
+    tests: tuple[str, ...] = ("test", "composition", "counts")
+    language = Language(tuple(map(tuple, drawn.EXCHANGEABLE)), 0.5, drawn.RELATION_WORDS)
 
     def budgets(self, profile_name: str) -> Profile:
         """How much to do, and the sizes of the networks."""
@@ -33,7 +37,8 @@ class Storybook(DataSet):
 
     def prepare(self, run: Profile, seed: int) -> None:
         """Draw the scenes, unless they are there."""
-        drawn.write(self.folder, run.train, run.held_out, run.held_out, run.held_out, seed, world=self.world)
+        apart = run.held_out
+        drawn.write(self.folder, run.train, apart, apart, apart, seed, world=self.world, counted=apart)
 
     def split(self, name: str, limit: int | None = None, size: int = 128) -> Split:
         """A split; raises DataError in one sentence, also for scenes that are not drawn yet."""

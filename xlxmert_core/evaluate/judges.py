@@ -119,12 +119,13 @@ class SceneJudge:
     def edited(self, before: np.ndarray, after: np.ndarray, edits: Edits) -> dict[str, float]:
         """Whether the thing has its new colour, and whether all else that the reader sees is as it was."""
         right, same = [], []
-        for old, new, (thing, colour) in zip(
+        for old, new, (things, colour) in zip(
             self.reader.read(before), self.reader.read(after), edits.wanted, strict=True
         ):
-            seen = new["things"].get(thing.kind, {})
-            right.append(seen.get("colour") == colour and seen["size"] == thing.size)
-            same.append(_all_but(old, thing.kind) == _all_but(new, thing.kind))
+            kind, colours = things[0].kind, (things[0].colour, colour)
+            seen = storybook.matching(new["things"], kind, colour)
+            right.append(sorted(str(t.size) for t in seen) == sorted(t.size for t in things))
+            same.append(_all_but(old, kind, colours) == _all_but(new, kind, colours))
         return {"repaint_right": float(np.mean(right)), "repaint_rest_same": float(np.mean(same))}
 
 
@@ -187,20 +188,27 @@ class PhotographJudge:
 
 
 def recoloured(scene: storybook.Scene, caption: str, rng: np.random.Generator) -> tuple:
-    """(text with one colour changed, the thing's cells bool [8, 8], the thing, its new colour)."""
+    """(text with one colour changed, the things' cells bool [8, 8], the things, their new colour).
+
+    Things of one kind and colour change together, to a colour that no other of their kind has.
+    """
     thing = scene.things[rng.integers(len(scene.things))]
+    things = storybook.matching(scene.things, thing.kind, thing.colour)
     colours, held_out = scene.world.colours, scene.world.held_out
-    allowed = [c for c in colours if c != thing.colour and (c, thing.kind) not in held_out]
+    allowed = [c for c in colours if c != thing.colour and (c, thing.kind) not in held_out
+               and not storybook.find(scene, thing.kind, c)]  # fmt: skip
     colour = allowed[rng.integers(len(allowed))]
     text = caption.replace(f"{thing.colour} {thing.kind}", f"{colour} {thing.kind}")
     mask = np.zeros((8, 8), bool)
-    mask[thing.row : thing.row + thing.span, thing.column : thing.column + thing.span] = True
-    return text, mask, thing, colour
+    for t in things:
+        mask[t.row : t.row + t.span, t.column : t.column + t.span] = True
+    return text, mask, things, colour
 
 
-def _all_but(seen: dict, kind: str) -> tuple:
-    things = {k: (thing["colour"], thing["size"]) for k, thing in seen["things"].items() if k != kind}
-    return seen["background"], things
+def _all_but(seen: dict, kind: str, colours: Sequence[str]) -> tuple:
+    """What was seen, without things of a kind in some colours."""
+    things = [(t.kind, t.colour, t.size) for t in seen["things"] if t.kind != kind or t.colour not in colours]
+    return seen["background"], sorted(map(str, things))
 
 
 def named(lines: Sequence[str], regions: Sequence, kinds: Sequence[str]) -> dict[str, float]:

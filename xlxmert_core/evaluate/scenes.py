@@ -5,7 +5,9 @@ network, trained on rendered scenes only and sharing nothing with the model unde
 back into a scene, and the facts of the text are looked up in that scene.
 """
 
+from collections import Counter
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,17 +17,39 @@ from xlxmert_core.data.storybook import (
     BACKGROUNDS,
     COLOURS,
     KINDS,
+    NEXT,
     SIZES,
     Scene,
     facts_hold,
-    find,
+    matching,
     scene_facts,
     stated_facts,
 )
+from xlxmert_core.data.storybook.facts import holds as holds_of
+from xlxmert_core.data.storybook.grammar import NUMBERS, PLURALS
+from xlxmert_core.data.storybook.scenes import APART, SPAN
 from xlxmert_core.data.storybook.text import PLACE
 from xlxmert_core.features import SmallBackbone, extract
 
-LABELS = {"kind": len(KINDS) + 1, "colour": len(COLOURS) + 1, "size": len(SIZES) + 1, "background": len(BACKGROUNDS)}
+LABELS = {"kind": len(KINDS) + 1, "colour": len(COLOURS) + 1, "size": len(SIZES) + 1, "background": len(BACKGROUNDS),
+          "part": 14}  # fmt: skip
+# part -> (row and column in its box, side of the box), see storybook.cell_labels
+PARTS = {1 + i: (i // 3, i % 3, 3) for i in range(9)} | {10 + i: (i // 2, i % 2, 2) for i in range(4)}
+
+
+class Seen(NamedTuple):
+    """A thing in a picture; (row, column) is the centre of its box, in cells."""
+
+    kind: str
+    colour: str | None
+    size: str | None
+    row: float
+    column: float
+
+    @property
+    def span(self) -> float:
+        """Side of the box, in cells."""
+        return SPAN[self.size] if self.size else 2.5
 
 
 class SceneReader(nn.Module):
@@ -50,10 +74,10 @@ class SceneReader(nn.Module):
 
     @torch.inference_mode()
     def read(self, images: np.ndarray) -> list[dict]:
-        """uint8 [M, 128, 128, 3] -> per picture {"background": str, "things": {kind: {...}}}.
+        """uint8 [M, 128, 128, 3] -> per picture {"background": str, "things": [Seen]}.
 
-        A thing is {"colour": str, "size": str, "row": float, "column": float} (centre, in cells); a kind is
-        seen when at least two cells say so, its colour and size are those cells' majority.
+        A thing is seen where at least two connected cells say its kind; what it looks like is their majority. More
+        cells than one box has are told apart by the parts of things that they show.
         """
         features = torch.from_numpy(extract(self, images)).to(next(self.parameters()).device)
         labels = {name: logits.argmax(-1).cpu().numpy() for name, logits in self.label_logits(features).items()}
@@ -67,19 +91,49 @@ def pooled_features(reader: SceneReader, images: np.ndarray) -> np.ndarray:
 
 def _assemble(cells: dict[str, np.ndarray]) -> dict:
     side = int(round(len(cells["kind"]) ** 0.5))
-    things = {}
+    grids = {name: values.reshape(side, side) for name, values in cells.items()}
+    things = []
     for index in np.unique(cells["kind"]):
-        where = (cells["kind"] == index).nonzero()[0]
-        if index == 0 or len(where) < 2:
-            continue
-        colour, size = (_majority(cells[name][where]) for name in ("colour", "size"))
-        things[KINDS[index - 1]] = {
-            "colour": COLOURS[colour - 1] if colour else None,
-            "size": SIZES[size - 1] if size else None,
-            "row": float((where // side).mean()),
-            "column": float((where % side).mean()),
-        }
+        for where in _apart(grids["kind"] == index, grids["part"]) if index else ():
+            colour, size = (_majority(grids[name][tuple(where.T)]) for name in ("colour", "size"))
+            row, column = _centre(where, grids["part"][tuple(where.T)])
+            look = (COLOURS[colour - 1] if colour else None, SIZES[size - 1] if size else None)
+            things.append(Seen(KINDS[index - 1], *look, row, column))
     return {"background": BACKGROUNDS[np.argmax(np.bincount(cells["background"]))], "things": things}
+
+
+def _apart(mask: np.ndarray, parts: np.ndarray) -> list[np.ndarray]:
+    """Cells [side, side] of one kind -> the (row, column) [n, 2] of each thing, two cells or more."""
+    from scipy.ndimage import label
+
+    found = []
+    patches, count = label(mask, np.ones((3, 3)))
+    for patch in range(1, count + 1):
+        where = np.argwhere(patches == patch)
+        several = _by_corner(where, parts) if np.ptp(where, axis=0).max() >= max(SPAN.values()) else []
+        found += several or [where]
+    return [where for where in found if len(where) > 1]
+
+
+def _by_corner(where: np.ndarray, parts: np.ndarray) -> list[np.ndarray]:
+    """Cells that touch, by the box that the part of each belongs to."""
+    boxes: dict[tuple, list] = {}
+    for row, column in where:
+        if (part := PARTS.get(int(parts[row, column]))) is not None:
+            boxes.setdefault((row - part[0], column - part[1], part[2]), []).append((row, column))
+    return [np.array(cells) for cells in boxes.values() if len(cells) > 1]
+
+
+def _centre(where: np.ndarray, parts: np.ndarray) -> tuple[float, float]:
+    """Of the box that most cells' parts belong to, else of the cells."""
+    boxes = Counter(
+        (r - PARTS[p][0], c - PARTS[p][1], PARTS[p][2]) for (r, c), p in zip(where, parts, strict=True) if p
+    )
+    if not boxes:
+        row, column = where.mean(0)
+        return float(row), float(column)
+    (row, column, span), _ = boxes.most_common(1)[0]
+    return float(row + (span - 1) / 2), float(column + (span - 1) / 2)
 
 
 def _majority(labels: np.ndarray) -> int:
@@ -91,7 +145,7 @@ class CodeReader:
     """Reads codes without a picture: each code stands for the label it most often had in training.
 
     Args:
-        codes: int64 [M, N]; labels: name -> int64 [M, grid, grid] for kind, colour, size and background.
+        codes: int64 [M, N]; labels: name -> int64 [M, grid, grid] for each of LABELS.
     """
 
     def __init__(self, codes: np.ndarray, labels: dict[str, np.ndarray]):
@@ -110,27 +164,30 @@ class CodeReader:
 
 
 RELATIONS = {
-    "left of": lambda a, b: a["column"] < b["column"],
-    "right of": lambda a, b: a["column"] > b["column"],
-    "above": lambda a, b: a["row"] < b["row"],
-    "below": lambda a, b: a["row"] > b["row"],
+    "left of": lambda a, b: a.column < b.column,
+    "right of": lambda a, b: a.column > b.column,
+    "above": lambda a, b: a.row < b.row,
+    "below": lambda a, b: a.row > b.row,
 }
 
 
 def holds(fact: Sequence, seen: dict) -> bool:
-    """Whether one fact of a text is true of what the reader saw (see ``storybook.captions`` for the facts)."""
-    things = seen["things"]
-    if fact[0] == "background":
-        return seen["background"] == fact[1]
-    if fact[0] == "thing":
-        _, size, colour, kind = fact
-        thing = things.get(kind)
-        return thing is not None and thing["colour"] == colour and size in (None, thing["size"])
-    _, (colour_a, kind_a), relation, (colour_b, kind_b) = fact
-    a, b = things.get(kind_a), things.get(kind_b)
-    if a is None or b is None or (a["colour"], b["colour"]) != (colour_a, colour_b):
-        return False
-    return RELATIONS[relation](a, b)
+    """Whether one fact of a text is true of what the reader saw (see :mod:`xlxmert_core.data.storybook.facts`).
+
+    Centres decide what is left of, right of, above, below and between; "next to" is as in scenes.
+    """
+    return holds_of(fact, seen["background"], seen["things"], _stands, _between)
+
+
+def _stands(a: Seen, relation: str, b: Seen) -> bool:
+    if relation != NEXT:
+        return RELATIONS[relation](a, b)
+    reach = (a.span + b.span) / 2
+    return abs(a.row - b.row) < reach and abs(a.column - b.column) - reach <= APART
+
+
+def _between(a: Seen, b: Seen, c: Seen) -> bool:
+    return min(b.column, c.column) < a.column < max(b.column, c.column)
 
 
 def scene_accuracy(seen: Sequence[dict], facts: Sequence[Sequence[Sequence]]) -> dict[str, float]:
@@ -166,18 +223,33 @@ def caption_accuracy(scenes: Sequence[Scene], texts: Sequence[str]) -> dict[str,
 
 def fault(scene: Scene, fact: Sequence) -> str:
     """What is so in place of a stated fact that does not hold: "the house is small and blue", "there is no house"."""
-    if fact[0] == "background":
-        return f"it is {PLACE[scene.background]}"
-    if fact[0] == "thing":
-        thing = find(scene, fact[3])
-        return f"the {fact[3]} is {thing.size} and {thing.colour}" if thing else f"there is no {fact[3]}"
-    if fact[0] == "relation":
-        _, (colour, kind), relation, (other_colour, other) = fact
-        for one, its_colour in ((kind, colour), (other, other_colour)):
-            if find(scene, one, its_colour) is None:
-                return f"there is no {its_colour} {one}"
-        return f"the {kind} is not {relation} the {other}"
+    match tuple(fact):
+        case ("background", _):
+            return f"it is {PLACE[scene.background]}"
+        case ("thing", size, colour, kind):
+            things = matching(scene.things, kind)
+            if len(things) == 1:
+                return f"the {kind} is {things[0].size} and {things[0].colour}"
+            named = " ".join(word for word in (size, colour, kind) if word)
+            return f"there is no {named if things else kind}"
+        case ("count", _, size, colour, kind):
+            return there_are(len(matching(scene.things, kind, colour, size)), size, colour, kind)
+        case ("relation" | "between", *parts):
+            names = [part for part in parts if not isinstance(part, str)]
+            for colour, kind in names:
+                if not matching(scene.things, kind, colour):
+                    return there_are(0, None, colour, kind)
+            relation = parts[1] if fact[0] == "relation" else "between"
+            first, *others = (kind for _, kind in names)
+            return f"the {first} is not {relation} the {' and the '.join(dict.fromkeys(others))}"
     return "something is told twice, or the words make no sentence"
+
+
+def there_are(number: int, size: str | None, colour: str | None, kind: str) -> str:
+    """In words: "there is one red house", "there are two houses", "there is no house"."""
+    words = " ".join(word for word in (size, colour, kind if number < 2 else PLURALS[kind]) if word)
+    told = NUMBERS[number][0] if number in NUMBERS else str(number)
+    return f"there are {told} {words}" if number > 1 else f"there is {'one' if number else 'no'} {words}"
 
 
 def faults(scene: Scene, text: str) -> list[str]:
@@ -190,12 +262,20 @@ def faults(scene: Scene, text: str) -> list[str]:
 def round_trip(texts: Sequence[str], captions: Sequence[str]) -> dict[str, float]:
     """Texts that were painted against captions of the paintings.
 
-    Shares of the texts' backgrounds and things that are told again ("facts"), and of texts whose every one is
-    ("all_right"). Relations are left out: a caption tells one of many.
+    Shares of the texts' backgrounds, things and counts that the captions tell again ("facts"), and of texts whose every
+    one is ("all_right"). Relations are left out: a caption tells one of many.
     """
-    wanted = [[f for f in stated_facts(text) if f[0] in ("background", "thing")] for text in texts]
-    found = [[f in stated_facts(c) for f in facts] for facts, c in zip(wanted, captions, strict=True)]
+    wanted = [[f for f in stated_facts(text) if f[0] in ("background", "thing", "count")] for text in texts]
+    told = [picture_of(stated_facts(caption)) for caption in captions]
+    found = [[holds(f, seen) for f in facts] for facts, seen in zip(wanted, told, strict=True)]
     return {"facts": float(np.mean(sum(found, []))), "all_right": float(np.mean([all(f) for f in found]))}
+
+
+def picture_of(facts: Sequence[Sequence]) -> dict:
+    """What one sees who knows facts alone, as :meth:`SceneReader.read` gives it; nobody knows where things stand."""
+    looks = [(1, *fact[1:]) if fact[0] == "thing" else fact[1:] for fact in facts if fact[0] in ("thing", "count")]
+    things = [Seen(kind, colour, size, 0, 0) for n, size, colour, kind in looks for _ in range(n)]
+    return {"background": next((fact[1] for fact in facts if fact[0] == "background"), ""), "things": things}
 
 
 def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:

@@ -7,7 +7,7 @@ junior world, and statements about two pictures. What is asked is in ``vqa`` and
 and real data go through the same loaders.
 """
 
-from xlxmert_core.data.storybook.captions import EXCHANGEABLE, captions
+from xlxmert_core.data.storybook.captions import EXCHANGEABLE, RELATION_WORDS, captions
 from xlxmert_core.data.storybook.facts import Look, facts_hold, find, looks_of, matching, scene_facts
 from xlxmert_core.data.storybook.layout import sample_scene
 from xlxmert_core.data.storybook.parse import is_sentence, stated_facts
@@ -42,8 +42,8 @@ from xlxmert_core.data.storybook.writer import sample_splits, write
 
 __all__ = [
     "BACKGROUNDS", "CELL", "COLOURS", "Caption", "EXCHANGEABLE", "GRID", "HELD_COUNTS", "HELD_OUT", "JUNIOR", "KINDS",
-    "KINDS_OF_QUESTION", "Look", "NEXT", "PIXELS", "Question", "RELATIONS", "SIZES", "STORYBOOK", "Scene", "Thing",
-    "World", "between", "captions", "cell_labels", "centre_cell", "facts_hold", "find", "is_sentence", "looks_of",
-    "matching", "overlap", "pair_statements", "places", "questions", "related_pairs", "render", "sample_scene",
-    "sample_splits", "scene_facts", "stands", "stated_facts", "write",
+    "KINDS_OF_QUESTION", "Look", "NEXT", "PIXELS", "Question", "RELATIONS", "RELATION_WORDS", "SIZES", "STORYBOOK",
+    "Scene", "Thing", "World", "between", "captions", "cell_labels", "centre_cell", "facts_hold", "find",
+    "is_sentence", "looks_of", "matching", "overlap", "pair_statements", "places", "questions", "related_pairs",
+    "render", "sample_scene", "sample_splits", "scene_facts", "stands", "stated_facts", "write",
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Captions of storybook scenes, drawn from the words of :mod:`.grammar`; never saying what the scene graph does not hold.
+"""Captions of storybook scenes, drawn from the words of :mod:`.grammar`, and never saying what does not hold.
 
 A caption is made in two steps: what is told (:class:`Content`), then how (one of the forms of ``grammar.FORM``). Counts
 are exact: "a red ball" is said where there is one such ball, "two red balls" where there are two.
@@ -23,6 +23,10 @@ EXCHANGEABLE = (
     grammar.COLOURS, tuple(grammar.PLURALS), tuple(grammar.PLURALS.values()), ("two", "three"), ("2", "3"),
     ("left", "right"), ("above", "below"), ("over", "under"), *zip(*grammar.SIZES.values(), strict=True),
 )  # fmt: skip
+# What a caption that says where things stand has in it, though "by" is also said of water.
+RELATION_WORDS = tuple(
+    words for said in (*grammar.RELATIONS.values(), grammar.BETWEEN) for words in said if words != "by"
+)
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,7 @@ def captions(scene: Scene, rng: np.random.Generator, count: int = 5) -> list[Cap
 def _told(scene, rng, contents) -> Caption:
     while True:
         content = contents(scene, rng)
-        text = say(content, rng)
+        text = say(content, rng, later=contents is not _whole)
         if len(text.split()) <= MOST_WORDS:
             return Caption(text, content.facts)
 
@@ -144,14 +148,14 @@ def _relation(scene: Scene, looks: Sequence[Look], rng: np.random.Generator) -> 
     return pick(rng, found[relation]), relation
 
 
-def say(content: Content, rng: np.random.Generator) -> str:
-    """A content in one of the grammar's forms."""
-    later, afterwards = _told_later(content, rng)
+def say(content: Content, rng: np.random.Generator, later: bool = True) -> str:
+    """A content in one of the grammar's forms; with ``later`` a colour or a size may be told at the end."""
+    before, afterwards = _told_later(content, rng) if later else (content, "")
     told = content.relation[0] if content.relation else ()
-    rest = [_thing(look, rng) for i, look in enumerate(later.looks) if i not in told]
-    form = _related(later, rng) if told else _Form([])
-    before = form.closes.startswith(("it ", "they ")) or (rng.random() < 0.3 and not form.opens and not form.bare)
-    parts = [*rest, *form.parts] if before else [*form.parts, *rest]
+    rest = [_thing(look, rng) for i, look in enumerate(before.looks) if i not in told]
+    form = _related(before, rng) if told else _Form([])
+    last = form.closes.startswith(("it ", "they ")) or (rng.random() < 0.3 and not form.opens and not form.bare)
+    parts = [*rest, *form.parts] if last else [*form.parts, *rest]
     return _framed(content.place, form, parts, [clause for clause in (form.closes, afterwards) if clause], rng)
 
 
@@ -166,7 +170,7 @@ def _framed(where: str | None, form: _Form, parts: list[str], clauses: list[str]
     single = first in ("a", "an", "one")
     opening = (one if single else many) if rng.random() < 0.5 and not form.bare else ""
     if form.opens:  # "above a house there is a star"
-        opening = pick(rng, ("there is" if single else "there are", "we see", ""))
+        opening = pick(rng, ("there is" if single else "there are", "we see"))
     sentence = [form.opens, opening, listing]
     if where:
         place = pick(rng, grammar.PLACES[where])
@@ -209,7 +213,7 @@ def _related(content: Content, rng: np.random.Generator) -> _Form:
     if form < 0.65 and clear:
         who = _verb(grammar.WHO, subject, rng)
         return _Form([f"{both} {pick(rng, ('and', 'with'))} {a} {who}{where} {them}"])
-    if form < 0.75:
+    if form < 0.75 and len(looks) == len(those):
         return _Form([a], opens=f"{where} {both}")
     if form < 0.82 and relation == NEXT:
         return _Form([f"{a} and {both} {pick(rng, grammar.TOGETHER)}"])
@@ -221,7 +225,7 @@ def _related(content: Content, rng: np.random.Generator) -> _Form:
 
 
 def _verb(verbs: dict[str, str], look: Look, rng: np.random.Generator) -> str:
-    """"is " or its like: the first of the table three times in four."""
+    """A verb and a space, the first of the table three times in four."""
     one, many = next(iter(verbs.items())) if rng.random() < 0.75 else pick(rng, list(verbs.items()))
     verb = one if look.number == 1 else many
     return f"{verb} " if verb else ""

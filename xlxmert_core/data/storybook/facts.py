@@ -2,8 +2,8 @@
 
 ("background", b); ("thing", size, colour, kind), there is such a thing; ("count", n, size, colour, kind), there are
 exactly n; ("relation", (colour, kind), relation, (colour, kind)), each such thing stands so to each of the others; and
-("between", (colour, kind), (colour, kind), (colour, kind)), the first between the others, where two equal ones stand for
-the two things that match. None in place of a size or a colour means any.
+("between", (colour, kind), (colour, kind), (colour, kind)), the first between the others, where two equal ones stand
+for the two things that match. None in place of a size or a colour means any.
 """
 
 from collections.abc import Callable, Iterable, Sequence

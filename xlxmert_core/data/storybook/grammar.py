@@ -58,11 +58,12 @@ _THING = "[md]"
 _WHERE = f"(?:r(?:{_THING}|i|t)|b(?:{_THING}(?:&{_THING})?|t))"
 _ITEM = f"{_THING}(?:v?(?:{_WHERE}|e))?p?"
 _CLAUSE = f"&?(?:{_THING}|i|t)v(?:[cz](?:&?[cz])*|{_WHERE}|e|p)"
+_START = "x?(?:po|op|p&o|p|o)?"
 FORM = re.compile(
-    f"x?(?:po|op|p&o|p|o)?(?:r{_THING}o?|b{_THING}(?:&{_THING})?o?)?"  # "in the snow we see", "above a house there is"
-    f"{_ITEM}(?:[&w]?{_ITEM})*"  # "a boat and a bird above it with two stars"
-    f"(?:{_CLAUSE})*p?x?"  # "the boat is red"
+    f"{_START}{_ITEM}(?:[&w]?{_ITEM})*(?:{_CLAUSE})*p?x?"  # "we see a boat and a bird above it the boat is red"
+    f"|x?p?(?:rm|bm(?:&m)?)omp?(?:{_CLAUSE})*x?"  # "in the snow above a house there is a star"
 )
+ONCE = re.compile("[rbe]")  # a sentence says but once where things stand
 
 
 def _words(phrases) -> str:
@@ -78,8 +79,9 @@ PHRASES = re.compile("|".join(f"(?P<{mark}>(?:{words})\\b)" for mark, words in {
     "o": _words({*OPENINGS, *OPENINGS.values()}),
     "e": _words(TOGETHER),
     "r": _words(phrase for phrases in RELATIONS.values() for phrase in phrases),
-    "b": _words(BETWEEN), "v": _words({*VERBS, *VERBS.values(), *WHO, *WHO.values()} - {""}), "i": _words(ONE), "t": _words(MANY),
-    "c": _words(COLOURS), "z": _words(SIZE_OF), "x": _words(POLITE), "and": "and", "w": "with",
+    "b": _words(BETWEEN), "v": _words({*VERBS, *VERBS.values(), *WHO, *WHO.values()} - {""}),
+    "i": _words(ONE), "t": _words(MANY), "c": _words(COLOURS), "z": _words(SIZE_OF),
+    "x": _words(POLITE), "and": "and", "w": "with",
 }.items()))  # fmt: skip
 PLACE_OF = {phrase: place for place, phrases in PLACES.items() for phrase in phrases}
 RELATION_OF = {phrase: relation for relation, phrases in RELATIONS.items() for phrase in phrases}

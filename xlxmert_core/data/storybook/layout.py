@@ -56,7 +56,10 @@ def _few(count: int, rng: np.random.Generator, world: World, _: list[str]) -> tu
 
 def _crowd(count: int, rng: np.random.Generator, world: World, fixed: list[str]) -> tuple[list[str], Looks]:
     """Kinds that may repeat, the fixed ones first and alike; then some of what is there again, alike or not."""
-    kinds, fresh = list(fixed), [world.kinds[i] for i in rng.permutation(len(world.kinds)) if world.kinds[i] not in fixed]
+    kinds, fresh = (
+        list(fixed),
+        [world.kinds[i] for i in rng.permutation(len(world.kinds)) if world.kinds[i] not in fixed],
+    )
     while len(kinds) < count:
         again = [kind for kind in dict.fromkeys(kinds) if kinds.count(kind) < world.most and kind not in fixed]
         kinds.append(again[rng.integers(len(again))] if again and rng.random() < AGAIN else fresh.pop())

@@ -10,6 +10,7 @@ from xlxmert_core.data.storybook.grammar import (
     FORM,
     KIND_OF,
     NUMBER_OF,
+    ONCE,
     PHRASES,
     PLACE_OF,
     RELATION_OF,
@@ -29,10 +30,13 @@ def stated_facts(text: str) -> tuple[tuple, ...]:
     phrases, whole = split(plain(text))
     marks = "".join("&" if mark == "and" else mark for mark, _ in phrases)
     places = [PLACE_OF[words] for mark, words in phrases if mark == "p"]
-    reading, sound = _Reading(), whole and FORM.fullmatch(marks) is not None and len(places) < 2
+    reading, sound = (
+        _Reading(),
+        whole and FORM.fullmatch(marks) is not None and len(places) < 2 and len(ONCE.findall(marks)) < 2,
+    )
     try:
-        reading.follow(phrases if sound else [p for p in phrases if p[0] in "md"])
-    except _Nonsense:
+        reading.follow(phrases if sound else [p for p in phrases if p[0] == "m"])
+    except NonsenseError:
         sound = False
     facts = [*(("background", name) for name in dict.fromkeys(places)), *reading.facts()]
     sound = sound and len({look[1:] for look in reading.looks}) == len(reading.looks)
@@ -60,7 +64,7 @@ def split(text: str) -> tuple[list[Phrase], bool]:
     return found, whole
 
 
-class _Nonsense(Exception):
+class NonsenseError(Exception):
     """A pronoun or a repetition that refers to nothing."""
 
 
@@ -80,7 +84,7 @@ class _Reading:
         return [look.fact for look in self.looks] + list(dict.fromkeys(named))
 
     def follow(self, phrases: list[Phrase]) -> None:
-        """Read the phrases of a sentence; raises _Nonsense."""
+        """Read the phrases of a sentence; raises NonsenseError."""
         rest = phrases[::-1]
         while rest:
             mark, words = phrase = rest.pop()
@@ -103,7 +107,7 @@ class _Reading:
             elif mark in "cz":
                 self.describe(words)
         if self.waiting is not None:
-            raise _Nonsense
+            raise NonsenseError
 
     def mention(self, phrase: Phrase) -> int:
         """The number of the look that a phrase tells, or tells again."""
@@ -112,10 +116,11 @@ class _Reading:
         assert match is not None, "split() finds things by the same rule"
         size, colour, kind = SIZE_OF.get(match["size"]), match["colour"], KIND_OF[match["kind"]]
         number = NUMBER_OF.get(match["again"] if mark == "d" else match["number"])
-        fits = [i for i, look in enumerate(self.looks) if mark == "d" and look.kind == kind
-                and number in (None, look.number) and colour in (None, look.colour) and size in (None, look.size)]  # fmt: skip
-        if len(fits) > 1 or (number is None and not fits and match["kind"] != kind):
-            raise _Nonsense
+        told = (number, size, colour, kind)
+        fits = [i for i, look in enumerate(self.looks)
+                if mark == "d" and all(a in (None, b) for a, b in zip(told, look, strict=True))]  # fmt: skip
+        if mark == "d" and len(fits) != 1:
+            raise NonsenseError
         if not fits:
             self.looks.append(Look(number or 1, size, colour, kind))
         self.order.append(fits[0] if fits else len(self.looks) - 1)
@@ -131,7 +136,7 @@ class _Reading:
         else:
             order = order[1::-1] if len(order) > 1 else []
         if not order:
-            raise _Nonsense
+            raise NonsenseError
         return order
 
     def objects(self, mark: str, rest: list[Phrase]) -> list[int]:
@@ -142,7 +147,7 @@ class _Reading:
         if mark == "r" or self.looks[first].number == 2:
             return [first]
         if not rest or rest[-1][0] != "and":
-            raise _Nonsense
+            raise NonsenseError
         rest.pop()
         return [first, self.mention(rest.pop())]
 
@@ -156,10 +161,9 @@ class _Reading:
 
     def describe(self, word: str) -> None:
         """A colour or a size that is told afterwards."""
-        at, value = (2, word) if word in COLOURS else (1, SIZE_OF[word])
         for i in self.subject:
-            told = list(self.looks[i])
-            if told[at] not in (None, value):
-                raise _Nonsense
-            told[at] = value
-            self.looks[i] = Look(*told)
+            look = self.looks[i]
+            new = look._replace(colour=word) if word in COLOURS else look._replace(size=SIZE_OF[word])
+            if any(was not in (None, now) for was, now in zip(look, new, strict=True)):
+                raise NonsenseError
+            self.looks[i] = new

@@ -173,7 +173,7 @@ def _what(scene: Scene, rng: np.random.Generator) -> Question | None:
 
 def _verify(scene: Scene, rng: np.random.Generator) -> Question | None:
     """Half yes; a "no" asks for the opposite of what holds."""
-    able = {thing: words for thing, *words in singled_out(scene)}
+    able = {thing: (words, steps) for thing, words, steps in singled_out(scene)}
     pairs = [pair for pair in related_pairs(scene) if _fair(*pair) and pair[0] in able and pair[2] in able]
     if not pairs:
         return None

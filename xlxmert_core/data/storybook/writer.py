@@ -84,7 +84,7 @@ def _content(folder: Path) -> dict[str, str]:
 
 
 def sample_splits(counts: dict[str, int], seed: int, world: World = STORYBOOK) -> dict[str, dict[int, Scene]]:
-    """{split: {image id: scene}}, no scene twice; only "composition" has pairs that the world holds out, "counts" numbers.
+    """{split: {image id: scene}}, no scene twice; only "composition" and "counts" have what the world holds out.
 
     The splits to measure on are drawn before training's, so more training leaves them as they are.
     """
