@@ -3,9 +3,9 @@
 import difflib
 import re
 import unicodedata
-from collections.abc import Collection, Sequence
-from functools import cache
-from typing import NamedTuple
+from collections.abc import Callable, Collection, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 # Spellings of one word: where a model knows one side only, it reads the other as that.
 JOINED = {
@@ -57,6 +57,21 @@ def remark(unknown: Sequence[tuple[str, list[str]]], reading: Reading) -> str:
     more = f" and {len(hints) - SHOWN} more" if len(hints) > SHOWN else ""
     lack = f" A picture will lack: {', '.join(dict.fromkeys(reading.things))}." if reading.things else ""
     return f"Words the model never learned: {'; '.join(hints[:SHOWN])}{more}.{lack}"
+
+
+def reading(text: str, encoded: Any, unk: int, known: Callable[[], Collection[str] | None]) -> Reading:
+    """A text as its tokenizer has ``encoded`` it, in tokens with ids and offsets; ``unk`` is the unknown word's id.
+
+    ``known()`` gives all words, or None where the tokens are pieces of words, which spell most words.
+    """
+    lost = [number == unk for number in encoded.ids]
+    if not any(lost):
+        return Reading(None, {}, [])
+    words = [text[slice(*span)].lower() if gone else token
+             for token, span, gone in zip(encoded.tokens, encoded.offsets, lost, strict=True)]  # fmt: skip
+    if (vocabulary := known()) is not None:
+        return as_read(words, vocabulary)
+    return Reading(None, {word: "" for word, gone in zip(words, lost, strict=True) if gone}, [])
 
 
 def as_read(words: Sequence[str], known: Collection[str]) -> Reading:
@@ -120,7 +135,7 @@ def slip(word: str, known: Collection[str]) -> str:
     return _slip(word, known if isinstance(known, frozenset) else frozenset(known))
 
 
-@cache
+@lru_cache(4096)
 def _slip(word: str, known: frozenset[str]) -> str:
     found = [other for other in known if min(len(word), len(other)) >= 4 and word[0] == other[0] and near(word, other)]
     return found[0] if len(found) == 1 else ""
