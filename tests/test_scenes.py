@@ -67,6 +67,7 @@ HOUSE, STAR = ("red", "house"), ("blue", "star")
         (("relation", (None, "car"), "right of", HOUSE), True),
         (("relation", ("red", "car"), "right of", STAR), False),
         (["thing", "small", "blue", "star"], True),  # facts read from JSON are lists
+        (("nonsense", "a house house"), False),
         (("count", 2, "small", "blue", "star"), True),
         (("count", 1, None, None, "star"), False),
         (("count", 3, None, None, "star"), False),

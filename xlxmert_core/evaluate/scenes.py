@@ -176,7 +176,7 @@ def holds(fact: Sequence, seen: dict) -> bool:
 
     Centres decide what is left of, right of, above, below and between; "next to" is as in scenes.
     """
-    return holds_of(fact, seen["background"], seen["things"], _stands, _between)
+    return fact[0] != "nonsense" and holds_of(fact, seen["background"], seen["things"], _stands, _between)
 
 
 def _stands(a: Seen, relation: str, b: Seen) -> bool:
