@@ -51,7 +51,7 @@ export function asRead(words, known) {
 /** Whether a word stands where the name of a thing stands: "a big cat on", "dogs and". */
 function namesAThing(words, at) {
   const after = words[at + 1] ?? ".";
-  if (!AFTER.has(after) && WORD.test(after)) return false;
+  if (!AFTER.has(after) && !DETERMINERS.has(after) && WORD.test(after)) return false;
   for (const word of words.slice(Math.max(at - 4, 0), at).reverse()) {
     if (AFTER.has(word) || !WHOLE.test(word)) return false;
     if (DETERMINERS.has(word)) return true;

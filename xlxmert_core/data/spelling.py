@@ -106,7 +106,7 @@ def as_read(words: Sequence[str], known: Collection[str]) -> Reading:
 def _names_a_thing(words: Sequence[str], at: int) -> bool:
     """Whether a word stands where the name of a thing stands: "a big cat on", "dogs and"."""
     after = words[at + 1] if at + 1 < len(words) else "."
-    if after not in AFTER and any(map(str.isalnum, after)):
+    if after not in AFTER | DETERMINERS and any(map(str.isalnum, after)):
         return False
     for word in words[max(at - 4, 0) : at][::-1]:
         if word in AFTER or not word.isalnum():
