@@ -13,11 +13,12 @@ PINS  := requirements.txt pyproject.toml
 EXTRA_KEYS := metadata.papermill cell.metadata.papermill metadata.language_info.version metadata.widgets
 STAMP := $(VENV)/.installed-$(shell cat $(PINS) | cksum | cut -d' ' -f1)
 
-.PHONY: help book read test slowest nightly regress train tables bench format lock clean
+.PHONY: help book read pdf test slowest nightly regress train tables bench format dist audit address lock clean
 
 help:
 	@echo "make book     install, run the chapters that something has changed for, build the pages (PROFILE=ci, DATASET=junior, ARGS=--afresh)"
 	@echo "make read     show the built pages at http://127.0.0.1:8000, or the next port that is free (PORT=8000)"
+	@echo "make pdf      print the built pages as one file, _build/book/x-lxmert.pdf; needs Chromium"
 	@echo "make test     install, then everything that must hold (ARGS=\"-m 'not slow'\" for the quick part)"
 	@echo "make slowest  the twenty slowest tests of the last make test"
 	@echo "make nightly  what is too long for make test, part by part, about an hour; finished parts are skipped when it starts again"
@@ -26,6 +27,9 @@ help:
 	@echo "make tables   train the models that chapters 05 and 06 compare, and others, three a row, hours; finished ones are skipped (DATASET=junior, ARGS=--ship)"
 	@echo "make bench    measure every claim of speed beside its baseline, about a quarter of an hour, and write book/benchmarks.md (ARGS=--gpu: on a GPU)"
 	@echo "make format   mend what ruff and nbstripout can mend"
+	@echo "make dist     the wheel and the source distribution, into _build/dist (ARGS=\"--tag v0.1.0\" refuses another version)"
+	@echo "make audit    compare the pins with the list of known vulnerabilities; needs the network"
+	@echo "make address  the repository's address in every file (URL=https://github.com/you/book)"
 	@echo "make lock     refresh the versions in requirements.txt"
 	@echo "make clean    remove the built pages and artifacts; .venv stays"
 
@@ -35,6 +39,9 @@ book: $(STAMP)
 # A browser reads pages from disk too, but runs no module from there: the page that paints needs a server.
 read: $(STAMP)
 	@$(BIN)/python -m book.build.read $(PORT)
+
+pdf: $(STAMP)
+	@$(BIN)/python -m book.build.pdf
 
 # Threads that spin for long while they wait slow a shared machine tenfold (book/build/run_chapters.py says more). One
 # thread, because the chapters run beside the tests.
@@ -71,6 +78,18 @@ tables: $(STAMP)
 
 bench: $(STAMP)
 	@$(BIN)/python -m book.bench $(ARGS)
+
+dist: $(STAMP)
+	@$(BIN)/python -m book.build.dist $(ARGS)
+
+# pip-audit is always the newest, in an environment of its own.
+audit:
+	@$(PYTHON) -m venv _build/audit
+	@_build/audit/bin/python -m pip install --quiet --upgrade pip-audit
+	@_build/audit/bin/python -m pip_audit --requirement requirements.txt --no-deps --disable-pip
+
+address: $(STAMP)
+	@$(BIN)/python -m book.build.address "$(URL)"
 
 # The stamp's name holds the pins' checksum: a changed pin installs again, an unchanged one costs nothing.
 $(STAMP):

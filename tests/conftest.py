@@ -23,7 +23,7 @@ from book.build.pages import publish
 from book.build.run_chapters import ROOT, ChapterError, Result, Run, chapters
 
 BOOK = {"test_notebooks", "test_book", "test_book_browser", "test_export_onnx", "test_painter_hands",
-        "test_painter_page", "test_prose"}  # files that look at the book or at what its page fetches  # fmt: skip
+        "test_painter_page", "test_painter_worlds", "test_prose"}  # look at the book or what it fetches  # fmt: skip
 QUIET = ROOT / "_build" / "quiet.lock"  # each test shares it; who measures time has it alone
 CHROMIUM = Path("/usr/bin/chromium")  # Debian's; .ci/run installs it
 FLAGS = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
@@ -103,12 +103,11 @@ def book_run():
 
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory) -> Path:
-    """What the page that paints fetches, exported once for all who look at it."""
-    import xlxmert_core
-    from book.build.export_onnx import export  # brings PyTorch and ONNX, which most tests do not need
+    """What the page that paints fetches, a folder for each shipped world, exported once for all who look at it."""
+    from book.build.export_onnx import export_shipped  # brings PyTorch and ONNX, which most tests do not need
 
     folder = tmp_path_factory.mktemp("exported")
-    export(xlxmert_core.load("storybook"), folder)
+    export_shipped(folder)
     return folder
 
 

@@ -21,7 +21,7 @@ from xlxmert_core.data import catalogue, coco, files, flickr8k, gqa, lxmert, nlv
 from xlxmert_core.data.hdf5 import HDF5Features
 from xlxmert_core.data.images import open_image, picture_size
 from xlxmert_core.data.store import FeatureStore
-from xlxmert_core.paintbox.recipe import Recipe, Stroke, read_png, save_png
+from xlxmert_core.display.recipe import Recipe, Stroke, read_png, save_png
 from xlxmert_core.text import SPECIAL, Tokenizer
 from xlxmert_core.vocabulary import VisualVocabulary
 

@@ -259,7 +259,7 @@ def test_saved_and_loaded_is_the_same_and_carries_its_configuration(tmp_path):
 
 def test_half_is_stored_in_half_the_space_and_loads_as_float32(tmp_path):
     model = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3))
-    checkpoints.save(model, tmp_path / "half.safetensors", half=True)
+    checkpoints.save(model, tmp_path / "half.safetensors", bits=16)
     with safe_open(tmp_path / "half.safetensors", "pt") as file:
         kinds = {name: file.get_tensor(name).dtype for name in file.keys()}  # noqa: SIM118
     assert kinds["0.weight"] == torch.float16
@@ -337,12 +337,12 @@ def test_weights_that_are_no_numbers_are_refused(tmp_path, value):
 PRODUCT = replace(SMALL, codes=12, colour_codes=3, colour_dim=4)
 
 
-@pytest.mark.parametrize("half", [False, True])
-def test_a_product_table_is_stored_by_its_parts(tmp_path, half):
+@pytest.mark.parametrize("bits", [32, 16, 8])
+def test_a_product_table_is_stored_by_its_parts(tmp_path, bits):
     shapes, colours = torch.randn(4, 6), torch.randn(3, 4)
     table = torch.stack([torch.cat([shape, colour]) for shape in shapes for colour in colours])
     for module in (XLxmert(PRODUCT, table), PairClassifier(XLxmert(PRODUCT, table))):
-        checkpoints.save(module, tmp_path / "m.safetensors", half=half)
+        checkpoints.save(module, tmp_path / "m.safetensors", bits=bits)
         with safe_open(tmp_path / "m.safetensors", "pt") as file:
             stored = {
                 k.rpartition("centroids")[2]: tuple(file.get_tensor(k).shape) for k in file.keys() if "centr" in k
@@ -351,7 +351,8 @@ def test_a_product_table_is_stored_by_its_parts(tmp_path, half):
         again = XLxmert(PRODUCT) if isinstance(module, XLxmert) else PairClassifier(XLxmert(PRODUCT))
         checkpoints.load(again, tmp_path / "m.safetensors")
         own = again if isinstance(again, XLxmert) else again.model
-        assert torch.equal(own.centroids, table.half().float() if half else table)
+        near = own.centroids - (table.half() if bits == 16 else table)
+        assert float(near.abs().max()) <= (0.02 if bits == 8 else 0)
 
 
 def test_whole_tables_stay_whole_and_open(tmp_path):

@@ -45,8 +45,9 @@ OWN = {  # what is no outside thing, with the reason
     ("origins.py", "isfinite"): "marks of an origin, equal up to rounding",
     ("skills.py", "iterdir"): "whether a folder is empty",
     ("paintbox/canvas.py", "read_text"): "its own script and style",
-    ("paintbox/recipe.py", "json.loads"): "a text inside a PNG",
-    ("paintbox/recipe.py", "Image.open"): "a PNG of the paint box, with its text",
+    ("display/recipe.py", "json.loads"): "a text inside a PNG",
+    ("command/serve.py", "json.loads"): "what the served page asks for",
+    ("display/recipe.py", "Image.open"): "a PNG of the paint box, with its text",
 }
 
 

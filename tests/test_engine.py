@@ -15,7 +15,9 @@ import xlxmert_core
 from xlxmert_core import sampling
 from xlxmert_core.config import ModelConfig
 from xlxmert_core.data import storybook
+from xlxmert_core.data.arrays import product_table
 from xlxmert_core.engine import Engine, alone, for_gpu, graphs, onnx
+from xlxmert_core.folder import SHIPPED, shipped_names
 from xlxmert_core.generator import TAPS
 from xlxmert_core.model import XLxmert
 from xlxmert_core.polish import cell_log_likelihood, polish
@@ -25,13 +27,18 @@ FLAT = ModelConfig(
     cross_layers=1, positions=16, codes=30, feature_dim=10, grid=4, answers=7,
 )  # fmt: skip
 PAIRS = replace(FLAT, colour_codes=5, colour_dim=4, mixture=3, learned_positions=True, neighbours=True)
+MANY = replace(FLAT, codes=40 * 110, colour_codes=40, colour_dim=4, mixture=2)  # of which 96 x 40 are spelt out
 PLAIN = {"steps": 4, "candidates": 1, "polish": 0}
 SENTENCE = "a large red house in the snow"
 
 
 def shaken(config: ModelConfig) -> XLxmert:
     torch.manual_seed(0)
-    model = XLxmert(config, torch.randn(config.codes, config.feature_dim)).eval()
+    codes, width = torch.randn(config.codes, config.feature_dim), config.colour_dim
+    if config.colour_codes:  # a code is a shape and a colour
+        shapes, colours = codes[:: config.colour_codes, :-width], codes[: config.colour_codes, -width:]
+        codes = product_table(shapes, colours)
+    model = XLxmert(config, codes).eval()
     with torch.no_grad():
         for value in model.parameters():
             value += 0.3 * torch.randn(value.shape)
@@ -53,7 +60,7 @@ def quick(model: XLxmert, folder) -> Engine:
     return onnx(model, folder=folder)
 
 
-@pytest.fixture(params=[FLAT, pytest.param(PAIRS, marks=pytest.mark.nightly)], ids=["flat", "pairs"])
+@pytest.fixture(params=[FLAT, pytest.param(PAIRS, marks=pytest.mark.nightly), MANY], ids=["flat", "pairs", "many"])
 def model(request) -> XLxmert:
     return shaken(request.param)
 
@@ -79,8 +86,21 @@ def test_says_what_the_plain_model_says(model, folder, batch, length):
         torch.testing.assert_close(got.pooled, want.pooled, rtol=0, atol=1e-5)
         cells = want.cells.flatten(0, 1)
         torch.testing.assert_close(fast.code_logits(cells), model.code_logits(cells), rtol=1e-4, atol=1e-4)
+        same_likely_codes(fast, model, cells)
     torch.testing.assert_close(fast(words, mask, codes).pooled, model(words, mask, model.embed_codes(codes)).pooled,
                                rtol=0, atol=1e-5)  # fmt: skip
+
+
+def same_likely_codes(fast, model, cells) -> None:
+    """The head's own, those of a model without a head, and of other cells than the head was asked about."""
+    names, wanted = fast.likely_codes(cells), model.likely_codes(cells)
+    assert (names is None) == (wanted is None) == model.few_codes
+    if names is not None:
+        assert torch.equal(names, wanted) and names.shape[1] < model.config.codes
+        whole = model.code_logits(cells)
+        for asked, logits in ((cells, whole), (cells.flip(0), whole.flip(0))):
+            got = fast.code_logits(asked, names)
+            torch.testing.assert_close(got, logits.gather(1, names), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("order", [sampling.mask_predict, sampling.easy_first, sampling.halton])
@@ -126,7 +146,7 @@ def test_the_shipped_painter_paints_with_the_plain_models_codes_and_pixels(paint
     assert isinstance(fast, Engine)
     codes = greedy(painter, fast, texts)
     assert torch.equal(codes, greedy(painter, painter.model, texts))
-    some, plain = codes[:20], graphs.Picture(painter.generator, painter.model.centroids)
+    some, plain = codes[:20], graphs.Picture(painter.generator, painter.model)
     with torch.inference_mode():
         apart = (painter.engine.picture(some) - plain(some)).abs().max()
     assert 0 < apart < 2 * 2 / 255  # pictures go from -1 to 1
@@ -203,9 +223,13 @@ def test_graphs_hold_no_weights_and_name_no_folder(folder):
         assert b"site-packages" not in path.read_bytes() and str(folder).encode() not in path.read_bytes()
 
 
-def test_the_shipped_graphs_are_those_of_the_shipped_painter(painter):
+def shipped() -> list[xlxmert_core.Pipeline]:
+    return [xlxmert_core.load(SHIPPED / name) for name in shipped_names()]
+
+
+def test_the_shipped_graphs_are_those_of_the_shipped_painters():
     """A new setting of a configuration leaves a graph its name: else the plain model would paint in its place."""
-    names = {graphs.graph_path(name, painter.model, painter.generator, False) for name in graphs.OUTPUTS}
+    names = {graphs.graph_path(name, p.model, p.generator, False) for p in shipped() for name in graphs.OUTPUTS}
     assert names == {*graphs.SHIPPED.iterdir()}
     ends = tiny_painter(squash=True).generator, tiny_painter(squash=False).generator
     assert len({graphs.graph_path("picture", painter.model, generator, False) for generator in ends}) == 2
@@ -261,9 +285,11 @@ def test_torch_has_its_threads_again_whatever_happens(folder):
 
 
 @pytest.mark.nightly
-def test_the_shipped_graphs_are_those_that_an_export_makes(painter, tmp_path):
-    TAPS.clear()
-    made = graphs.export(painter.model, painter.generator, tmp_path)
+def test_the_shipped_graphs_are_those_that_an_export_makes(tmp_path):
+    made = []
+    for p in shipped():
+        TAPS.clear()
+        made += graphs.export(p.model, p.generator, tmp_path)
     assert {path.name: path.read_bytes() for path in made} == {p.name: p.read_bytes() for p in graphs.SHIPPED.iterdir()}
 
 

@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from xlxmert_core import generator as gen
-from xlxmert_core.config import GeneratorConfig, paper_generator, storybook_generator
+from xlxmert_core.config import GeneratorConfig, paper_generator
+from xlxmert_core.datasets.profiles import storybook_generator
 from xlxmert_core.train import generator_losses
 
 SMALL = GeneratorConfig(feature_dim=6, bottleneck=8, channels=(8, 8, 4), spade_hidden=5, groups=4)

@@ -54,7 +54,7 @@ def test_the_whole_run(packed, tmp_path, monkeypatch):
         sizes = dict(bottleneck=32, channels=(16, 16, 16, 16, 8), spade_hidden=8)
         generator = Generator(GeneratorConfig(feature_dim=eye.FEATURE, **sizes), conv)
         assert codes_path_waiting.is_file()
-        checkpoints.save(generator, work / "model" / "generator.safetensors", half=True)
+        checkpoints.save(generator, work / "model" / "generator.safetensors", bits=16)
         saved()
 
     monkeypatch.setitem(sys.modules, "book.train.gpu.painter", type("Painter", (), {"train_painter": small_painter}))
@@ -190,7 +190,7 @@ def test_product_codes_of_the_run_make_a_model_that_is_small_on_disk(tmp_path):
     sizes = dict(hidden=16, heads=2, feed_forward=16, language_layers=1, visual_layers=1, cross_layers=1)
     config = ModelConfig(vocab_size=20, codes=32768, feature_dim=64, colour_codes=32, colour_dim=16, answers=8, **sizes)
     model = XLxmert(config, table)
-    checkpoints.save(model, tmp_path / "model.safetensors", half=True)
+    checkpoints.save(model, tmp_path / "model.safetensors", bits=16)
     assert (tmp_path / "model.safetensors").stat().st_size < 2**18
     again = XLxmert(config)
     checkpoints.load(again, tmp_path / "model.safetensors")

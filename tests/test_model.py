@@ -6,8 +6,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from xlxmert_core.config import ModelConfig, paper, storybook, storybook_generator
-from xlxmert_core.model import PairClassifier, XLxmert, cross_attention, grid_boxes
+from xlxmert_core.config import ModelConfig, paper, storybook
+from xlxmert_core.datasets.profiles import storybook_generator
+from xlxmert_core.model import PairClassifier, XLxmert, grid_boxes
+from xlxmert_core.paintbox.attention import cross_attention
 from xlxmert_core.transformer import for_attention
 
 TINY = ModelConfig(

@@ -16,7 +16,8 @@ from paint_box_driver import LISTENER, READY, RECORDER, Driver
 
 import xlxmert_core
 from book.build.run_chapters import KERNEL, ROOT
-from xlxmert_core.paintbox.recipe import read_png, replay
+from xlxmert_core.display.recipe import read_png
+from xlxmert_core.paintbox.recipe import replay
 
 pytestmark = pytest.mark.slow
 CHAPTER = "10_paint_box.ipynb"

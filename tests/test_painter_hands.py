@@ -198,7 +198,7 @@ def test_a_connection_lost_in_the_midst_is_a_sentence(fresh):
         const broken = () => new ReadableStream({ start: (stream) => stream.error(new TypeError("network error")) });
         window.fetch = async (url) => (url.endsWith("files.json") ? real(url) : new Response(broken()));
         const base = new URL("../_static/painter/", location.href).href;
-        return it.openModel(base, () => {}).catch((error) => error.message);
+        return it.openModel(base, "storybook", () => {}).catch((error) => error.message);
     }"""
     said = fresh.evaluate(script)
     assert re.fullmatch(r"\S+ did not arrive \(no connection\): reload the page to try again\.", said)

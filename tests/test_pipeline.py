@@ -131,7 +131,7 @@ def test_saved_and_opened_it_does_the_same(painter, picture, tmp_path):
     assert np.array_equal(opened.paint(TEXTS).images, painter.paint(TEXTS).images)
     assert torch.equal(opened.encode(picture), painter.encode(picture))
     assert opened.answer(picture, "a house") == painter.answer(picture, "a house")
-    painter.save(tmp_path / "half", half=True)
+    painter.save(tmp_path / "half", bits=16)
     assert xlxmert_core.load(tmp_path / "half").paint(TEXTS).codes.shape == (2, 4)
 
 

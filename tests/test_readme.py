@@ -1,6 +1,7 @@
 """What the README tells a reader to type works, and its tree is the tree on disk."""
 
 import re
+import shlex
 import subprocess
 from collections import Counter
 from pathlib import PurePosixPath as Path
@@ -9,6 +10,7 @@ import pytest
 
 from book.build.nightly import files
 from book.build.run_chapters import ROOT
+from xlxmert_core.command.main import parser
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
@@ -20,8 +22,15 @@ DISK = [Path(path.relative_to(ROOT).as_posix()) for path in files()]
 def test_the_two_commands_are_there_and_make_knows_them():
     assert COMMANDS[:2] == ["make book", "make test"]
     for command in COMMANDS:
+        if command.startswith("python "):
+            continue
         target = re.search(r"make (\w+)", command).group(1)
         subprocess.run(["make", "--dry-run", target], cwd=ROOT, check=True, capture_output=True)
+
+
+def test_what_is_typed_in_a_terminal_is_understood():
+    typed = [shlex.split(command)[3:] for command in COMMANDS if command.startswith("python -m xlxmert_core")]
+    assert [parser().parse_args(words).does.__name__ for words in typed] == ["paint", "caption", "answer", "page"]
 
 
 def named(tree: str) -> dict[str, list[str]]:

@@ -11,18 +11,9 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from tiny import CODES, GRID, TEXTS, tiny_painter
 
-from xlxmert_core.paintbox import recipe as recipes
-from xlxmert_core.paintbox.recipe import (
-    Recipe,
-    RecipeError,
-    Settings,
-    Stroke,
-    model_hash,
-    perform,
-    read_png,
-    replay,
-    save_png,
-)
+from xlxmert_core.display import recipe as recipes
+from xlxmert_core.display.recipe import Recipe, RecipeError, Settings, Stroke, read_png, save_png
+from xlxmert_core.paintbox.recipe import model_hash, perform, replay
 
 FAST = Settings(steps=3, candidates=2, temperature=2.0, seed=5)
 

@@ -13,7 +13,7 @@ from book.build.run_chapters import ROOT
 ROOMS = {  # a room, "core" being the flat files: the rooms that it imports from besides itself, and the sentence
     "core": (
         {"data", "engine"},
-        "the flat core is the paper: of the rooms it knows data/ and engine/ alone, and pipeline.py also foreign/",
+        "the flat core is the paper: of the rooms it knows data/ and engine/, pipeline.py and skills.py a little more",
     ),
     "engine": ({"core"}, "engine/ runs the model: it knows the core alone"),
     "data": ({"files"}, "data/ reads files and nothing else: of the core it imports files.py only"),
@@ -21,17 +21,23 @@ ROOMS = {  # a room, "core" being the flat files: the rooms that it imports from
     "train": ({"core", "data"}, "train/ stands on the core and data/"),
     "evaluate": ({"core", "data"}, "evaluate/ stands on the core and data/, and judges what it did not train"),
     "datasets": (
-        {"core", "data", "train", "evaluate"},
-        "datasets/ says what each data set gives: it stands on the core, data/, train/ and evaluate/",
+        {"core", "data", "train", "evaluate", "display"},
+        "datasets/ says what each data set gives: it stands on the core, data/, train/, evaluate/ and display/",
     ),
     "scale": ({"core", "data", "foreign", "train", "evaluate"}, "scale/ stands on all but paintbox/ and chapters/"),
-    "paintbox": ({"core", "data"}, "paintbox/ stands on the core and data/"),
+    "display": ({"core", "engine"}, "display/ shows what was made: it knows the core and engine/"),
+    "paintbox": ({"core", "data", "display"}, "paintbox/ stands on the core, data/ and display/"),
+    "command": (
+        {"core", "data", "display"},
+        "command/ is what one types in a terminal: it stands on the core, data/ and display/",
+    ),
     "chapters": (
         {"core", "data", "train", "evaluate", "datasets"},
         "chapters/ stands on the core, data/, train/, evaluate/ and datasets/",
     ),
-}  # so nothing imports chapters/ or paintbox/: only notebooks, tests and book/ do
-EXTRA = {"xlxmert_core.pipeline": {"foreign"}}
+}  # so nothing imports chapters/, paintbox/ or command/: only notebooks, tests and book/ do, and a terminal
+EXTRA = {"xlxmert_core.pipeline": {"foreign", "display"}, "xlxmert_core.skills": {"display"}}
+EXTRA |= {"xlxmert_core.__main__": {"command"}}
 SENTENCE = "only the core and train/ know torch.distributed"
 
 
@@ -122,7 +128,8 @@ def test_no_import_goes_round_in_a_circle():
     ("xlxmert_core.model", "from xlxmert_core.foreign import names", "line 1, imports xlxmert_core.foreign.names:"),
     ("xlxmert_core.train.loop", "from xlxmert_core.chapters import artifacts", "train/ stands on the core and data/."),
     ("xlxmert_core.train.recipes", "from xlxmert_core.datasets import DataSet", "train/ stands on the core and data/."),
-    ("xlxmert_core.paintbox.studio", "import xlxmert_core.scale.workers", "paintbox/ stands on the core and data/."),
+    ("xlxmert_core.paintbox.studio", "import xlxmert_core.scale.workers",
+     "paintbox/ stands on the core, data/ and display/."),
     ("xlxmert_core.scale.pretrain", "from torch.distributed.checkpoint import state_dict", f": {SENTENCE}."),
     ("xlxmert_core.evaluate.scores", "from torch import distributed", f": {SENTENCE}."),
 ])  # fmt: skip

@@ -161,7 +161,7 @@ def test_known_logits_decode_to_the_known_answer():
     truth = torch.tensor([[3, 1, 4, 1], [2, 0, 2, 3]])
 
     def predict(values, masked, scored, step):
-        return 9.0 * torch.nn.functional.one_hot(truth, 5).float()[scored]
+        return 9.0 * torch.nn.functional.one_hot(truth, 5).float()[scored], None
 
     everything = torch.ones(2, 4, dtype=torch.bool)
     for order in (sampling.mask_predict, sampling.easy_first, sampling.halton):

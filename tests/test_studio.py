@@ -8,8 +8,9 @@ import pytest
 import torch
 from tiny import CODES, GRID, TEXTS, tiny_painter
 
-from xlxmert_core.model import cross_attention
-from xlxmert_core.paintbox.recipe import RecipeError, Settings, read_png, replay
+from xlxmert_core.display.recipe import RecipeError, Settings, read_png
+from xlxmert_core.paintbox.attention import cross_attention
+from xlxmert_core.paintbox.recipe import replay
 from xlxmert_core.paintbox.studio import Studio
 
 FAST = Settings(steps=3, candidates=3, temperature=3.0)

@@ -8,9 +8,9 @@ import torch
 from tiny import GRID, TEXTS, tiny_painter
 
 from xlxmert_core import sampling
+from xlxmert_core.display.recipe import Settings, read_png
 from xlxmert_core.paintbox import widgets
 from xlxmert_core.paintbox.canvas import VIEW
-from xlxmert_core.paintbox.recipe import Settings, read_png
 from xlxmert_core.paintbox.widgets import PaintBox
 
 FAST = Settings(steps=3, candidates=2, temperature=3.0)
@@ -224,6 +224,45 @@ def test_without_a_painter_the_shipped_one_is_opened(monkeypatch):
     monkeypatch.setattr(widgets, "load", lambda name: opened.append(name) or tiny_painter())
     PaintBox()
     assert opened == ["storybook"]
+
+
+@pytest.fixture
+def worlds(monkeypatch) -> list[str]:
+    """Two shipped painters that know nothing, and the names of those that were opened."""
+    opened = []
+    monkeypatch.setattr(widgets, "load", lambda name: opened.append(name) or tiny_painter(seed=len(opened)))
+    monkeypatch.setattr(widgets, "shipped_names", lambda: ["catalogue", "storybook"])
+    return opened
+
+
+def test_another_world_is_opened_once_and_when_it_is_chosen(worlds):
+    box = PaintBox(settings=FAST)
+    assert worlds == ["storybook"] and box.world.options == ("storybook", "catalogue")
+    box.paint()
+    first, recipe = pixels(box), box.studio.picture.recipe
+    box.world.value = "catalogue"
+    assert worlds == ["storybook", "catalogue"] and box.canvas.pixels == b"" and box.buttons["Undo"].disabled
+    assert (box.text.value, box.question.value) == widgets.WORLDS["catalogue"]
+    box.paint()
+    assert not np.array_equal(pixels(box), first) and box.studio.picture.recipe.model != recipe.model
+    box.world.value = "storybook"
+    assert np.array_equal(pixels(box), first) and len(worlds) == 2 and box.error is None
+
+
+def test_a_box_begins_in_the_world_that_is_named(worlds):
+    box = PaintBox("catalogue")
+    assert worlds == ["catalogue"] and box.world.value == "catalogue" and box.text.value in widgets.WORLDS["catalogue"]
+    assert box.world.layout.display is None and PaintBox(tiny_painter()).world.layout.display == "none"
+
+
+def test_a_world_that_does_not_open_leaves_the_one_before(worlds, monkeypatch):
+    box, gone = PaintBox(settings=FAST), FileNotFoundError("The weights are gone.")
+    monkeypatch.setattr(widgets, "load", lambda name: (_ for _ in ()).throw(gone))
+    box.world.value = "catalogue"
+    assert box.error is gone and box.canvas.status["text"] == "The weights are gone."
+    assert box.world.value == "storybook" and box.text.value == widgets.WORLDS["storybook"][0]
+    box.paint()
+    assert box.error is None
 
 
 def test_a_picture_made_in_code_shows_after_refresh(box):

@@ -21,8 +21,8 @@ LENGTHS = 4  # lengths of a caption that are written out when the model says whi
 
 @torch.no_grad()
 def write_caption(model: XLxmert, tokenizer: Tokenizer, features: Tensor,
-                  lengths: Sequence[int] | Tensor = range(5, 29), order: Order = left_to_right,
-                  steps: int | None = None, schedule: Schedule = linear, temperature: float = 0.0,
+                  lengths: Sequence[int] | Tensor = range(5, 29), order: Order | str = left_to_right,
+                  steps: int | None = None, schedule: Schedule | str = linear, temperature: float = 0.0,
                   generator: torch.Generator | None = None, hidden: Tensor | None = None, prior: Tensor | None = None,
                   callback: Callable[[dict], None] | None = None) -> tuple[list[str], Tensor]:  # fmt: skip
     """Write one sentence about each picture: features [B, N, F] -> (texts, scores [B]).
@@ -34,7 +34,7 @@ def write_caption(model: XLxmert, tokenizer: Tokenizer, features: Tensor,
     Args:
         model: an XLxmert in eval mode.
         lengths: numbers of words (or word pieces) to try: the same for all pictures, or int64 [B, C].
-        order: ``left_to_right``, ``easy_first`` or ``mask_predict``.
+        order: ``left_to_right``, ``easy_first`` or ``mask_predict``, or the name of one.
         steps: forward passes; None writes one word a step.
         hidden: bool [B, N], cells that must not be seen: what is described is the rest.
         prior: float [B, C], log-probabilities of the lengths.
@@ -67,14 +67,14 @@ def _write(model, tokenizer, features, lengths, hidden, prior, steps, order, sch
     before, read = torch.full_like(words, -1), features.new_zeros(*words.shape, model.config.hidden)
 
     def predict(values, masked, scored, step):
-        """Words and blanks [B * C, L] -> logits [M, V] of the scored slots; special tokens are never written."""
+        """Words and blanks [B * C, L] -> logits [M, V] of the scored slots; special tokens never."""
         asked = values.masked_fill(masked, tokenizer.mask)
         new = (asked != before).any(1)  # a short sentence stays as it is in most steps of a long one's
         if new.any():
             given = (None if t is None else t[new] for t in (asked, word_mask, seen, unseen))
             before[new], read[new] = asked[new], model(*given).words
         logits = model.word_logits(read[scored])  # [M, V]
-        return logits.index_fill_(1, special, -math.inf)
+        return logits.index_fill_(1, special, -math.inf), None
 
     def remember(state):
         log_probability[state["written"]] = state["confidence"][state["written"]].log()

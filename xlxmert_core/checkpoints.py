@@ -1,4 +1,4 @@
-"""Weights in and out: our own safetensors files, the JSON beside them, and the tensors of anybody's file.
+"""Weights in and out: our own safetensors files, and the tensors of anybody's file.
 
 foreign/ gives others' tensors our names. Nothing is loaded in silence: a key that is missing, unexpected, of another
 shape or type, or not finite is named. Files are read, never executed: safetensors, or ``torch.load`` with
@@ -8,47 +8,39 @@ shape or type, or not finite is named. Files are read, never executed: safetenso
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, fields, is_dataclass
+from dataclasses import asdict, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from xlxmert_core.config import GeneratorConfig, ModelConfig
 from xlxmert_core.data.arrays import in_parts, whole
-from xlxmert_core.data.files import read_json
-from xlxmert_core.files import replacing, why
+from xlxmert_core.data.packing import filled_in, left_out, narrowed, widened
+from xlxmert_core.files import replacing, some, why
 
-LARGEST = 2**24  # of any size in a file
-LATER = ("neighbours", "squash")  # sizes that files written before there were any lack: the default is what they mean
-WIDEST = 1024  # of a grid, which no weight may show: its cells' boxes are made anew
-Sized = TypeVar("Sized", ModelConfig, GeneratorConfig)
 Built = TypeVar("Built", bound=nn.Module)
 
 
-def save(module: nn.Module, path: str | os.PathLike, half: bool = False) -> None:
+def save(module: nn.Module, path: str | os.PathLike, bits: int = 32,
+         others: Mapping[str, Tensor] | None = None) -> None:  # fmt: skip
     """Write a module's weights to a safetensors file, all or nothing.
 
     The module's ``config``, when it is a dataclass, goes into the file (:func:`read_config`). Raises OSError in one
     sentence, on a full disk for instance; what was at ``path`` stays.
 
     Args:
-        half: store floating-point weights as float16, in half the space.
+        bits: 32 as they are, 16 for float16, or 8 (:mod:`~xlxmert_core.data.packing` says how).
+        others: weights by name that another file keeps; of those that are equal here none is kept.
     """
     path, config = Path(path), getattr(module, "config", None)
     path.parent.mkdir(parents=True, exist_ok=True)
-    state = {name: _stored(value, half) for name, value in in_parts(module.state_dict(), config).items()}
+    state = narrowed(in_parts(left_out(module.state_dict(), others or {}), config), bits)
     metadata = {"config": json.dumps(asdict(config) if is_dataclass(config) else {})}
     with replacing(path, (OSError, SafetensorError)) as temporary:
         save_file(state, temporary, metadata)
-
-
-def _stored(value: Tensor, half: bool) -> Tensor:
-    value = value.detach().cpu()
-    return (value.half() if half and value.is_floating_point() else value).contiguous()
 
 
 def read(path: str | os.PathLike) -> dict[str, Tensor]:
@@ -59,7 +51,7 @@ def read(path: str | os.PathLike) -> dict[str, Tensor]:
     path = _existing(path)
     try:
         if path.suffix == ".safetensors":
-            return whole(load_file(path))
+            return whole(widened(load_file(path)))
         state = torch.load(path, map_location="cpu", weights_only=True)
     except OSError:
         raise
@@ -84,61 +76,14 @@ def read_config(path: str | os.PathLike) -> dict:
         raise ValueError(f"{path} is no safetensors file; give one that save() wrote.") from error
 
 
-def read_settings(path: Path, *names: str) -> dict:
-    """The JSON object of a saved model, with exactly these names; raises ValueError in one sentence."""
-    found = read_json(path)
-    if not isinstance(found, dict):
-        raise ValueError(f"{path} is no JSON object: save the model again.")
-    _same_names(path, "", found, names)
-    if not (isinstance(found["answers"], list) and all(isinstance(answer, str) for answer in found["answers"])):
-        raise ValueError(f"{path} has answers that are no list of texts: save the model again.")
-    return found
-
-
-def described(path: Path, name: str, settings: object, kind: type[Sized]) -> Sized:
-    """A dataclass of sizes from the JSON object ``name`` of a file; raises ValueError in one sentence."""
-    if not isinstance(settings, dict):
-        raise ValueError(f"{path} has no object {name!r}: save the model again.")
-    wanted = {field.name: field.default for field in fields(kind)}
-    settings = {key: wanted[key] for key in LATER if key in wanted} | settings
-    _same_names(path, f"{name}.", settings, tuple(wanted))
-    given: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()}
-    wrong = [k for k, v in given.items() if not _is_like(v, wanted[k]) or (k == "grid" and v > WIDEST)]
-    if wrong:
-        raise ValueError(f"{path} has {name}.{wrong[0]} = {settings[wrong[0]]!r}, which is no size: save it again.")
-    try:
-        return kind(**given)
-    except (ValueError, ArithmeticError) as error:
-        raise ValueError(f"{path} describes no model: {why(error)}") from error
-
-
-def _same_names(path: Path, place: str, found: Mapping, names: Sequence[str]) -> None:
-    if missing := [name for name in names if name not in found]:
-        raise ValueError(f"{path} lacks {place}{some(missing)}: save the model again.")
-    if unknown := [name for name in found if name not in names]:
-        raise ValueError(
-            f"{path} has {place}{some(unknown)}, which this version of xlxmert_core does not know: "
-            "open it with the newer one that saved it."
-        )
-
-
-def _is_like(value: object, default: object) -> bool:
-    """Whether a value is of a setting's type and can be a size."""
-    if isinstance(default, tuple):
-        return isinstance(value, tuple) and 2 <= len(value) <= 16 and all(_is_like(x, 0) and x for x in value)
-    if isinstance(default, bool):
-        return isinstance(value, bool)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
-    return 0 <= value <= LARGEST and (isinstance(default, float) or isinstance(value, int))
-
-
-def build(path: Path, make: Callable[[], Built], weights: Path) -> Built:
+def build(path: Path, make: Callable[[], Built], weights: Path, others: Mapping[str, Tensor] | None = None) -> Built:
     """The module that the file ``path`` describes, filled with weights; raises ValueError in one sentence.
+
+    ``others`` are those that :func:`save` was given.
 
     It is first made without memory, so that sizes that are not those of the weights are refused before they are taken.
     """
-    state = read(weights)
+    state = filled_in(read(weights), others or {})
     try:
         with torch.device("meta"):
             sketch = make()
@@ -196,9 +141,3 @@ def _refuse(module: nn.Module, state: Mapping[str, Tensor], optional: Sequence[s
 
 def _kind(tensor: Tensor) -> tuple[bool, bool]:
     return tensor.is_floating_point(), tensor.is_complex()
-
-
-def some(names: Sequence[str], most: int = 8) -> str:
-    """Names as a sentence tells them: the first few, and how many more."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more

@@ -103,19 +103,6 @@ def paper_generator() -> GeneratorConfig:
     return GeneratorConfig()
 
 
-def storybook_generator() -> GeneratorConfig:
-    """The book's generator: 8x8 cells to 128x128 pixels."""
-    return GeneratorConfig(
-        feature_dim=64,
-        bottleneck=128,
-        channels=(64, 64, 48, 32, 16),
-        spade_hidden=32,
-        groups=4,
-        sub_pixel=True,
-        rgb_gain=0.1,
-    )
-
-
 def check_number(name: str, value: object, least: float, most: float = math.inf, whole: bool = True) -> None:
     """Refuse a setting that is no (whole) number from ``least`` to ``most``, with a ValueError that says so."""
     right = isinstance(value, Integral if whole else Real) and not isinstance(value, bool)

@@ -6,7 +6,7 @@ import os
 import time
 import tokenize
 import zipfile
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -24,6 +24,12 @@ NO_ARRAYS = (ValueError, TypeError, KeyError, EOFError, OSError, MemoryError, Sy
 def why(error: BaseException) -> str:
     """What an error says, on one line, for a sentence of ours: it may quote a name with a line's end in it."""
     return " ".join(str(error).split())
+
+
+def some(names: Sequence[str], most: int = 8) -> str:
+    """Names as a sentence tells them: the first few, and how many more."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 class BusyError(ValueError):

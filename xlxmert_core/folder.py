@@ -10,6 +10,7 @@ from torch import nn
 
 from xlxmert_core import checkpoints
 from xlxmert_core.config import GeneratorConfig
+from xlxmert_core.data.settings import described, read_settings
 from xlxmert_core.features import GridEncoder
 from xlxmert_core.files import write_json
 from xlxmert_core.generator import Generator, conv
@@ -19,6 +20,7 @@ from xlxmert_core.text import Tokenizer, outside
 
 SHIPPED = Path(__file__).parent / "weights"
 PARTS = ("transformer.safetensors", "generator.safetensors", "encoder.safetensors", "tokenizer.json", "config.json")
+AUTHORS = "the authors' Epoch20_LXRT.pth and G_60.pth open, too, and chapter 12 says where they come from"
 EYE = ("feature_dim", "labels", "colour_dim", "small")  # what a GridEncoder is built with
 
 
@@ -54,7 +56,7 @@ def shipped_names() -> list[str]:
     return sorted(path.parent.name for path in SHIPPED.glob("*/config.json"))
 
 
-def write_folder(folder: Path, half: bool, model: XLxmert, tokenizer: Tokenizer, generator: Generator | None,
+def write_folder(folder: Path, bits: int, model: XLxmert, tokenizer: Tokenizer, generator: Generator | None,
                  encoder: nn.Module | None, answers: Sequence[str], skills: Mapping[str, Skill]) -> None:  # fmt: skip
     """Write all parts that a pipeline has, and remove those of an earlier save that it has not.
 
@@ -67,10 +69,10 @@ def write_folder(folder: Path, half: bool, model: XLxmert, tokenizer: Tokenizer,
         if module is None:
             (folder / f"{name}.safetensors").unlink(missing_ok=True)
         else:
-            checkpoints.save(module, folder / f"{name}.safetensors", half=half)
+            checkpoints.save(module, folder / f"{name}.safetensors", bits)
     for name in NAMES:
         if name in skills:
-            skills[name].save(folder / name, half)
+            skills[name].save(folder / name, bits, model)
         else:
             Skill.remove(folder / name)
     tokenizer.save(folder / "tokenizer.json")
@@ -91,9 +93,9 @@ def open_folder(folder: Path) -> tuple:
     path = folder / "config.json"
     if not path.is_file():
         missing = ", ".join(part for part in PARTS if not (folder / part).is_file())
-        known = f"shipped weights are {', '.join(map(repr, shipped_names()))}"
+        known = f"shipped weights are {', '.join(map(repr, shipped_names()))}; {AUTHORS}"
         raise FileNotFoundError(f"{folder} is not a saved pipeline: it has no {missing}; {known}.")
-    config = checkpoints.read_settings(path, "model", "generator", "encoder", "answers")
+    config = read_settings(path, "model", "generator", "encoder", "answers")
     absent = [f"{name}.safetensors" for name in ("generator", "encoder") if config[name] is None]
     if missing := [part for part in PARTS if part not in absent and not (folder / part).is_file()]:
         raise FileNotFoundError(f"{folder} is not a saved pipeline: it has no {', '.join(missing)}.")
@@ -112,7 +114,7 @@ def open_folder(folder: Path) -> tuple:
 def _generator(path: Path, config: Mapping) -> Generator | None:
     if config["generator"] is None:
         return None
-    sizes = checkpoints.described(path, "generator", config["generator"], GeneratorConfig)
+    sizes = described(path, "generator", config["generator"], GeneratorConfig)
     weights = path.with_name("generator.safetensors")
     return checkpoints.build(path, lambda: Generator(sizes, conv), weights)
 

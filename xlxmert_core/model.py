@@ -17,6 +17,7 @@ from xlxmert_core.onednn import Linear
 from xlxmert_core.transformer import Encoder
 
 AT_ONCE = 64  # rows that go through a model together: more of them take more memory, and no less time
+FEW, LIKELY = 4096, 96  # codes that painting spells out; of more than that, those of a cell's likeliest shapes
 
 
 def batches(rows: int, each: int = 1) -> list[slice]:
@@ -235,14 +236,36 @@ class XLxmert(nn.Module):
         """Boxes of the cells, row by row: [N, 4] as (x0, y0, x1, y1) between 0 and 1."""
         return self._boxes if grid is None else grid_boxes(grid).to(self._boxes)
 
-    def code_logits(self, cells: Tensor) -> Tensor:
-        """[..., H] -> [..., K]. The K-wide head is dear: gather the masked cells first."""
+    def code_logits(self, cells: Tensor, codes: Tensor | None = None) -> Tensor:
+        """[..., H] -> [..., K]; the K-wide head is dear: gather the masked cells first.
+
+        With ``codes`` as :meth:`likely_codes` gives them, int64 [..., C]: of those alone, [..., C].
+        """
         if self.config.colour_codes:
             weights, shapes, colours = self._guesses(cells)
+            if codes is not None:
+                named = codes[..., None, :: self.config.colour_codes] // self.config.colour_codes  # [..., 1, LIKELY]
+                shapes = shapes.gather(-1, named.expand(*shapes.shape[:-1], -1))
             both = torch.einsum("...ms,...mc->...sc", (weights + shapes).exp(), colours.exp())
             return both.clamp_min(1e-30).log().flatten(-2)
         feature = self.code_feature(self.code_transform(cells))  # [..., F]
         return F.linear(feature, self.centroids, self.code_bias)
+
+    @property
+    def few_codes(self) -> bool:
+        """Whether painting spells out all codes."""
+        return not self.config.colour_codes or self.config.codes <= FEW
+
+    def likely_codes(self, cells: Tensor) -> Tensor | None:
+        """What a cell may well show, so that many codes are not all spelt out; None when they are few.
+
+        [..., H] -> the likeliest shapes in every colour, int64 [..., LIKELY * colours], in the order of all codes.
+        """
+        if self.few_codes:
+            return None
+        weights, shapes, _ = self._guesses(cells)
+        likely = (weights + shapes).logsumexp(-2).topk(LIKELY).indices.sort().values[..., None]  # [..., LIKELY, 1]
+        return (likely * self.config.colour_codes + torch.arange(self.config.colour_codes).to(likely)).flatten(-2)
 
     def code_losses(self, cells: Tensor, codes: Tensor) -> Tensor:
         """Cross-entropies: cells [M, H], codes int64 [M] -> [M]; a product vocabulary's K stay unspelt."""
@@ -307,27 +330,6 @@ class PairClassifier(nn.Module):
             for features in (left_features, right_features)
         ]
         return self.head(torch.cat(pooled, 1))
-
-
-@torch.no_grad()
-def cross_attention(model: XLxmert, words: Tensor, word_mask: Tensor | None, features: Tensor) -> Tensor:
-    """Where words look: the weights of every cross layer and head, [layers, heads, B, L, N]; each row sums to 1.
-
-    words int64 [B, L], mask bool [B, L], features float [B, N, F].
-    """
-    seen = []
-
-    def look(layer, given):
-        text, cells, _, cell_mask = given
-        seen.append(layer.cross(text, cells, cell_mask, return_weights=True)[1])  # [B, h, L, N]
-
-    keep = [layer.register_forward_pre_hook(look) for layer in model.encoder.cross]
-    try:
-        model(words, word_mask, features)
-    finally:
-        for handle in keep:
-            handle.remove()
-    return torch.stack(seen).transpose(1, 2)
 
 
 def _checked(centroids, config):

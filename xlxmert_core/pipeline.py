@@ -3,7 +3,6 @@
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,6 +14,9 @@ from xlxmert_core import captioning, polish, sampling
 from xlxmert_core.config import check_number
 from xlxmert_core.data.arrays import check_features
 from xlxmert_core.data.images import open_image, to_square
+from xlxmert_core.display.describe import origin, pipeline_lines
+from xlxmert_core.display.history import LastStep, joined
+from xlxmert_core.display.painting import Made, Painting
 from xlxmert_core.engine import Engine, EngineCache, Make, Painter, alone, graphs
 from xlxmert_core.features import (
     AT_ONCE,
@@ -28,7 +30,7 @@ from xlxmert_core.features import (
     listed,
     to_uint8,
 )
-from xlxmert_core.folder import find_folder, open_folder, write_folder
+from xlxmert_core.folder import SHIPPED, find_folder, open_folder, write_folder
 from xlxmert_core.foreign import authors
 from xlxmert_core.generator import Generator, fold_spectral_norm
 from xlxmert_core.model import Output, XLxmert, batches
@@ -44,19 +46,6 @@ LACKS = {  # a part that a pipeline may lack: what it then says
 }
 
 
-@dataclass
-class Painting:
-    """What ``paint`` returns.
-
-    images uint8 [B, S, S, 3]; codes int64 [B, N]; history: one dict a step with the codes, the cells still
-    masked, and the confidence of each cell (see :func:`xlxmert_core.sampling.fill`).
-    """
-
-    images: np.ndarray
-    codes: Tensor
-    history: list[dict] = field(default_factory=list)
-
-
 class Pipeline:
     """A trained transformer with its tokenizer, and the parts around it that it has.
 
@@ -69,16 +58,20 @@ class Pipeline:
             takes a list of pictures (Detector); without it, tensors of codes or features stand for pictures.
         answers: the answer vocabulary of pretraining; row i of the answer head stands for ``answers[i]``.
         skills: fine-tuned models by name ("vqa", "gqa", "nlvr2", "captions"); what they can do, they do.
+        source: where it came from, in a few words.
     """
 
     def __init__(self, model: XLxmert, tokenizer: Tokenizer, generator: Generator | None = None,
                  encoder: nn.Module | None = None, answers: Sequence[str] = (),
-                 skills: Mapping[str, Skill] | None = None):  # fmt: skip
+                 skills: Mapping[str, Skill] | None = None, source: str = "this session"):  # fmt: skip
         self.model, self.tokenizer, self.skills = model.eval(), tokenizer, dict(skills or {})
         self.generator = None if generator is None else fold_spectral_norm(generator).eval()
         self.encoder = None if encoder is None else encoder.eval()
-        self.answers, self._engine = list(answers), EngineCache()
+        self.answers, self._engine, self.source = list(answers), EngineCache(), source
         self.vocabulary = VisualVocabulary(model.centroids.float().cpu().numpy()) if model.config.codes else None
+
+    def __repr__(self) -> str:
+        return pipeline_lines(self)
 
     def _needs(self, *parts: str) -> None:
         for part in parts:
@@ -141,15 +134,17 @@ class Pipeline:
         if not all(text.strip() for text in texts):
             warnings.warn("An empty text asks for nothing: the picture will be whatever comes.", stacklevel=outside())
         generator, uncond = torch.Generator().manual_seed(int(seed)), self._words([""]) if how.guidance else None
-        found, histories = [], []
+        found, histories, taken, last = [], [], [], LastStep(callback)
         with alone(painter := self.engine):
             for part in batches(len(texts), how.candidates):
                 below, free = (None if t is None else t[part] for t in (codes, editable))
                 given = self._words(texts[part])
-                made, history = polish.paint_best(painter, *given, how, generator, below, free, uncond, callback)
-                found, histories = [*found, made], [*histories, history]
-        codes = torch.cat([torch.zeros(0, self.model.config.cells, dtype=torch.int64, device=self.device), *found])
-        return Painting(self.render(codes), codes, polish.joined(histories))
+                made, history = polish.paint_best(painter, *given, how, generator, below, free, uncond, last)
+                found, histories, taken = [*found, made], [*histories, history], taken + last.taken(made)
+        done = torch.cat([torch.zeros(0, self.model.config.cells, dtype=torch.int64, device=self.device), *found])
+        parts = (self.model, self.generator)
+        made = Made(how, int(seed), taken, self.render, parts, self._engine.seen, codes, editable)
+        return Painting(self.render(done), done, joined(histories), texts, made)
 
     @property
     def engine(self) -> Painter:
@@ -195,7 +190,7 @@ class Pipeline:
         generator = cast("Generator", self.generator)
         if not len(codes):
             return np.zeros((0, self.image_size, self.image_size, 3), np.uint8)
-        picture = engine.picture if isinstance(engine, Engine) else graphs.Picture(generator, self.model.centroids)
+        picture = engine.picture if isinstance(engine, Engine) else graphs.Picture(generator, self.model)
         return to_uint8(torch.cat([picture(part) for part in self._codes(codes).split(few)]))
 
     def encode(self, images: Pictures) -> Tensor:
@@ -312,13 +307,13 @@ class Pipeline:
         warn_of(able.tokenizer, questions, self.model.config.max_words)
         return able.answer(questions, features)
 
-    def save(self, folder: str | os.PathLike, half: bool = False) -> None:
-        """Write all parts to a folder (safetensors and JSON); ``half`` stores the weights as float16.
+    def save(self, folder: str | os.PathLike, bits: int = 32) -> None:
+        """Write all parts to a folder (safetensors and JSON), the weights in 32, 16 or 8 bits.
 
         Raises ValueError for an eye that is not the book's, OSError in one sentence for a full disk.
         """
         parts = (self.model, self.tokenizer, self.generator, self.encoder, self.answers, self.skills)
-        write_folder(Path(folder).expanduser(), half, *parts)
+        write_folder(Path(folder).expanduser(), bits, *parts)
 
 
 def load(name_or_path: str | os.PathLike = "storybook", generator: str | os.PathLike | None = None,
@@ -343,7 +338,8 @@ def load(name_or_path: str | os.PathLike = "storybook", generator: str | os.Path
         raise ValueError(f"load() opens local folders only, not {text!r}: download it first, then give its folder.")
     if (file := Path(text).expanduser()).suffix in authors.SUFFIXES and not file.is_dir():
         others = (None if path is None else Path(path).expanduser() for path in (generator, vocabulary))
-        return Pipeline(*authors.open_files(file, *others), encoder)
+        return Pipeline(*authors.open_files(file, *others), encoder, source=f"others' weights, {file}")
     if not (generator is None and vocabulary is None and encoder is None):
         raise ValueError(f"{text} is no weight file ({', '.join(authors.SUFFIXES)}): a folder brings its own parts.")
-    return Pipeline(*open_folder(find_folder(name_or_path)))
+    folder = find_folder(name_or_path)
+    return Pipeline(*open_folder(folder), source=origin(folder, SHIPPED))

@@ -6,7 +6,7 @@ likely its code is given the other three quarters, and do so four times (pseudo-
 check on drawn cells close to Token-Critic, Lezama et al. 2022). Axes: B batch, N cells, L words, H hidden.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -34,8 +34,7 @@ def cell_log_likelihood(model: Painter, words: Tensor, word_mask: Tensor, codes:
     for number in range(4):
         hidden = (group == number).expand(codes.shape)  # [B, N]
         cells = model(words, word_mask, features, hidden, text=text).cells[hidden]  # [hidden, H]
-        logs = model.code_logits(cells).float().log_softmax(-1)
-        found[hidden] = logs.gather(-1, codes[hidden][:, None])[:, 0]
+        found[hidden] = -model.code_losses(cells, codes[hidden]).float()
     return found
 
 
@@ -126,21 +125,6 @@ def paint_best(model: Painter, words: Tensor, word_mask: Tensor, how: Sampling,
         rows = torch.arange(len(best), device=best.device) * how.candidates + best  # [B]
         codes, history = codes[rows], [of_rows(step, rows) for step in history]
     return codes, history
-
-
-def joined(histories: Sequence[list[dict]]) -> list[dict]:
-    """The steps of batches that were painted one after another as those of one batch.
-
-    A batch that had less to polish stays as it is in the others' last steps.
-    """
-    if len(histories) <= 1:
-        return histories[0] if histories else []
-    longest = max(histories, key=len)
-    whole = []
-    for i, step in enumerate(longest):
-        parts = [history[i] if i < len(history) else still(history[-1]["codes"]) for history in histories]
-        whole.append(step | {name: torch.cat([part[name] for part in parts]) for name in still(step["codes"])})
-    return whole
 
 
 def still(codes: Tensor) -> dict[str, Tensor]:

@@ -26,14 +26,15 @@ class Step(NamedTuple):
     count: int
 
 
-# (values [B, N], masked [B, N], scored [B, N], step) -> logits [M, K] of the scored cells, row by row
-Predict = Callable[[Tensor, Tensor, Tensor, Step], Tensor]
+# (values [B, N], masked [B, N], scored [B, N], step) -> logits [M, K] of the scored cells, row by row, and the values
+# that they are of, int64 [M, K]; None when these are 0 to K - 1
+Predict = Callable[[Tensor, Tensor, Tensor, Step], tuple[Tensor, Tensor | None]]
 # (confidence [B, N], masked [B, N], step, rows) -> score [B, N]: the lowest scores are masked next
 Order = Callable[[Tensor, Tensor, Step, "Rows"], Tensor]
 Schedule = Callable[[int, int], float]  # (step, steps) -> share of the editable cells still masked
 
 
-def fill(predict: Predict, values: Tensor, masked: Tensor, steps: int, order: Order, schedule: Schedule,
+def fill(predict: Predict, values: Tensor, masked: Tensor, steps: int, order: Order | str, schedule: Schedule | str,
          temperature: float = 0.0, generator: torch.Generator | None = None,
          callback: Callable[[dict], None] | None = None) -> Tensor:  # fmt: skip
     """Fill the masked cells in ``steps`` rounds; all others keep their values and are seen throughout.
@@ -41,6 +42,7 @@ def fill(predict: Predict, values: Tensor, masked: Tensor, steps: int, order: Or
     Args:
         values: int64 [B, N]; what stands in masked cells does not matter.
         masked: bool [B, N], the cells to fill; the only ones that are ever written.
+        order, schedule: a function, or its name in ``ORDERS`` or ``SCHEDULES``.
         temperature: 0 takes the likeliest value, otherwise values are sampled.
         generator: source of all randomness; each row draws from a stream of its own.
         callback: called after each step with step (from 0), codes int64 [B, N], masked bool [B, N]
@@ -52,13 +54,15 @@ def fill(predict: Predict, values: Tensor, masked: Tensor, steps: int, order: Or
     if steps < 1:
         raise ValueError(f"fill() got steps={steps}: give at least 1.")
     check_number("temperature", temperature, 0, whole=False)
+    order, schedule = named("order", order), named("schedule", schedule)
     editable, rows = masked, Rows(generator, len(values))
     confidence = torch.ones(values.shape, device=values.device)
     for index in range(steps):
         step = Step(index, steps)
         scored = torch.ones_like(masked) if rescores(order) else masked
-        logits = predict(values, masked, scored, step)  # [M, K]
+        logits, names = predict(values, masked, scored, step)  # [M, K]
         choice, probability = choose(logits, masked[scored], masked.sum(1), temperature, rows)
+        choice = choice if names is None else names.gather(1, choice[:, None])[:, 0]
         confidence = confidence.masked_scatter(scored, probability)
         written, values = masked, values.masked_scatter(masked, choice[masked[scored]])
         score = order(confidence, masked, step, rows).masked_fill(~editable, math.inf)
@@ -234,6 +238,14 @@ WHOLE = {"steps": 1, "candidates": 1, "polish": 0}  # settings that are whole nu
 REAL = {"temperature": 0, "guidance": 0}
 
 
+def named(what: str, given: Any) -> Any:
+    """An "order" or a "schedule", given as a function or by its name; raises ValueError naming all that there are."""
+    known = ORDERS | {"left_to_right": left_to_right} if what == "order" else SCHEDULES  # as one says of words
+    if callable(function := known.get(given) if isinstance(given, str) else given):
+        return function
+    raise ValueError(f"There is no {what} {given!r}: choose {', '.join(known)}.")
+
+
 @dataclass(frozen=True)
 class Sampling:
     """How to paint; the defaults are the best of chapter 07's table. ``paint(text, **sampling)`` hands all of it over.
@@ -260,12 +272,8 @@ class Sampling:
     polish: int = 1
 
     def __post_init__(self):
-        for name, known in (("order", ORDERS), ("schedule", SCHEDULES)):
-            value = getattr(self, name)
-            if isinstance(value, str) and value in known:
-                object.__setattr__(self, name, known[value])
-            elif not callable(value):
-                raise ValueError(f"There is no {name} {value!r}: choose {', '.join(known)}.")
+        for name in ("order", "schedule"):
+            object.__setattr__(self, name, named(name, getattr(self, name)))
         for name, least in (WHOLE | REAL).items():
             check_number(name, getattr(self, name), least, whole=name in WHOLE)
 
@@ -310,15 +318,16 @@ def paint(model: Painter, words: Tensor, word_mask: Tensor, generator: torch.Gen
         other_text, *other_words = [t.expand(len(words), *t.shape[1:]) for t in other]
 
     def predict(values, masked, scored, step):
-        """Codes and masked cells [B, N] -> logits [M, K] of the scored cells, guided if asked."""
+        """Codes and masked cells [B, N] -> logits [M, K] of the scored cells, guided if asked, and which codes."""
         features = model.embed_codes(values)  # [B, N, F]
-        cells = model(words, word_mask, features, masked, text=text).cells  # [B, N, H]
-        logits = model.code_logits(cells[scored])  # [M, K]
+        cells = model(words, word_mask, features, masked, text=text).cells[scored]  # [M, H]
+        names = model.likely_codes(cells)
+        logits = model.code_logits(cells, names)
         if not how.guidance:
-            return logits
+            return logits, names
         weight = how.guidance * (step.index + 1) / step.count
-        cells = model(*other_words, features, masked, text=other_text).cells
-        return (1 + weight) * logits - weight * model.code_logits(cells[scored])
+        cells = model(*other_words, features, masked, text=other_text).cells[scored]
+        return (1 + weight) * logits - weight * model.code_logits(cells, names), names
 
     return fill(predict, codes, editable, how.steps, how.order, how.schedule, how.temperature, generator, callback)
 

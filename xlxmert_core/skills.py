@@ -4,7 +4,7 @@ A pipeline carries skills beside its painter: "vqa", "gqa", "nlvr2" and "caption
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,15 @@ from torch import Tensor
 from xlxmert_core import checkpoints
 from xlxmert_core.config import ModelConfig
 from xlxmert_core.data.arrays import check_features
-from xlxmert_core.files import write_json
+from xlxmert_core.data.settings import described, read_settings
+from xlxmert_core.display.describe import skill_line
+from xlxmert_core.files import fingerprint, write_json
 from xlxmert_core.model import PairClassifier, XLxmert, batches
 from xlxmert_core.text import Tokenizer
 
 NAMES = ("vqa", "gqa", "nlvr2", "captions")
 LAYERS = 1000  # more are a mistake
+BASE = "transformer.safetensors"  # what a pipeline keeps beside the folders of its skills
 FILES = ("model.safetensors", "tokenizer.json", "config.json")
 
 
@@ -32,16 +35,25 @@ class Skill:
     tokenizer: Tokenizer
     answers: list[str]
 
-    def save(self, folder: str | os.PathLike, half: bool = False) -> None:
-        """Write model.safetensors, tokenizer.json and, last, config.json."""
+    def __repr__(self) -> str:
+        return skill_line(self)
+
+    def save(self, folder: str | os.PathLike, bits: int = 32, base: XLxmert | None = None) -> None:
+        """Write model.safetensors, tokenizer.json and, last, config.json.
+
+        Args:
+            bits: 8, 16 or 32, as in :func:`~xlxmert_core.checkpoints.save`.
+            base: the model of ../transformer.safetensors, already written; what is equal in it is left out.
+        """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "config.json").unlink(missing_ok=True)  # until all is new, it is no skill
-        checkpoints.save(self.model, folder / "model.safetensors", half=half)
+        pairs, others = isinstance(self.model, PairClassifier), {} if base is None else base.state_dict()
+        checkpoints.save(self.model, folder / "model.safetensors", bits, _named(others, pairs))
         self.tokenizer.save(folder / "tokenizer.json")
-        pairs = isinstance(self.model, PairClassifier)
-        config = asdict((self.model.model if pairs else self.model).config)
-        write_json(folder / "config.json", {"model": config, "pairs": pairs, "answers": self.answers})
+        mark = None if base is None else fingerprint(folder.parent / BASE)
+        config = {"model": asdict(self.model.config), "pairs": pairs, "answers": self.answers, "base": mark}
+        write_json(folder / "config.json", config)
 
     @staticmethod
     def is_in(folder: str | os.PathLike) -> bool:
@@ -64,8 +76,12 @@ class Skill:
         if not cls.is_in(folder):
             raise FileNotFoundError(f"{folder} holds no fine-tuned model: it needs {', '.join(FILES)}.")
         path = folder / "config.json"
-        config = checkpoints.read_settings(path, "model", "pairs", "answers")
-        model = open_model(path, config["model"], folder / "model.safetensors", config["pairs"]).eval()
+        config, others = read_settings(path, "model", "pairs", "answers", base=None), {}
+        if config["base"] is not None:
+            if not (base := folder.parent / BASE).is_file() or fingerprint(base) != config["base"]:
+                raise ValueError(f"{path} belongs to another {BASE} than is in {folder.parent}: save the model again.")
+            others = _named(checkpoints.read(base), config["pairs"])
+        model = open_model(path, config["model"], folder / "model.safetensors", config["pairs"], others).eval()
         return cls(model, open_words(folder / "tokenizer.json", model, config["answers"]), config["answers"])
 
     @torch.inference_mode()
@@ -88,12 +104,22 @@ class Skill:
         return model.answer_logits(model(words, word_mask, features).pooled)[:, : len(self.answers)]
 
 
-def open_model(path: Path, settings: object, weights: Path, pairs: bool = False) -> Any:
-    """The transformer that a config.json describes, for ``pairs`` of pictures or one; raises ValueError."""
-    sizes = checkpoints.described(path, "model", settings, ModelConfig)
+def _named(state: Mapping[str, Tensor], pairs: bool) -> dict[str, Tensor]:
+    """Weights of a transformer by their names in a skill's model."""
+    return {f"model.{name}" if pairs else name: value for name, value in state.items()}
+
+
+def open_model(path: Path, settings: object, weights: Path, pairs: bool = False,
+               others: Mapping[str, Tensor] | None = None) -> Any:  # fmt: skip
+    """The transformer that a config.json describes, for ``pairs`` of pictures or one; raises ValueError.
+
+    ``others`` are weights that are left out of the file.
+    """
+    sizes = described(path, "model", settings, ModelConfig)
     if max(sizes.language_layers, sizes.visual_layers, sizes.cross_layers) > LAYERS:
         raise ValueError(f"{path} describes a model of more than {LAYERS} layers: save the model again.")
-    return checkpoints.build(path, lambda: PairClassifier(XLxmert(sizes)) if pairs else XLxmert(sizes), weights)
+    make = lambda: PairClassifier(XLxmert(sizes)) if pairs else XLxmert(sizes)  # noqa: E731
+    return checkpoints.build(path, make, weights, others)
 
 
 def open_words(path: Path, model: XLxmert | PairClassifier, answers: Sequence[str]) -> Tokenizer:

@@ -7,10 +7,12 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
-from book.build import kept
+from book.build import kept, reference, site
 from book.build.captions import set_captions
 from book.build.lanes import execute_all
 from book.build.run_chapters import ROOT, ChapterError, Result, Run, add_choices, chapters
@@ -36,6 +38,7 @@ def make_tree(run: Run, results: list[Result], model: Path | None = None) -> Pat
         set_captions(run.executed / name, tree / "notebooks" / name)
     shutil.copy(book.parent / "_config.yml", tree)
     shutil.copy(CARD, tree / "book" / "model_card.md")
+    reference.write(tree / "book" / "reference")
     (tree / "book" / "status.md").write_text(status_page(run, results), encoding="utf-8")
     add_painter(tree / "book", model)
     return tree
@@ -48,23 +51,28 @@ def programs(folder: str, names: list[str]) -> set[str]:
 
 
 def add_painter(book: Path, model: Path | None) -> None:
-    """Put beside the page "Paint in this page" what it fetches: its modules, their runtime, the exported model."""
-    import xlxmert_core
-    from book.build.export_onnx import export  # brings PyTorch, whose memory the chapters need
+    """Put beside the page "Paint in this page" what it fetches: its modules, their runtime, the exported worlds."""
+    from book.build.export_onnx import export_shipped  # brings PyTorch, whose memory the chapters need
 
     target = book / "_static" / "painter"
     shutil.copytree(book / "painter", target, ignore=shutil.ignore_patterns("*.html"))
     shutil.copytree(runtime(), target / "ort")
     if model is None:
-        export(xlxmert_core.load("storybook"), target / "model")
+        export_shipped(target / "model")
     else:
         shutil.copytree(model, target / "model")
-    files = [target / "ort" / "ort-wasm-simd-threaded.wasm", *sorted((target / "model").iterdir())]
-    sizes = {path.relative_to(target).as_posix(): path.stat().st_size for path in files}
-    (target / "files.json").write_text(json.dumps(sizes, indent=1) + "\n")
+    sizes = partial(sizes_of, target)
+    runs = sizes([target / "ort" / "ort-wasm-simd-threaded.wasm"])
+    worlds = {folder.name: sizes(sorted(folder.iterdir())) for folder in sorted((target / "model").iterdir())}
+    (target / "files.json").write_text(json.dumps({"runtime": runs, "worlds": worlds}, indent=1) + "\n")
     panel = book / "painter" / "panel.html"
-    megabytes = f"{sum(sizes.values()) / 1e6:.0f}"
+    megabytes = f"{sum((runs | worlds['storybook']).values()) / 1e6:.0f}"
     panel.write_text(panel.read_text(encoding="utf-8").replace("SIZE", megabytes), encoding="utf-8")
+
+
+def sizes_of(folder: Path, files: Iterable[Path]) -> dict[str, int]:
+    """Bytes of files by their path inside a folder, as an address writes it."""
+    return {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
 
 
 def build_html(tree: Path, html: Path) -> Path:
@@ -91,7 +99,7 @@ def build_html(tree: Path, html: Path) -> Path:
 def publish(run: Run, results: list[Result], model: Path | None = None) -> Path:
     """Tree, then pages; returns the first page. Built anew only when something that they are made of has changed.
 
-    ``model``: a folder that ``export_onnx.export`` has filled with the shipped painter; None makes it.
+    ``model``: a folder that ``export_onnx.export_shipped`` has filled; None makes it.
     """
     record, html = run.work / "pages.json", run.work / "html"
     parts = kept.contents(
@@ -103,6 +111,7 @@ def publish(run: Run, results: list[Result], model: Path | None = None) -> Path:
     record.unlink(missing_ok=True)
     (run.work / "run.json").write_text(json.dumps([asdict(result) for result in results], indent=1) + "\n")
     page = build_html(make_tree(run, results, model), html)
+    site.finish(html)
     kept.write(record, [made_from, kept.contents(html)])
     return page
 

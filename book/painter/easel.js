@@ -24,7 +24,10 @@ export class Easel {
   /** Lay out side x side cells over a picture of so many pixels; `enable` makes them brushable. */
   build(side, pixels) {
     this.side = side;
-    this.canvas.width = this.canvas.height = pixels;
+    this.cells = [];
+    this.grid.replaceChildren();
+    this.canvas.width = this.canvas.height = pixels; // which empties it
+    this.canvas.setAttribute("aria-label", "No painting yet");
     this.grid.style.setProperty("--side", side);
     for (let row = 0; row < side; row++) {
       const line = this.grid.appendChild(element("div", { role: "row" }));

@@ -1,22 +1,23 @@
 /**
- * The four graphs that book/build/export_onnx.py wrote, run by onnxruntime-web on the reader's processor.
+ * The graphs of a world that book/build/export_onnx.py wrote, run by onnxruntime-web on the reader's processor.
  *
- * One function a graph. Axes: L words, N cells, K codes, A answers, S pixels along a side.
+ * One function a graph. Axes: L words, N cells, K codes, or the likely ones of a cell, A answers, S pixels along a side.
  */
 import * as ort from "./ort/ort.wasm.min.mjs";
 
-const GRAPHS = ["text", "cells", "generator", "answers"];
 const RUNTIME = "ort/ort-wasm-simd-threaded.wasm";
 
 /**
- * Fetch everything and make it ready to run.
+ * Fetch a world, with the first one what runs it, and make it ready to run.
  * @param {string} base the address of this folder, with a slash at its end
+ * @param {string} world its name in files.json
  * @param {(done: number, total: number) => void} onProgress bytes so far, and of all files
  * @returns {Promise<Model>} rejects with a sentence when a file does not arrive
  */
-export async function openModel(base, onProgress) {
-  const sizes = JSON.parse(decode(await download(`${base}files.json`))); // {path: bytes}
-  const total = Object.values(sizes).reduce((a, b) => a + b);
+export async function openModel(base, world, onProgress) {
+  const { runtime, worlds } = JSON.parse(decode(await download(`${base}files.json`))); // {path: bytes} of each
+  const sizes = ort.env.wasm.wasmBinary ? worlds[world] : { ...runtime, ...worlds[world] };
+  const total = sum(sizes);
   let done = 0;
   const files = {};
   for (const path of Object.keys(sizes)) {
@@ -24,13 +25,17 @@ export async function openModel(base, onProgress) {
   }
   ort.env.wasm.numThreads = 1; // more threads need headers that a static host does not send
   ort.env.wasm.wasmPaths = `${base}ort/`;
-  ort.env.wasm.wasmBinary = files[RUNTIME].buffer;
+  ort.env.wasm.wasmBinary ??= files[RUNTIME].buffer;
   const sessions = {};
-  for (const name of GRAPHS) {
-    sessions[name] = await ort.InferenceSession.create(files[`model/${name}.onnx`], { executionProviders: ["wasm"] });
+  for (const path of Object.keys(worlds[world]).filter((path) => path.endsWith(".onnx"))) {
+    const name = path.match(/(\w+)\.onnx$/)[1];
+    sessions[name] = await ort.InferenceSession.create(files[path], { executionProviders: ["wasm"] });
   }
-  return new Model(JSON.parse(decode(files["model/model.json"])), sessions);
+  const about = JSON.parse(decode(files[`model/${world}/model.json`]));
+  return new Model({ ...about, world, worlds: Object.fromEntries(Object.entries(worlds).map(([k, v]) => [k, sum(v)])) }, sessions);
 }
+
+const sum = (sizes) => Object.values(sizes).reduce((a, b) => a + b);
 
 async function download(address, onBytes = () => {}) {
   const lost = (why) => new Error(`${address.split("/").at(-1)} did not arrive (${why}): reload the page to try again.`);
@@ -50,7 +55,7 @@ const decode = (bytes) => new TextDecoder().decode(bytes);
 
 export class Model {
   /**
-   * @param {object} about what model.json says: words, sizes, answers
+   * @param {object} about what model.json says: words, sizes, answers; also which world it is, and {world: bytes} of all
    * @param {Record<string, ort.InferenceSession>} sessions
    */
   constructor(about, sessions) {
@@ -63,11 +68,14 @@ export class Model {
     return (await this.sessions.text.run({ words: integers(words) })).text;
   }
 
-  /** The text, codes [N] and which of them are masked [N] -> logits [N * K] and match [2], of "no" and "yes". */
+  /**
+   * The text, codes [N] and which of them are masked [N] -> logits [N * K] and match [2], of "no" and "yes".
+   * Where K are the likely codes alone, names [N * K] says which they are.
+   */
   async readCells(text, codes, masked) {
     const hidden = new ort.Tensor("bool", Uint8Array.from(masked), [1, masked.length]);
-    const { logits, match } = await this.sessions.cells.run({ text, codes: integers(codes), masked: hidden });
-    return { logits: logits.data, match: match.data };
+    const { logits, match, names } = await this.sessions.cells.run({ text, codes: integers(codes), masked: hidden });
+    return { logits: logits.data, match: match.data, names: names?.data };
   }
 
   /** Codes [N] -> red, green, blue and opacity of each pixel, uint8 [S * S * 4]. */

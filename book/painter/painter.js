@@ -15,9 +15,9 @@ import { DEFAULTS, fill, ORDERS, SCHEDULES, softmax } from "./sampling.js";
 import { Tokenizer } from "./tokenizer.js";
 
 export class Painter {
-  /** Fetch the model from the folder at address `base`; see openModel. */
-  static async open(base, onProgress) {
-    return new Painter(await openModel(base, onProgress));
+  /** Fetch a world from the folder at address `base`; see openModel. */
+  static async open(base, world, onProgress) {
+    return new Painter(await openModel(base, world, onProgress));
   }
 
   /** @param {import("./model.js").Model} model */
@@ -59,12 +59,11 @@ export class Painter {
   }
 
   async candidate(judge, codes, marked, how, watch) {
-    const predict = async (values, masked) => (await judge(values, masked)).logits;
     const order = ORDERS[how.order];
     const schedule = SCHEDULES[how.schedule];
-    codes = await fill(predict, codes, marked, { ...how, order, schedule }, watch);
+    codes = await fill(judge, codes, marked, { ...how, order, schedule }, watch);
     for (let round = 0; round < how.polish; round++) {
-      codes = await polish(predict, codes, marked, this.about, watch);
+      codes = await polish(judge, codes, marked, this.about, watch);
     }
     return codes;
   }
@@ -72,7 +71,7 @@ export class Painter {
   /** What candidates are chosen by: log-probability of the match, minus one for each doubtful cell. */
   async score(judge, codes) {
     const { match } = await judge(codes, new Array(codes.length).fill(false));
-    const logs = await cellLogLikelihood(async (...seen) => (await judge(...seen)).logits, codes, this.about.grid);
+    const logs = await cellLogLikelihood(judge, codes, this.about.grid);
     return Math.log(softmax(match, 1)[1]) - logs.filter((x) => x < this.about.doubt).length;
   }
 

@@ -35,9 +35,9 @@ export class RemotePainter {
     this.worker.terminate();
   }
 
-  /** Fetch the model; onStep gets {done, total} in bytes. Returns what model.json says. */
-  open(base, onStep) {
-    return this.send("open", [base], onStep);
+  /** Paint in this world from now on, fetching it at first; onStep gets {done, total} in bytes. See Model's `about`. */
+  open(base, world, onStep) {
+    return this.send("open", [base, world], onStep);
   }
 
   /** See Painter.paint: `await painter.paint("a red house", {seed: 7})`. */

@@ -2,10 +2,11 @@
  * Painting: one loop that fills in what is masked. The same loop as xlxmert_core/sampling.py, for one picture.
  *
  * `fill` is the loop; an *order* says which cells to trust, a *schedule* how many stay masked, `predict` what the
- * model thinks. Axes: N cells, K codes. Shapes stand in brackets.
+ * model thinks. Axes: N cells, K codes, or the likely ones of a cell. Shapes stand in brackets.
  *
  * @typedef {{index: number, count: number}} Step  step `index` of `count`, counted from 0
- * @typedef {(codes: Int32Array, masked: boolean[]) => Promise<Float32Array>} Predict  -> logits [N * K]
+ * @typedef {(codes: Int32Array, masked: boolean[]) => Promise<{logits: Float32Array, names?: Int32Array}>} Predict
+ *   -> logits [N * K], and the codes that they are of, [N * K]; without names these are 0 to K - 1 of each cell
  * @typedef {(confidence: Float32Array, masked: boolean[], step: Step, stream: Generator) => number[]} Order
  *   -> score [N]: the lowest scores are masked next
  * @typedef {(step: number, steps: number) => number} Schedule  -> share of the editable cells still masked
@@ -29,7 +30,7 @@ export async function fill(predict, codes, masked, how, onStep = () => {}) {
   const confidence = new Float32Array(codes.length).fill(1);
   for (let index = 0; index < steps; index++) {
     const step = { index, count: steps };
-    const logits = await predict(codes, masked); // [N * K]
+    const { logits, names } = await predict(codes, masked); // [N * K]
     const size = logits.length / codes.length; // K
     const written = masked;
     codes = codes.slice();
@@ -37,7 +38,7 @@ export async function fill(predict, codes, masked, how, onStep = () => {}) {
       if (!masked[cell] && order !== maskPredict) continue; // only Mask-Predict scores all cells afresh
       const row = logits.subarray(cell * size, (cell + 1) * size);
       const chosen = choose(row, masked[cell] ? temperature : 0, stream);
-      if (masked[cell]) codes[cell] = chosen.code;
+      if (masked[cell]) codes[cell] = names ? names[cell * size + chosen.code] : chosen.code;
       confidence[cell] = chosen.probability;
     }
     const score = order(confidence, masked, step, stream).map((x, cell) => (editable[cell] ? x : Infinity));

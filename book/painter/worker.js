@@ -4,11 +4,13 @@
  */
 import { Painter } from "./painter.js";
 
+const painters = {}; // by world
 let painter = null;
 
 const CALLS = {
-  async open(base, onStep) {
-    painter = await Painter.open(base, (done, total) => onStep({ done, total }));
+  async open(base, world, onStep) {
+    painters[world] ??= await Painter.open(base, world, (done, total) => onStep({ done, total }));
+    painter = painters[world];
     return painter.about;
   },
   paint: (text, options, onStep) => painter.paint(text, options, onStep),

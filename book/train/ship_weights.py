@@ -3,6 +3,7 @@
 import json
 import platform
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict
 from operator import attrgetter
 from pathlib import Path
@@ -17,7 +18,7 @@ from xlxmert_core.datasets import DataSet, open_dataset
 from xlxmert_core.datasets.profiles import Profile
 from xlxmert_core.engine import graphs
 from xlxmert_core.files import write_json
-from xlxmert_core.folder import SHIPPED
+from xlxmert_core.folder import SHIPPED, shipped_names
 from xlxmert_core.pipeline import Pipeline
 from xlxmert_core.skills import NAMES, Skill
 
@@ -111,7 +112,7 @@ def ship(run: Run, measured: dict[str, dict]) -> Path:
     shutil.rmtree(temporary, ignore_errors=True)
     full = xlxmert_core.load(files.path("pipeline"))
     full.skills = {name: Skill.load(files.path("skills") / name) for name in NAMES}
-    full.save(temporary, half=True)
+    full.save(temporary, bits=16)
     for name in ("samplers.json", "blind.json", "continuous.json"):
         shutil.copy(files.path(name), temporary)
     shutil.copy(SHIPPED / "storybook" / "ablations.json", temporary)  # until `make tables` has measured anew
@@ -128,9 +129,16 @@ def ship(run: Run, measured: dict[str, dict]) -> Path:
     final = SHIPPED / run.dataset
     shutil.rmtree(final, ignore_errors=True)
     temporary.rename(final)
-    shutil.rmtree(graphs.SHIPPED, ignore_errors=True)
-    graphs.export(full.model, full.generator, graphs.SHIPPED)
+    export_graphs()
     return final
+
+
+def export_graphs() -> None:
+    """Write the graphs of all shipped sizes anew, and no others."""
+    shutil.rmtree(graphs.SHIPPED, ignore_errors=True)
+    for name in shipped_names():
+        own = xlxmert_core.load(SHIPPED / name)
+        graphs.export(own.model, own.generator, graphs.SHIPPED)
 
 
 def card(run: Run, budgets: Profile, measured: dict[str, dict], painter: Pipeline, size: int, same: float,
@@ -153,15 +161,19 @@ def histories(files: Artifacts) -> dict:
     """{stage: {loss: means}} of all fits, from their last checkpoints."""
     result = {}
     for stage in ("encoder", "painting", "transformer", "generator", *NAMES):
-        rows = torch.load(files.path(f"{stage}.checkpoint.pt"), weights_only=True)["history"]
-        names = sorted({name for row in rows for name in row} - {"step"})
-        parts = [rows[i : i + EVERY] for i in range(0, len(rows), EVERY)]
-        result[stage] = {
-            name: [round(float(np.mean(found)), 4) if (found := [r[name] for r in part if name in r]) else None
-                   for part in parts]
-            for name in names
-        }  # fmt: skip
+        result[stage] = means(torch.load(files.path(f"{stage}.checkpoint.pt"), weights_only=True)["history"])
     return result
+
+
+def means(rows: Sequence[dict]) -> dict[str, list[float | None]]:
+    """{loss: means of EVERY steps} of a training's history; None where there is none."""
+    names = sorted({name for row in rows for name in row} - {"step"})
+    parts = [rows[i : i + EVERY] for i in range(0, len(rows), EVERY)]
+    return {
+        name: [round(float(np.mean(found)), 4) if (found := [r[name] for r in part if name in r]) else None
+               for part in parts]
+        for name in names
+    }  # fmt: skip
 
 
 def equal_codes(full: Pipeline, half: Pipeline, data: DataSet, count: int = 100) -> tuple[float, int]:

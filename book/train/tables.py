@@ -48,7 +48,7 @@ class Regression(XLxmert):
         guess, wanted = self.code_feature(self.code_transform(cells)), self.embed_codes(codes)  # [M, F]
         return nn.functional.smooth_l1_loss(guess, wanted, reduction="none").mean(-1)
 
-    def code_logits(self, cells: Tensor) -> Tensor:
+    def code_logits(self, cells: Tensor, codes: Tensor | None = None) -> Tensor:
         """[..., H] -> [..., K], the higher the nearer: minus half the squared distance, up to a constant."""
         guess = self.code_feature(self.code_transform(cells))  # [..., F]
         return guess @ self.centroids.T - self.centroids.square().sum(-1) / 2

@@ -81,7 +81,7 @@ def in_parts(state: "dict[str, Tensor]", config: Any) -> "dict[str, Tensor]":
     """
     colours, width = getattr(config, "colour_codes", 0), getattr(config, "colour_dim", 0)
     state = dict(state)
-    for name in [name for name in state if colours and name.endswith(TABLE)]:
+    for name in [name for name, table in state.items() if colours and name.endswith(TABLE) and table.ndim == 2]:
         table = state[name]
         parts = table[::colours, :-width], table[:colours, -width:]
         if product_table(*parts).equal(table):

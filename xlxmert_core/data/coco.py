@@ -17,7 +17,7 @@ from xlxmert_core.data.images import ImageError, open_image, to_square
 from xlxmert_core.data.pictures import names_in, picture_key
 
 
-@dataclass
+@dataclass(repr=False)
 class Report:
     """What was left out, and why: (what, why) pairs, counted and listed, never silent."""
 
@@ -26,6 +26,9 @@ class Report:
     def skip(self, what: str, why: str) -> None:
         """Note one thing that was left out."""
         self.skipped.append((sayable(what), sayable(why)))
+
+    def __repr__(self) -> str:
+        return f"Report: {len(self.skipped) or 'nothing'} skipped" + " (print it to see what)" * bool(self.skipped)
 
     def __str__(self) -> str:
         if not self.skipped:

@@ -4,6 +4,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from html import escape
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,10 +16,12 @@ from xlxmert_core.data.lxmert import Example
 from xlxmert_core.data.pictures import picture_key
 from xlxmert_core.data.vqa import Question
 from xlxmert_core.datasets.profiles import Profile
+from xlxmert_core.display.html import row_of
 from xlxmert_core.evaluate.judges import Judge
 from xlxmert_core.train.loop import Track
 
 UNLABELLED = -100  # a cell of which nothing is known
+SHOWN = 8  # pictures of a split that a notebook shows
 
 
 class Region(NamedTuple):
@@ -50,6 +53,16 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.records)
+
+    def __repr__(self) -> str:
+        texts, side = sum(len(record.captions) for record in self.records), self.images.shape[1]
+        known = f"; labels {', '.join(self.labels)}" if self.labels else ""
+        left = f"; {len(self.report.skipped)} skipped" if self.report.skipped else ""
+        return f"Split of {len(self)} pictures, {side} x {side} pixels, {texts} captions{known}{left}"
+
+    def _repr_html_(self) -> str:
+        shown = [(record.captions or [""])[0] for record in self.records[:SHOWN]]
+        return f"<p>{escape(repr(self))}</p>{row_of(self.images[:SHOWN], shown)}"
 
     @property
     def ids(self) -> list[int | str]:

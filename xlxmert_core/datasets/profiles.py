@@ -2,8 +2,21 @@
 
 from dataclasses import dataclass
 
-from xlxmert_core.config import GeneratorConfig, ModelConfig, storybook, storybook_generator
+from xlxmert_core.config import GeneratorConfig, ModelConfig, storybook
 from xlxmert_core.sampling import Sampling
+
+
+def storybook_generator() -> GeneratorConfig:
+    """The book's generator: 8x8 cells to 128x128 pixels."""
+    return GeneratorConfig(
+        feature_dim=64,
+        bottleneck=128,
+        channels=(64, 64, 48, 32, 16),
+        spade_hidden=32,
+        groups=4,
+        sub_pixel=True,
+        rgb_gain=0.1,
+    )
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from xlxmert_core.engine.graphs import SHIPPED, Picture, cache_folder, forms, graph_path, in_int8, plain, tensors
@@ -33,7 +34,9 @@ class Engine:
     """
 
     def __init__(self, model: XLxmert, forms: Mapping[str, Callable[..., Any]]):
-        self.config, self.match_logits, self._forms = model.config, model.match_logits, forms
+        self.config, self.match_logits = model.config, model.match_logits
+        self._model, self._forms = model, forms
+        self._said: tuple[Tensor, ...] = ()  # by the head, of likely codes: cells, names, logits
 
     def encode_text(self, words: Tensor, word_mask: Tensor) -> Tensor:
         """As :meth:`XLxmert.encode_text`: ids [B, L], mask bool [B, L] -> [B, L, H]."""
@@ -50,9 +53,27 @@ class Engine:
         masked = torch.zeros_like(features, dtype=torch.bool) if masked is None else masked
         return Output(None, *self._forms["cells"](text, word_mask, features, masked))
 
-    def code_logits(self, cells: Tensor) -> Tensor:
-        """[M, H] -> [M, K]."""
-        return self._forms["head"](cells)
+    def likely_codes(self, cells: Tensor) -> Tensor | None:
+        """As :meth:`XLxmert.likely_codes`: [M, H] -> int64 [M, C]; the head says their logits with them."""
+        if self._model.few_codes:
+            return None
+        logits, names = self._forms["head"](cells)
+        self._said = cells, names, logits
+        return names
+
+    def code_logits(self, cells: Tensor, codes: Tensor | None = None) -> Tensor:
+        """As :meth:`XLxmert.code_logits`: [M, H] -> [M, K], or of some codes alone."""
+        if codes is None and self._model.few_codes:
+            return self._forms["head"](cells)
+        if self._said and cells is self._said[0] and codes is self._said[1]:
+            return self._said[2]
+        return self._model.code_logits(cells, codes)
+
+    def code_losses(self, cells: Tensor, codes: Tensor) -> Tensor:
+        """As :meth:`XLxmert.code_losses`: [M, H] and codes int64 [M] -> [M]."""
+        if self._model.few_codes:
+            return F.cross_entropy(self.code_logits(cells).float(), codes, reduction="none")
+        return self._model.code_losses(cells, codes)
 
     def picture(self, codes: Tensor) -> Tensor:
         """Codes int64 [B, N] -> pictures in [-1, 1] [B, 3, S, S]."""
@@ -130,7 +151,7 @@ def for_gpu(model: XLxmert, generator: Generator | None = None, **options: Any) 
     """
     half = copy.deepcopy(model).to(torch.bfloat16).eval()
     options = options or {"mode": "reduce-overhead"}
-    found = forms(half, attend=plain) | ({} if generator is None else {"picture": Picture(generator, model.centroids)})
+    found = forms(half, attend=plain) | ({} if generator is None else {"picture": Picture(generator, model)})
     text, cells = torch.compile(found["text"], **options), torch.compile(found["cells"], **options)
     return Engine(half, found | {"text": lambda *given: text(*given).clone(), "cells": cells})  # graphs reuse memory
 
@@ -156,15 +177,15 @@ class EngineCache:
 
     def __init__(self):
         self._make: Make = onnx
-        self._seen: list[tuple] | None = None
+        self.seen: list[tuple] | None = None  # what was counted of the frozen weights
         self._engine: Painter | None = None
 
     def of(self, model: XLxmert, generator: Generator | None) -> Painter:
         """The engine, or the model itself where there is none."""
-        weights = _weights(model, generator)
+        weights = weights_of(model, generator)
         if any(weight.grad is not None for weight in weights):
             return model
-        if self._engine is None or self._seen != _counted(weights):
+        if self._engine is None or self.seen != counted(weights):
             return self.freeze(model, generator)
         return self._engine
 
@@ -175,20 +196,21 @@ class EngineCache:
             make: makes it, from now on; :func:`onnx` at first.
         """
         self._make = make or self._make
-        weights = _weights(model, generator)
+        weights = weights_of(model, generator)
         for weight in (w for w in weights if w.grad is not None):
             weight.grad = None
-        self._seen, self._engine = _counted(weights), self._make(model, generator) or model
+        self.seen, self._engine = counted(weights), self._make(model, generator) or model
         return self._engine
 
     def __reduce__(self):
         return EngineCache, ()
 
 
-def _weights(*modules: nn.Module | None) -> list[Tensor]:
+def weights_of(*modules: nn.Module | None) -> list[Tensor]:
+    """All parameters and buffers of some modules."""
     return [w for module in modules if module is not None for w in (*module.parameters(), *module.buffers())]
 
 
-def _counted(weights: Sequence[Tensor]) -> list[tuple]:
+def counted(weights: Sequence[Tensor]) -> list[tuple]:
     """What changes with the weights: which they are, where they lie, and torch's count of their changes."""
     return [(id(w), w.data_ptr(), None if w.is_inference() else w._version) for w in weights]

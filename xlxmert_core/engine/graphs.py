@@ -1,10 +1,11 @@
 """What painting asks of a model, as four modules: text, cells, head and picture; and how they become ONNX graphs.
 
 They say what the plain model says, with what stands still computed ahead: a code's embedding is looked up, the two
-matrices of a flat head are one. On a processor ONNX Runtime runs them (__init__.py), on a GPU torch.compile, in the
-book's page the browser. An exported graph holds sizes and operations but no weights: those are handed over when it
-is opened, so one graph serves all models of its sizes.
-Axes: B batch, L words, N cells, H hidden, K codes, M cells that are asked for, S pixels along a side.
+matrices of a flat head are one. Of many codes only the parts are looked up, and the likely ones spelt out. On a
+processor ONNX Runtime runs them (__init__.py), on a GPU torch.compile, in the book's page the browser. An exported
+graph holds sizes and operations but no weights: those are handed over when it is opened, so one graph serves all
+models of its sizes.
+Axes: B batch, L words, N cells, H hidden, K codes, F feature width, M cells that are asked for, S pixels along a side.
 """
 
 import copy
@@ -25,7 +26,7 @@ from torch import Tensor, nn
 from xlxmert_core.config import ModelConfig
 from xlxmert_core.files import replacing
 from xlxmert_core.generator import Generator
-from xlxmert_core.model import XLxmert
+from xlxmert_core.model import LIKELY, XLxmert
 from xlxmert_core.transformer import Attention, Layer, for_attention
 
 if TYPE_CHECKING:
@@ -69,6 +70,25 @@ class Text(nn.Module):
         return x
 
 
+class Parts(nn.Module):
+    """Features of many codes, from what they are made of: code = shape * colours + colour."""
+
+    shapes: Tensor
+    colours: Tensor
+
+    def __init__(self, model: XLxmert):
+        super().__init__()
+        count, split = model.config.colour_codes, model.config.feature_dim - model.config.colour_dim
+        self.register_buffer("shapes", model.centroids[::count, :split].contiguous())  # [shapes, F - colour_dim]
+        self.register_buffer("colours", model.centroids[:count, split:].contiguous())  # [colours, colour_dim]
+
+    def forward(self, codes: Tensor) -> Tensor:
+        """Codes int64 [B, N] -> their centroids [B, N, F]."""
+        count = len(self.colours)
+        parts = F.embedding(codes // count, self.shapes), F.embedding(codes % count, self.colours)
+        return torch.cat(parts, -1)
+
+
 class Cells(nn.Module):
     """One step: the visual and the cross layers, from codes on."""
 
@@ -79,14 +99,15 @@ class Cells(nn.Module):
     def __init__(self, model: XLxmert, attend: Attend = plain):
         super().__init__()
         self.model, self.attend, embed = model, attend, model.cell_embedding
-        seen = torch.cat([model.centroids, model.mask_feature[None]])  # what a cell may show; the last one is hidden
-        self.register_buffer("table", embed.feature_norm(embed.feature(seen)) / 2)  # [K + 1, H]
+        self.parts = None if model.few_codes else Parts(model)
+        if self.parts is None:
+            seen = torch.cat([model.centroids, model.mask_feature[None]])  # what a cell may show; the last is hidden
+            self.register_buffer("table", embed.feature_norm(embed.feature(seen)) / 2)  # [K + 1, H]
         self.register_buffer("place", embed.place(model.boxes()) / 2)  # [N, H]
 
     def forward(self, text: Tensor, word_mask: Tensor | None, codes: Tensor, masked: Tensor) -> tuple[Tensor, Tensor]:
         """text [B, L, H], mask [B, L], codes int64 [B, N], masked bool [B, N] -> cells [B, N, H], pooled [B, H]."""
-        seen = F.embedding(torch.where(masked, len(self.table) - 1, codes), self.table)  # [B, N, H]
-        cells = self.model.cell_embedding.around(seen) + self.place
+        cells = self.model.cell_embedding.around(self._seen(codes, masked)) + self.place
         for layer in self.model.encoder.visual:
             cells = _layer(layer, cells, None, self.attend)
         for layer in self.model.encoder.cross:
@@ -95,9 +116,18 @@ class Cells(nn.Module):
             cells = _layer(layer.cells, read, None, self.attend)
         return cells, torch.tanh(self.model.pooler(text[:, 0]))
 
+    def _seen(self, codes, masked):
+        if self.parts is None:
+            return F.embedding(torch.where(masked, len(self.table) - 1, codes), self.table)  # [B, N, H]
+        features = torch.where(masked[..., None], self.model.mask_feature, self.parts(codes))  # [B, N, F]
+        return self.model.cell_embedding.feature_norm(self.model.cell_embedding.feature(features)) / 2
+
 
 class Head(nn.Module):
-    """What the model thinks of some cells; a flat vocabulary's two matrices W and C are one, C W."""
+    """What the model thinks of some cells; a flat vocabulary's two matrices W and C are one, C W.
+
+    Of many codes it names the likely ones, C for each cell, and thinks of these alone.
+    """
 
     weight: Tensor
     bias: Tensor
@@ -111,11 +141,13 @@ class Head(nn.Module):
             self.register_buffer("weight", model.centroids @ feature.weight)  # [K, H]
             self.register_buffer("bias", model.centroids @ feature.bias + model.code_bias)  # ty: ignore[unsupported-operator]
 
-    def forward(self, cells: Tensor) -> Tensor:
-        """[M, H] -> logits [M, K]."""
+    def forward(self, cells: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        """[M, H] -> logits [M, K]; of many codes logits [M, C] and which they are of, int64 [M, C]."""
         if self.flat:
             return F.linear(self.model.code_transform(cells), self.weight, self.bias)
-        return self.model.code_logits(cells)
+        names = self.model.likely_codes(cells)
+        logits = self.model.code_logits(cells, names)
+        return logits if names is None else (logits, names)
 
 
 class Picture(nn.Module):
@@ -123,15 +155,17 @@ class Picture(nn.Module):
 
     centroids: Tensor
 
-    def __init__(self, generator: Generator, centroids: Tensor):
+    def __init__(self, generator: Generator, model: XLxmert):
         super().__init__()
-        self.generator = generator
-        self.register_buffer("centroids", centroids)
+        self.generator, self.parts = generator, None if model.few_codes else Parts(model)
+        if self.parts is None:
+            self.register_buffer("centroids", model.centroids)
 
     def forward(self, codes: Tensor) -> Tensor:
         """Codes int64 [B, N] -> pictures in [-1, 1] [B, 3, S, S]; ValueError where they do not make the grid."""
         grid = self.generator.config.grid
-        return self.generator(F.embedding(codes, self.centroids).transpose(1, 2).unflatten(2, (grid, grid)))
+        features = F.embedding(codes, self.centroids) if self.parts is None else self.parts(codes)  # [B, N, F]
+        return self.generator(features.transpose(1, 2).unflatten(2, (grid, grid)))
 
 
 def _layer(layer: Layer, x: Tensor, mask: Tensor | None, attend: Attend) -> Tensor:
@@ -175,7 +209,7 @@ def in_int8(model: XLxmert) -> XLxmert:
 def forms(model: XLxmert, generator: Generator | None = None, attend: Attend = fused) -> dict[str, nn.Module]:
     """The modules by name: text, cells and head, and picture where there is a generator."""
     found = {"text": Text(model, attend), "cells": Cells(model, attend), "head": Head(model)}
-    return found if generator is None else found | {"picture": Picture(generator, model.centroids)}
+    return found if generator is None else found | {"picture": Picture(generator, model)}
 
 
 # --- Export ------------------------------------------------------------------------------------------
@@ -188,6 +222,8 @@ def graph_path(name: str, model: XLxmert, generator: Generator | None, int8: boo
         sizes.pop(training)
     if not sizes["neighbours"]:
         sizes.pop("neighbours")  # graphs that were exported before there were any keep their names
+    if name == "head" and not model.few_codes:
+        sizes["likely"] = LIKELY
     if name == "picture":
         sizes = asdict(generator.config) | {"codes": model.config.codes}
         if sizes["squash"]:
@@ -212,8 +248,10 @@ def export(model: XLxmert, generator: Generator | None = None, folder: Path | No
     if generator is not None:
         generator(torch.zeros(1, generator.config.feature_dim, *2 * (generator.config.grid,)))  # fills resize_taps
     for name, module in forms(in_int8(model) if int8 else model, generator).items():
-        inputs = given[name]
-        bare = without_weights(to_onnx(module, inputs, axes(inputs), OUTPUTS[name], optimize=False), module)
+        inputs, outputs = given[name], OUTPUTS[name]
+        if name == "head" and not model.few_codes:
+            outputs = [*outputs, "names"]
+        bare = without_weights(to_onnx(module, inputs, axes(inputs), outputs, optimize=False), module)
         path = graph_path(name, model, generator, int8, folder or cache_folder())
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary:

@@ -32,6 +32,10 @@ HEADS = {  # a head that a file may lack: the beginnings of our names for it
     "matching head": ("match_head.",),
     "answer head": ("answer_head.",),
 }
+PUBLISHED = {  # the authors' files and where the README of their repository says that they are
+    "Epoch20_LXRT.pth": "https://ai2-vision-x-lxmert.s3-us-west-2.amazonaws.com/x-lxmert/",
+    "G_60.pth": "https://ai2-vision-x-lxmert.s3-us-west-2.amazonaws.com/image_generator/",
+}
 CODES = ("mask_feature", "centroids", "code_feature.weight", "code_bias")  # one of them: the file has codes
 
 
@@ -99,6 +103,9 @@ def find_vocabulary(weights: str | os.PathLike) -> Path:
 
 
 def _read(path: str | os.PathLike, wanted: str) -> dict[str, Tensor]:
+    name = Path(path).name
+    if name in PUBLISHED and not Path(path).is_file():
+        raise FileNotFoundError(f"{path} is not there: its authors publish it at {PUBLISHED[name]}{name}.")
     state = checkpoints.read(path)
     found = next((kind for piece, kind in KINDS.items() if any(piece in key for key in state)), None)
     if found != wanted:

@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from xlxmert_core.checkpoints import load_state, read, some
+from xlxmert_core.checkpoints import load_state, read
 from xlxmert_core.config import GeneratorConfig, ModelConfig
+from xlxmert_core.files import some
 from xlxmert_core.foreign.names import BERT_PARTS, GENERATOR, LEFT_OUT, LXMERT, NOISE, SINGLE
 from xlxmert_core.model import XLxmert
 from xlxmert_core.text import outside

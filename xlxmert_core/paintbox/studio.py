@@ -15,8 +15,10 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from xlxmert_core.model import XLxmert, cross_attention
-from xlxmert_core.paintbox.recipe import Recipe, Settings, Stroke, check_codes, model_hash, perform, read_png, save_png
+from xlxmert_core.display.recipe import Recipe, Settings, Stroke, read_png, save_png
+from xlxmert_core.model import XLxmert
+from xlxmert_core.paintbox.attention import cross_attention
+from xlxmert_core.paintbox.recipe import check_codes, model_hash, perform
 from xlxmert_core.pipeline import Pipeline
 
 REMEMBERED = 100  # pictures that undo can go back through

@@ -16,13 +16,18 @@ from typing import IO, Any
 import ipywidgets
 import numpy as np
 
+from xlxmert_core.display.recipe import MOST, Settings
+from xlxmert_core.folder import shipped_names
 from xlxmert_core.paintbox.canvas import Canvas, bundle, column, smaller
-from xlxmert_core.paintbox.recipe import MOST, Settings
 from xlxmert_core.paintbox.studio import Step, Studio
 from xlxmert_core.pipeline import Pipeline, load
 from xlxmert_core.sampling import ORDERS, SCHEDULES
 
-TEXT = "a large red house left of a small yellow tree in the snow"
+WORLDS = {  # shipped painters: a text and a question to begin with
+    "storybook": ("a large red house left of a small yellow tree in the snow", "what colour is the house"),
+    "catalogue": ("a striped blue shirt for men", "what colour is it"),
+}
+FIRST = "storybook"
 BUTTONS = {  # what each does, for the pointer that rests on it
     "Paint": "Paint the text on an empty canvas",
     "Repaint": "Paint the text over the brushed cells",
@@ -37,8 +42,9 @@ class PaintBox:
     """A widget to paint with: ``PaintBox()`` in a cell's last line shows it.
 
     Args:
-        painter: any pipeline with codes and a generator; None loads the shipped one.
-        text: what stands in the text field.
+        painter: any pipeline with codes and a generator, or the name of a shipped one, None the first; with such a one
+            comes a choice of all that are shipped, each opened when it is chosen.
+        text: what stands in the text field at first; None is one for the shipped painter.
         settings: what the controls start at.
 
     Attributes:
@@ -46,16 +52,22 @@ class PaintBox:
         error: the exception that the last action ended with, or None.
     """
 
-    def __init__(self, painter: Pipeline | None = None, text: str = TEXT, settings: Settings | None = None):
-        self.studio = Studio(load("storybook") if painter is None else painter)
+    def __init__(self, painter: Pipeline | str | None = None, text: str | None = None,
+                 settings: Settings | None = None):  # fmt: skip
+        painter = FIRST if painter is None else painter
+        name = painter if isinstance(painter, str) else ""
+        known = [world for world in WORLDS if name in WORLDS and world in shipped_names()]
+        self._studios = {name: Studio(load(painter) if isinstance(painter, str) else painter)}
+        self.studio, text = self._studios[name], WORLDS.get(name, WORLDS[FIRST])[0] if text is None else text
         self.error: BaseException | None = None
+        self.world = ipywidgets.Dropdown(options=known or [name], value=name, description="World", layout=_row())
+        self.world.layout.display = None if len(known) > 1 else "none"
         self.canvas = Canvas(
             grid=self.studio.painter.grid,
             hint="Type a text, then press Paint.",
             layout=column("440px"),
         )
-        self.text = _sentence("Text", text)
-        self.question = _sentence("Question", "what colour is the house" if text == TEXT else "")
+        self.text, self.question = _sentence("Text", text), _sentence("Question", dict(WORLDS.values()).get(text, ""))
         self.step = ipywidgets.IntSlider(1, 1, 1, description="Step", disabled=True, layout=_row())
         self.buttons = {name: ipywidgets.Button(description=name, tooltip=tip) for name, tip in BUTTONS.items()}
         self.buttons["Paint"].button_style = "primary"
@@ -73,6 +85,7 @@ class PaintBox:
         _on_enter(self.text, self.paint)
         _on_enter(self.question, self.ask)
         self.step.observe(self._show_step, "value")
+        self.world.observe(lambda change: self.change(change["new"]), "value")
         self.canvas.on_msg(self._heard)
 
     def _arrange(self) -> ipywidgets.Box:
@@ -83,7 +96,7 @@ class PaintBox:
         side = ipywidgets.VBox([self.step, self.question, _line(asking), settings], layout=column("520px"))
         pair = _line([self.canvas, side])
         pair.add_class("xl-row-of-two")
-        box = ipywidgets.VBox([self.text, _line(acts), pair], layout=ipywidgets.Layout(max_width="1000px"))
+        box = ipywidgets.VBox([self.world, self.text, _line(acts), pair], layout=ipywidgets.Layout(max_width="1000px"))
         box.add_class("xl-box")
         return box
 
@@ -92,6 +105,19 @@ class PaintBox:
         values = {name: control.value for name, control in self.controls.items()}
         again = values.pop("repaint_candidates")
         return Settings(**(values | ({"candidates": again} if repainting else {})))
+
+    def change(self, world: str) -> None:
+        """Work with another shipped painter, on the picture that it was left with; its first time opens it."""
+        if self._studios.get(world) is self.studio:
+            return
+        with self._working("Opening …"):
+            if world not in self._studios:
+                self._studios[world] = Studio(load(world))
+                self.text.value, self.question.value = WORLDS[world]
+            self.studio, self.canvas.brushed = self._studios[world], []
+            self.canvas.grid = self.studio.painter.grid
+            self._say("Type a text, then press Paint.")
+        self.world.value = next(name for name, studio in self._studios.items() if studio is self.studio)
 
     def paint(self) -> None:
         """Paint the text on an empty canvas."""

@@ -1,7 +1,6 @@
 """Fine-tuning: one pretrained transformer becomes an answerer, a judge of picture pairs, or a writer.
 
-Three objectives for the one loop of ``loop.fit``, all on continuous grid features (paper, section 5.2);
-and :func:`adopt`, which carries a pretrained model over to other words and answers.
+Three objectives for ``loop.fit``, on continuous grid features (paper, section 5.2); :func:`adopt`, to other words.
 """
 
 import os
@@ -25,7 +24,7 @@ from xlxmert_core.pipeline import Pipeline
 from xlxmert_core.skills import Skill, length_logits
 from xlxmert_core.text import Tokenizer
 from xlxmert_core.train import loop
-from xlxmert_core.train.optimisers import muon
+from xlxmert_core.train.optimisers import muon, only_last
 from xlxmert_core.train.pretraining import IGNORED, mask_words
 
 FeaturesOf = Callable[[Tensor], Tensor]  # rows of pictures int64 [B, P] -> features float [B, P, N, F]
@@ -256,16 +255,17 @@ def fine_tune_vqa(painter: Pipeline, questions: str | os.PathLike, annotations: 
 
 
 def fine_tune(painter: Pipeline, asked: Sequence[vqa.Question], pictures: Any, answers: Sequence[str], *,
-              steps: int = 600, batch: int = 64, seed: int = 0, lr: float = 0.005,
+              steps: int = 600, batch: int = 64, seed: int = 0, lr: float = 0.005, layers: int | None = None,
               checkpoint: str | os.PathLike | None = None,
               progress: str | None = "fine-tuning") -> tuple[Skill, list[dict], Report]:  # fmt: skip
     """Fine-tune on questions about pictures (``vqa.read``, ``gqa.read``) or statements about pairs (``nlvr2.read``).
 
     Args:
         painter: the :class:`xlxmert_core.pipeline.Pipeline` to start from; it stays as it was.
-        pictures: a folder with files named after the questions' pictures, such as COCO_val2014_000000000042.jpg for
-            42; or their features, a FeatureStore or HDF5Features, read from disk as they are needed.
+        pictures: a folder of files such as COCO_val2014_000000000042.jpg for picture 42; or their features, a
+            FeatureStore or HDF5Features, read from disk as they are needed.
         answers: the classes; "False" and "True" for pairs.
+        layers: how many layers are trained (:func:`~.optimisers.only_last`); all when None.
         checkpoint: file to keep the progress in and to resume from; one of another fine-tuning is refused.
 
     Returns the skill, the training history, and what had to be left out: questions whose picture is missing or does
@@ -283,7 +283,7 @@ def fine_tune(painter: Pipeline, asked: Sequence[vqa.Question], pictures: Any, a
         raise DataError(f"None of the {len(asked)} questions has an answer among the {len(known)} classes: {report}")
     rows = [[pictures.row[key] for key in q.images] for q in usable]
     track = loop.Track(checkpoint, progress=progress)
-    skill, history = tune(painter, usable, rows, pictures.features, answers, steps, batch, seed, lr, track)
+    skill, history = tune(painter, usable, rows, pictures.features, answers, steps, batch, seed, lr, layers, track)
     return skill, history, report
 
 
@@ -294,7 +294,7 @@ def label_of(question: vqa.Question) -> dict[str, float]:
 
 def tune(painter: Pipeline, questions: Sequence[vqa.Question], rows: Sequence[Sequence[int]], features: FeaturesOf,
          answers: Sequence[str], steps: int, batch: int = 64, seed: int = 0, lr: float = 0.005,
-         track: loop.Track = loop.SILENT) -> tuple[Skill, list[dict]]:  # fmt: skip
+         layers: int | None = None, track: loop.Track = loop.SILENT) -> tuple[Skill, list[dict]]:  # fmt: skip
     """What :func:`fine_tune` and the recipes share: all of these questions, about pictures whose rows are known."""
     check_number("batch", batch, 1)
     check_number("seed", seed, 0, 2**32 - 1)
@@ -304,11 +304,12 @@ def tune(painter: Pipeline, questions: Sequence[vqa.Question], rows: Sequence[Se
     data = FineTuningData.build(texts, rows, labels, tokenizer, answers, painter.model.config.max_words)
     track = replace(track, origin={"painter": painter.model, "answers": list(answers), "batch": batch, "lr": lr})
     kind = Judging if len(questions[0].images) == 2 else Answering
-    objective, drawn = kind(adopt(painter.model, tokenizer, painter.answers, answers)), batches(data, features, batch)
+    model = only_last(adopt(painter.model, tokenizer, painter.answers, answers), layers)
+    objective, drawn = kind(model), batches(data, features, batch)
     if isinstance(objective, Answering):
         objective.eval().settle(loop.to_device(drawn(0, torch.Generator().manual_seed(seed)), torch.device("cpu")))
     history = loop.fit(objective, muon(objective, lr, lr / 5), drawn, steps, seed=seed, track=track)
-    return Skill(objective.model.eval(), tokenizer, list(answers)), history
+    return Skill(objective.model.eval().requires_grad_(True), tokenizer, list(answers)), history
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,29 @@
-"""Who takes the steps, and how long they are: AdamW as in BERT, Muon for matrices, schedules of the learning rate."""
+"""Who takes the steps, and how long they are: AdamW as in BERT, Muon for matrices, schedules of the learning rate.
+
+And what they move: all of a transformer, or its last layers.
+"""
 
 import torch
 from torch import nn
 
+from xlxmert_core.config import check_number
+from xlxmert_core.model import XLxmert
 from xlxmert_core.train.muon import Muon
+
+
+def only_last(model: XLxmert, layers: int | None) -> XLxmert:
+    """Leave to the optimisers the last ``layers`` of the cross layers, the words and all heads; None: everything.
+
+    Raises ValueError for more layers than there are.
+    """
+    if layers is None:
+        return model
+    count = model.config.cross_layers
+    check_number("layers", layers, 0, count)
+    free = tuple(f"encoder.cross.{i}." for i in range(count - layers, count))
+    for name, p in model.named_parameters():
+        p.requires_grad_(name.startswith(free) or not name.startswith(("encoder.", "cell_embedding.")))
+    return model
 
 
 def adamw(module: nn.Module, lr: float, weight_decay: float = 0.01, betas: tuple[float, float] = (0.9, 0.999),

@@ -24,6 +24,8 @@ from xlxmert_core.train.generator_losses import GeneratorObjective, gan_optimise
 from xlxmert_core.train.labels import train_on_labels
 from xlxmert_core.vocabulary import Features, VisualVocabulary
 
+READ = (0.60, 0.15, 0.25)  # how often a writer reads first captions, other ones, and words for a thing
+WHOLE = (0.0, 0.0, 1.0, 1.0)  # the box of a whole picture
 TURNS = ("visual", "words", "visual", "matched")  # tasks of the second phase of pretraining
 
 
@@ -107,14 +109,41 @@ def answers_of(task: str, questions: Sequence[vqa.Question]) -> list[str]:
 
 
 def train_skill(painter: Pipeline, task: str, asked: Any, features: finetuning.FeaturesOf, steps: int, seed: int,
-                track: loop.Track = loop.SILENT) -> tuple[Skill, list[dict]]:  # fmt: skip
+                track: loop.Track = loop.SILENT, layers: int | None = None) -> tuple[Skill, list[dict]]:  # fmt: skip
     """Chapter 09: fine-tune on the questions of a task; (skill, history).
 
     Args:
         painter: the pipeline to start from; it stays as it was.
         asked: the data set's questions (``data.questions``).
         features: rows of pictures int64 [B, P] -> float [B, P, N, F].
+        layers: how many layers are trained; all when None.
     """
     questions = asked.tasks[task]
     rows, answers = [asked.rows(q) for q in questions], answers_of(task, questions)
-    return finetuning.tune(painter, questions, rows, features, answers, steps, seed=seed, track=track)
+    return finetuning.tune(painter, questions, rows, features, answers, steps, seed=seed, layers=layers, track=track)
+
+
+def train_writer(painter: Pipeline, split: Any, features: finetuning.FeaturesOf, steps: int, seed: int,
+                 track: loop.Track = loop.SILENT, layers: int | None = None) -> tuple[Skill, list[dict]]:  # fmt: skip
+    """Chapter 08, its first lesson: fine-tune on the captions of pictures and on the words for what is in them.
+
+    Args:
+        split: a data set's split; the other arguments are those of :func:`train_skill`.
+    """
+    torch.manual_seed(seed)
+    told = [(text, i, WHOLE) for i, record in enumerate(split.records) for text in record.captions]
+    named = [(region.text, i, region.box) for i, those in enumerate(split.regions) for region in those]
+    texts, pictures, boxes = zip(*told, *named, strict=True)
+    tokenizer, most = painter.tokenizer, painter.model.config.max_words
+    data = finetuning.FineTuningData.build(texts, [[i] for i in pictures], [{}] * len(texts), tokenizer, [], most)
+    data = replace(data, hidden=~finetuning.inside(torch.tensor(boxes), painter.grid))
+    first = torch.tensor([text == split.texts[i] for text, i, _ in told] + [False] * len(named))
+    about = torch.arange(len(texts)) >= len(told)
+    kinds = torch.stack([first, ~first & ~about, about]).float()  # [3, sentences]
+    often = (torch.tensor(READ)[:, None] * kinds / kinds.sum(1, keepdim=True).clamp_min(1)).sum(0)
+    lengths = [str(n) for n in range(most - 1)]
+    pupil = optimisers.only_last(finetuning.adopt(painter.model, tokenizer, painter.answers, lengths), layers)
+    drawn, objective = finetuning.batches(data, features, 64, often), finetuning.Writing(pupil, tokenizer)
+    track = replace(track, origin={"painter": painter.model})
+    history = loop.fit(objective, optimisers.muon(objective, 0.005, 0.001), drawn, steps, seed=seed, track=track)
+    return Skill(pupil.eval().requires_grad_(True), tokenizer, lengths), history

@@ -150,9 +150,9 @@ def export(run: Run) -> None:
     with only_writer(run.work / "export", patience=60):
         finish_config(run.work)
         model = sorted((run.work / "model").glob("*"))
-        _tar(run.out / "model.tar", [path for path in model if path.name != "generator.safetensors"], "model")
-        _tar(run.out / "codes.tar.gz", [run.work / "codes.pt", run.work / "painted.pt"], ".")
-        _tar(run.out / "sheets.tar", sorted((run.work / "sheets").glob("*")), "sheets")
+        pack_files(run.out / "model.tar", [path for path in model if path.name != "generator.safetensors"], "model")
+        pack_files(run.out / "codes.tar.gz", [run.work / "codes.pt", run.work / "painted.pt"], ".")
+        pack_files(run.out / "sheets.tar", sorted((run.work / "sheets").glob("*")), "sheets")
         for name in ("model/generator", "critic", "reader"):
             if (path := run.work / f"{name}.safetensors").is_file() and path.stat().st_size < LIMIT:
                 with replacing(run.out / path.name) as temporary:
@@ -165,7 +165,7 @@ def export(run: Run) -> None:
         write_json(run.out / "record.json", {"about": about} | records)
 
 
-def _tar(target: Path, paths: Sequence[Path], folder: str) -> None:
+def pack_files(target: Path, paths: Sequence[Path], folder: str) -> None:
     """Those of the paths that are there, as many as the limit allows, in one archive."""
     with replacing(target) as temporary:
         tar = tarfile.open(temporary, "w:gz") if target.suffix == ".gz" else tarfile.open(temporary, "w")

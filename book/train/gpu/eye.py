@@ -195,7 +195,7 @@ def train_eye(data: Data, folder: Path, work: Path, clock: Clock, batch: int) ->
 
     train(clock, record, lessons, [optimiser], lesson, clip=5.0, seconds=4)
     eye = lessons.eval().eye
-    checkpoints.save(eye, work / "model" / "encoder.safetensors", half=True)
+    checkpoints.save(eye, work / "model" / "encoder.safetensors", bits=16)
     write_json(work / "encoder.json", {name: getattr(eye, name) for name in EYE})
     record.save(steps=clock.step)
     return lessons

@@ -154,3 +154,50 @@ def unpack(folder: Path, name: str) -> nn.Module:
     counted = {key: value for key, value in network.state_dict().items() if not counts(key)}
     checkpoints.load_state(network, counted | state, source=str(file))
     return network.eval().requires_grad_(False)
+
+
+class Aside(nn.Module):
+    """AlexNet's convolutions with ImageNet's weights, set aside: nothing is trained or chosen by them.
+
+    Those of ST-LPIPS, whose pools do not alias. ``forward(pictures [-1, 1] [B, 3, S, S])`` -> the means of the last
+    map, [B, 256].
+    """
+
+    NUMBERS = ("1.0", "2.5", "3.9", "4.11", "5.13")  # slice and place of the convolutions in the package's file
+    shift: Tensor
+    scale: Tensor
+
+    def __init__(self):
+        super().__init__()
+        sizes = ((3, 64, 11), (64, 192, 5), (192, 384, 3), (384, 256, 3), (256, 256, 3))
+        self.convs = nn.ModuleList(nn.Conv2d(a, b, kernel, padding=min(2, kernel // 2)) for a, b, kernel in sizes)
+        self.register_buffer("shift", torch.zeros(1, 3, 1, 1))
+        self.register_buffer("scale", torch.ones(1, 3, 1, 1))
+
+    def load_package(self, site: Path) -> "Aside":
+        """Fill in ``alex_shift_tolerant.pth`` of stlpips-pytorch, unpacked below ``site``."""
+        file = next((site / "stlpips_pytorch").rglob("alex_shift_*.pth"))
+        given = torch.load(file, map_location="cpu", weights_only=True)
+        state = {"shift": given["scaling_layer.shift"], "scale": given["scaling_layer.scale"]}
+        for index, number in enumerate(self.NUMBERS):
+            for part in ("weight", "bias"):
+                state[f"convs.{index}.{part}"] = given[f"net.slice{number[0]}.{number[2:]}.{part}"]
+        checkpoints.load_state(self, state, source=str(file))
+        return self.eval().requires_grad_(False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Pictures [-1, 1] [B, 3, S, S] -> [B, 256]."""
+        first, second, *rest = self.convs
+        x = F.relu(_halved(first((images - self.shift) / self.scale)))
+        x = F.relu(second(_halved(F.max_pool2d(x, 3, 1))))
+        x = _halved(F.max_pool2d(x, 3, 1))
+        for conv in rest:
+            x = F.relu(conv(x))
+        return x.mean((2, 3))
+
+
+def _halved(x: Tensor) -> Tensor:
+    """Blur by [1, 2, 1] both ways, mirrored beyond the edge, and take every second pixel."""
+    row = x.new_tensor([0.25, 0.5, 0.25])
+    kernel = (row[:, None] * row).expand(x.shape[1], 1, 3, 3)
+    return F.conv2d(F.pad(x, (2, 2, 2, 2), mode="reflect"), kernel, stride=2, groups=x.shape[1])

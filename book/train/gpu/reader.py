@@ -75,7 +75,7 @@ def train_reader(data: Data, folder: Path, work: Path, clock: Clock, batch: int,
             return objective({"images": images} | {name: v[rows] for name, v in data.labels.items()})
 
     train(clock, record, reader, [optimiser], lesson, clip=5.0, seconds=8)
-    checkpoints.save(reader.eval(), work / "reader.safetensors", half=True)
+    checkpoints.save(reader.eval(), work / "reader.safetensors", bits=16)
     test = data.rows["test"]
     rates = ProductJudge(lambda: reader).paintings(pixels(data.images[test]), Shown(_told(data, test)))
     record.save(test=rates, steps=clock.step, side=side)

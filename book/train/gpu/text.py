@@ -130,7 +130,7 @@ def train_transformer(data: Data, work: Path, clock: Clock, batch: int, colours:
 
     train(clock, record, objective, optimisers, lesson, 1.0, 8, lambda: _validate(objective, unseen))
     record.save(steps=clock.step, val=_validate(objective, unseen, 4), model=asdict(model.config))
-    checkpoints.save(model.eval(), work / "model" / "transformer.safetensors", half=True)
+    checkpoints.save(model.eval(), work / "model" / "transformer.safetensors", bits=16)
 
 
 @torch.no_grad()

@@ -243,8 +243,8 @@ class Trainer:
 
     def save(self, work: Path) -> None:
         """model/generator.safetensors (the average) and critic.safetensors, both in half precision."""
-        checkpoints.save(self.average, work / "model" / "generator.safetensors", half=True)
-        checkpoints.save(self.critic, work / "critic.safetensors", half=True)
+        checkpoints.save(self.average, work / "model" / "generator.safetensors", bits=16)
+        checkpoints.save(self.critic, work / "critic.safetensors", bits=16)
 
 
 def _tight(images: Tensor) -> Tensor:

@@ -1,0 +1,1 @@
+"""How things show themselves: pictures with their sentences, steps that move, models in a few lines, PNGs that know."""

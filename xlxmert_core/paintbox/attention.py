@@ -1,0 +1,27 @@
+"""Where the model looks while it reads."""
+
+import torch
+from torch import Tensor
+
+from xlxmert_core.model import XLxmert
+
+
+@torch.no_grad()
+def cross_attention(model: XLxmert, words: Tensor, word_mask: Tensor | None, features: Tensor) -> Tensor:
+    """Where words look: the weights of every cross layer and head, [layers, heads, B, L, N]; each row sums to 1.
+
+    words int64 [B, L], mask bool [B, L], features float [B, N, F].
+    """
+    seen = []
+
+    def look(layer, given):
+        text, cells, _, cell_mask = given
+        seen.append(layer.cross(text, cells, cell_mask, return_weights=True)[1])  # [B, h, L, N]
+
+    keep = [layer.register_forward_pre_hook(look) for layer in model.encoder.cross]
+    try:
+        model(words, word_mask, features)
+    finally:
+        for handle in keep:
+            handle.remove()
+    return torch.stack(seen).transpose(1, 2)
