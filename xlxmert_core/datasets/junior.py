@@ -26,7 +26,6 @@ class Junior(Storybook):
 
     name = "junior"
     world = WORLD
-    tests = ("test", "composition")
     language = Language((WORLD.colours, WORLD.kinds, drawn.SIZES, ("left", "right"), ("above", "below")), 1.0,
                         tuple(drawn.RELATIONS))  # fmt: skip
 

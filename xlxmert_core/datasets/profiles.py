@@ -53,13 +53,14 @@ class Profile:
     max_words: int = storybook().max_words  # of a text for pretraining, with [CLS] and [SEP]
     painter: str = "storybook"  # whose paintings chapter 07 measures: the shipped weights', or "pipeline", this run's
     speaker: str = "storybook"  # who learns to write and to answer in chapters 08 and 09
+    apart: tuple[str, ...] = ("composition",)  # splits of what training holds out
     recorded: tuple[str, ...] = ("samplers", "blind", "continuous")  # comparisons shown as they were measured once
     model: ModelConfig = storybook()
     generator: GeneratorConfig = storybook_generator()
 
     @property
     def composition_texts(self) -> int:
-        """Texts with a pair, or with a number of a kind, that training holds out, painted as often as the others."""
+        """Texts with a pair that training holds out, painted as often as the others."""
         return self.painted // 5
 
     @property
@@ -87,8 +88,7 @@ class Profile:
     @property
     def judged(self) -> dict[str, int]:
         """Texts painted and judged, by split."""
-        apart = ("composition", "counts")
-        return {"test": self.painted, **dict.fromkeys(apart, self.composition_texts)}
+        return {"test": self.painted, **dict.fromkeys(self.apart, self.composition_texts)}
 
     @property
     def repainted(self) -> int:

@@ -71,15 +71,15 @@ class SceneJudge:
     """Reads pictures of drawn scenes back into scenes, and looks up what the texts state.
 
     Args:
-        train_reader: gives the reader.
+        train_reader: gives the reader; world: what the scenes are made of.
     """
 
     measures: tuple[str, ...] = ("facts", "all_right", "background", "thing", "relation")
     learned: tuple[str, ...] = ("facts", "background")
     true, whole = "precision", "all_right"
 
-    def __init__(self, train_reader: Callable[[], SceneReader]):
-        self._train_reader = train_reader
+    def __init__(self, train_reader: Callable[[], SceneReader], world: storybook.World = storybook.STORYBOOK):
+        self._train_reader, self.world = train_reader, world
 
     @cached_property
     def reader(self) -> SceneReader:
@@ -104,7 +104,7 @@ class SceneJudge:
 
     def retold(self, texts: Sequence[str], lines: Sequence[str]) -> dict[str, float]:
         """Exact: see :func:`~xlxmert_core.evaluate.scenes.round_trip`."""
-        return round_trip(texts, lines)
+        return round_trip(texts, lines, self.world)
 
     def embed(self, images: np.ndarray) -> np.ndarray:
         """The reader's features, averaged over cells."""
@@ -125,7 +125,8 @@ class SceneJudge:
             kind, colours = things[0].kind, (things[0].colour, colour)
             seen = storybook.matching(new["things"], kind, colour)
             right.append(sorted(str(t.size) for t in seen) == sorted(t.size for t in things))
-            same.append(_all_but(old, kind, colours) == _all_but(new, kind, colours))
+            left = None if self.world.most == 1 else colours
+            same.append(_all_but(old, kind, left) == _all_but(new, kind, left))
         return {"repaint_right": float(np.mean(right)), "repaint_rest_same": float(np.mean(same))}
 
 
@@ -205,9 +206,10 @@ def recoloured(scene: storybook.Scene, caption: str, rng: np.random.Generator) -
     return text, mask, things, colour
 
 
-def _all_but(seen: dict, kind: str, colours: Sequence[str]) -> tuple:
-    """What was seen, without things of a kind in some colours."""
-    things = [(t.kind, t.colour, t.size) for t in seen["things"] if t.kind != kind or t.colour not in colours]
+def _all_but(seen: dict, kind: str, colours: Sequence[str] | None) -> tuple:
+    """What was seen, without things of a kind in some colours, or in any."""
+    things = [(t.kind, t.colour, t.size) for t in seen["things"]
+              if t.kind != kind or (colours is not None and t.colour not in colours)]  # fmt: skip
     return seen["background"], sorted(map(str, things))
 
 

@@ -19,7 +19,9 @@ from xlxmert_core.data.storybook import (
     KINDS,
     NEXT,
     SIZES,
+    STORYBOOK,
     Scene,
+    World,
     facts_hold,
     matching,
     scene_facts,
@@ -31,8 +33,8 @@ from xlxmert_core.data.storybook.scenes import APART, SPAN
 from xlxmert_core.data.storybook.text import PLACE
 from xlxmert_core.features import SmallBackbone, extract
 
-LABELS = {"kind": len(KINDS) + 1, "colour": len(COLOURS) + 1, "size": len(SIZES) + 1, "background": len(BACKGROUNDS),
-          "part": 14}  # fmt: skip
+LABELS = {"kind": len(KINDS) + 1, "colour": len(COLOURS) + 1, "size": len(SIZES) + 1, "background": len(BACKGROUNDS)}
+APART_BY = {"part": 14}  # also read where kinds repeat
 # part -> (row and column in its box, side of the box), see storybook.cell_labels
 PARTS = {1 + i: (i // 3, i % 3, 3) for i in range(9)} | {10 + i: (i // 2, i % 2, 2) for i in range(4)}
 
@@ -52,17 +54,22 @@ class Seen(NamedTuple):
         return SPAN[self.size] if self.size else 2.5
 
 
+def labels_read(world: World) -> dict[str, int]:
+    """{what is read of each cell: number of classes}."""
+    return LABELS if world.most == 1 else LABELS | APART_BY
+
+
 class SceneReader(nn.Module):
-    """The independent recogniser: five plain convolutions, one label head per attribute.
+    """The independent recogniser: five plain convolutions, one label head per attribute of a world's things.
 
     ``forward(images [-1, 1] [B, 3, 128, 128]) -> features [B, 64, 96]``; trained with
     :class:`xlxmert_core.train.labels.LabelObjective`, like the grid encoder, but from other weights and data.
     """
 
-    def __init__(self, width: int = 96):
+    def __init__(self, width: int = 96, world: World = STORYBOOK):
         super().__init__()
         self.body = SmallBackbone((24, 48, 72, width))
-        self.heads = nn.ModuleDict({name: nn.Linear(width, size) for name, size in LABELS.items()})
+        self.heads = nn.ModuleDict({name: nn.Linear(width, size) for name, size in labels_read(world).items()})
 
     def forward(self, images: Tensor) -> Tensor:
         """images [-1, 1] [B, 3, S, S] -> features [B, N, width]."""
@@ -76,8 +83,9 @@ class SceneReader(nn.Module):
     def read(self, images: np.ndarray) -> list[dict]:
         """uint8 [M, 128, 128, 3] -> per picture {"background": str, "things": [Seen]}.
 
-        A thing is seen where at least two connected cells say its kind; what it looks like is their majority. More
-        cells than one box has are told apart by the parts of things that they show.
+        A kind is seen where at least two cells say so; what it looks like is their majority, and the centre their mean.
+        Where kinds repeat, connected cells are a thing, and those of several boxes are told apart by the parts that
+        they show.
         """
         features = torch.from_numpy(extract(self, images)).to(next(self.parameters()).device)
         labels = {name: logits.argmax(-1).cpu().numpy() for name, logits in self.label_logits(features).items()}
@@ -94,16 +102,18 @@ def _assemble(cells: dict[str, np.ndarray]) -> dict:
     grids = {name: values.reshape(side, side) for name, values in cells.items()}
     things = []
     for index in np.unique(cells["kind"]):
-        for where in _apart(grids["kind"] == index, grids["part"]) if index else ():
+        for where in _apart(grids["kind"] == index, grids.get("part")) if index else ():
             colour, size = (_majority(grids[name][tuple(where.T)]) for name in ("colour", "size"))
-            row, column = _centre(where, grids["part"][tuple(where.T)])
+            row, column = _centre(where, grids["part"][tuple(where.T)]) if "part" in grids else where.mean(0).tolist()
             look = (COLOURS[colour - 1] if colour else None, SIZES[size - 1] if size else None)
             things.append(Seen(KINDS[index - 1], *look, row, column))
     return {"background": BACKGROUNDS[np.argmax(np.bincount(cells["background"]))], "things": things}
 
 
-def _apart(mask: np.ndarray, parts: np.ndarray) -> list[np.ndarray]:
-    """Cells [side, side] of one kind -> the (row, column) [n, 2] of each thing, two cells or more."""
+def _apart(mask: np.ndarray, parts: np.ndarray | None) -> list[np.ndarray]:
+    """Cells [side, side] of one kind -> (row, column) [n, 2] of each thing of two cells or more; without parts, one."""
+    if parts is None:
+        return [np.argwhere(mask)] if mask.sum() > 1 else []
     from scipy.ndimage import label
 
     found = []
@@ -145,12 +155,12 @@ class CodeReader:
     """Reads codes without a picture: each code stands for the label it most often had in training.
 
     Args:
-        codes: int64 [M, N]; labels: name -> int64 [M, grid, grid] for each of LABELS.
+        codes: int64 [M, N]; labels: name -> int64 [M, grid, grid] for each of the world's :func:`labels_read`.
     """
 
-    def __init__(self, codes: np.ndarray, labels: dict[str, np.ndarray]):
+    def __init__(self, codes: np.ndarray, labels: dict[str, np.ndarray], world: World = STORYBOOK):
         self.votes = {}
-        for name, classes in LABELS.items():
+        for name, classes in labels_read(world).items():
             values = labels[name].reshape(codes.shape)
             known = values >= 0
             votes = count_labels(codes[known], values[known], int(codes.max()) + 1, classes)
@@ -209,7 +219,7 @@ def caption_accuracy(scenes: Sequence[Scene], texts: Sequence[str]) -> dict[str,
     that of things (with size and colour) and backgrounds that are stated; "grammar" that of captions in Storybook's
     language: what is not counts as a fact that does not hold.
     """
-    stated = [stated_facts(text) for text in texts]
+    stated = [stated_facts(text, scene.world) for scene, text in zip(scenes, texts, strict=True)]
     held = [[fact[0] != "nonsense" and facts_hold(scene, [fact])[0] for fact in facts]
             for scene, facts in zip(scenes, stated, strict=True)]  # fmt: skip
     mentioned = [fact in facts for scene, facts in zip(scenes, stated, strict=True) for fact in scene_facts(scene)]
@@ -254,20 +264,23 @@ def there_are(number: int, size: str | None, colour: str | None, kind: str) -> s
 
 def faults(scene: Scene, text: str) -> list[str]:
     """What is wrong in a caption, one sentence for each stated fact that does not hold; none are repeated."""
-    stated = stated_facts(text)
+    stated = stated_facts(text, scene.world)
     wrong = [fact for fact in stated if fact[0] == "nonsense" or not facts_hold(scene, [fact])[0]]
     return list(dict.fromkeys(fault(scene, fact) for fact in wrong))
 
 
-def round_trip(texts: Sequence[str], captions: Sequence[str]) -> dict[str, float]:
+def round_trip(texts: Sequence[str], captions: Sequence[str], world: World = STORYBOOK) -> dict[str, float]:
     """Texts that were painted against captions of the paintings.
 
     Shares of the texts' backgrounds, things and counts that the captions tell again ("facts"), and of texts whose every
-    one is ("all_right"). Relations are left out: a caption tells one of many.
+    one is ("all_right"), word for word, or in substance where kinds repeat. Relations are left out: a caption tells one
+    of many.
     """
-    wanted = [[f for f in stated_facts(text) if f[0] in ("background", "thing", "count")] for text in texts]
-    told = [picture_of(stated_facts(caption)) for caption in captions]
-    found = [[holds(f, seen) for f in facts] for facts, seen in zip(wanted, told, strict=True)]
+    kinds = ("background", "thing", "count")
+    wanted = [[f for f in stated_facts(text, world) if f[0] in kinds] for text in texts]
+    told = [stated_facts(caption, world) for caption in captions]
+    found = [[f in again if world.most == 1 else holds(f, picture_of(again)) for f in facts]
+             for facts, again in zip(wanted, told, strict=True)]  # fmt: skip
     return {"facts": float(np.mean(sum(found, []))), "all_right": float(np.mean([all(f) for f in found]))}
 
 

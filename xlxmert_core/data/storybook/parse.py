@@ -17,16 +17,20 @@ from xlxmert_core.data.storybook.grammar import (
     SIZE_OF,
     THING,
 )
+from xlxmert_core.data.storybook.scenes import STORYBOOK, World
+from xlxmert_core.data.storybook.text import plain_facts
 
 Phrase = tuple[str, str]  # its mark (see grammar.FORM) and its words
 
 
-def stated_facts(text: str) -> tuple[tuple, ...]:
-    """The facts that a caption states.
+def stated_facts(text: str, world: World = STORYBOOK) -> tuple[tuple, ...]:
+    """The facts that a caption of a world states.
 
-    Words that make no sentence of Storybook's grammar, and a thing or a place told twice, give a last fact ("nonsense",
+    Words that make no sentence of its grammar, and a thing or a place told twice, give a last fact ("nonsense",
     text), which is true of no scene; of such a text things and places alone are read.
     """
+    if world.most == 1:
+        return plain_facts(text)
     phrases, whole = split(plain(text))
     marks = "".join("&" if mark == "and" else mark for mark, _ in phrases)
     places = [PLACE_OF[words] for mark, words in phrases if mark == "p"]
@@ -43,9 +47,9 @@ def stated_facts(text: str) -> tuple[tuple, ...]:
     return tuple(facts) if sound else (*facts, ("nonsense", text))
 
 
-def is_sentence(text: str) -> bool:
-    """Whether the text belongs to the grammar's language: each text that the grammar makes does."""
-    return not any(fact[0] == "nonsense" for fact in stated_facts(text))
+def is_sentence(text: str, world: World = STORYBOOK) -> bool:
+    """Whether the text belongs to a world's language: each of its captions does."""
+    return not any(fact[0] == "nonsense" for fact in stated_facts(text, world))
 
 
 def split(text: str) -> tuple[list[Phrase], bool]:

@@ -49,7 +49,8 @@ class World:
     held_counts: frozenset[tuple[str, int]] = frozenset()
 
 
-STORYBOOK = World(KINDS, COLOURS, BACKGROUNDS, (1, 2, 3, 4, 5), HELD_OUT, 3, HELD_COUNTS)
+STORYBOOK = World(KINDS, COLOURS, BACKGROUNDS, (1, 2, 3, 4), HELD_OUT)
+WIDE = World(KINDS, COLOURS, BACKGROUNDS, (1, 2, 3, 4, 5), HELD_OUT, 3, HELD_COUNTS)
 JUNIOR = World(
     ("house", "tree", "ball", "star"), ("red", "yellow", "blue"), ("grass", "night"), (1, 1, 2),
     frozenset({("blue", "tree")}),

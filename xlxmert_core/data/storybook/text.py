@@ -1,9 +1,10 @@
-"""What is said of scenes in few words: captions of the junior world, statements about two pictures of any.
+"""What is said of scenes in few words: captions where no kind repeats, statements about two pictures of any.
 
 No capitals, no punctuation: the smallest language that still has colours, sizes, numbers, places and relations. A
-sentence never says what the scene graph does not hold. Storybook's own captions are in :mod:`.captions`.
+sentence never says what the scene graph does not hold. The captions of the wide world are in :mod:`.captions`.
 """
 
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ import numpy as np
 from xlxmert_core.data.gqa import with_article
 from xlxmert_core.data.storybook.facts import find, scene_facts
 from xlxmert_core.data.storybook.grammar import NUMBERS, PLURALS
-from xlxmert_core.data.storybook.scenes import KINDS, RELATIONS, Scene, Thing, stands
+from xlxmert_core.data.storybook.scenes import COLOURS, KINDS, RELATIONS, SIZES, Scene, Thing, stands
 
 PLACE = {
     "grass": "on the grass",
@@ -23,6 +24,8 @@ PLACE = {
     "night": "at night",
     "water": "by the water",
 }
+# Words that can stand for each other: a caption with one of them exchanged is false, and sounds as good.
+EXCHANGEABLE = (COLOURS, KINDS, SIZES, ("grass", "sand"), ("left", "right"), ("above", "below"))
 
 
 @dataclass(frozen=True)
@@ -110,6 +113,34 @@ def _partial_caption(scene: Scene, rng: np.random.Generator) -> Caption:
     text = describe(thing, sized)
     frame = pick(rng, ("there is {}", "we see {}", "a picture of {}", "{}"))
     return Caption(frame.format(text) + place, (*facts, thing_fact(thing, sized)))
+
+
+_THING = rf"an? (?:({'|'.join(SIZES)}) )?({'|'.join(COLOURS)}) ({'|'.join(KINDS)})\b"
+_JOINT = rf" ({'|'.join(RELATIONS)}|and) "
+_PLACE = "|".join(PLACE.values())
+_SENTENCE = re.compile(
+    rf"(?:({_PLACE}) )?(?:there is |we see |a picture of )?(?:{_THING}(?:{_JOINT}{_THING})*)(?: ({_PLACE}))?"
+)
+
+
+def plain_facts(text: str) -> tuple[tuple, ...]:
+    """The facts that a caption states, whoever wrote it: the inverse of :func:`plain_captions`.
+
+    Words that say nothing in Storybook's grammar, and a thing or a place told twice, give a last fact ("nonsense",
+    text), which is true of no scene.
+    """
+    things = [match.groups() for match in re.finditer(_THING, text)]
+    joints = re.findall(_JOINT, re.sub(_THING, "@", text))
+    facts: list[tuple] = [("background", name) for name, words in PLACE.items() if words in text]
+    facts += [("thing", *thing) for thing in things]
+    whole = _SENTENCE.fullmatch(text) is not None
+    if whole:
+        pairs = zip(things[:-1], joints, things[1:], strict=True)
+        facts += [("relation", a[1:], joint, b[1:]) for a, joint, b in pairs if joint != "and"]
+    twice = len({kind for _, _, kind in things}) < len(things) or len(re.findall(_PLACE, text)) > 1
+    if not whole or twice:
+        facts.append(("nonsense", text))
+    return tuple(facts)
 
 
 # Statements about two pictures (NLVR2's task). A template gives (statements that hold, statements
