@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from functools import partial
 
 import numpy as np
 import pytest
@@ -10,9 +11,10 @@ from test_sentences import SENTENCES
 from xlxmert_core.data import storybook as sb
 from xlxmert_core.data.spelling import plain
 from xlxmert_core.data.storybook import grammar
-from xlxmert_core.data.storybook.captions import MOST_WORDS
+from xlxmert_core.data.storybook.captions import EXCHANGEABLE, MOST_WORDS, RELATION_WORDS
 from xlxmert_core.data.storybook.parse import split
 
+stated_facts = partial(sb.stated_facts, world=sb.WIDE)
 KINDS_OF_SCENE = ({}, {"held_out": True}, {"held_count": True}, {})
 
 
@@ -20,7 +22,7 @@ KINDS_OF_SCENE = ({}, {"held_out": True}, {"held_count": True}, {})
 def told():
     """(which of KINDS_OF_SCENE, a scene, its captions) of 2 000 scenes."""
     rng = np.random.default_rng(5)
-    scenes = [(i % 4, sb.sample_scene(rng, **KINDS_OF_SCENE[i % 4])) for i in range(2000)]
+    scenes = [(i % 4, sb.sample_scene(rng, world=sb.WIDE, **KINDS_OF_SCENE[i % 4])) for i in range(2000)]
     return [(which, scene, sb.captions(scene, rng)) for which, scene in scenes]
 
 
@@ -29,7 +31,7 @@ def test_every_caption_says_what_holds_and_is_read_back_into_its_facts(told):
         assert len(captions) == 5
         for caption in captions:
             assert caption.facts and all(sb.facts_hold(scene, caption.facts)), caption
-            stated = sb.stated_facts(caption.text)
+            stated = stated_facts(caption.text)
             assert len(stated) == len(caption.facts) and {*stated} == {*caption.facts}, caption
 
 
@@ -91,7 +93,7 @@ def test_training_never_says_or_shows_what_it_holds_out(told):
 def test_the_hand_written_sentences_are_none_of_the_grammars():
     """Whatever the grammar makes, the parser reads as a sentence (above): what it does not read was not made."""
     assert len(SENTENCES) == 200
-    assert [entry["text"] for entry in SENTENCES if sb.is_sentence(entry["text"])] == []
+    assert [entry["text"] for entry in SENTENCES if sb.is_sentence(entry["text"], sb.WIDE)] == []
 
 
 BALL, TREE = ("thing", None, "red", "ball"), ("thing", None, None, "tree")
@@ -119,7 +121,7 @@ BALL, TREE = ("thing", None, "red", "ball"), ("thing", None, None, "tree")
     ("it is night and there are two cars by the water", [("nonsense",)]),  # two places
 ])  # fmt: skip
 def test_sentences_state_what_people_mean(text, facts):
-    stated = sb.stated_facts(text)
+    stated = stated_facts(text)
     if facts == [("nonsense",)]:
         assert stated[-1] == ("nonsense", text)
     else:
@@ -135,24 +137,24 @@ def test_sentences_state_what_people_mean(text, facts):
     "a star above it",
 ])  # fmt: skip
 def test_what_is_no_caption_states_nonsense(text):
-    assert sb.stated_facts(text)[-1] == ("nonsense", text)
+    assert stated_facts(text)[-1] == ("nonsense", text)
 
 
 def test_what_can_be_read_of_nonsense_is_read():
-    facts = sb.stated_facts("a small red balloon balloon in the snow")
+    facts = stated_facts("a small red balloon balloon in the snow")
     assert facts[:-1] == (("background", "snow"), ("thing", "small", "red", "balloon"))
 
 
 def test_an_exchanged_word_makes_a_caption_false(told):
     """As the matching task needs it: seldom does the exchanged caption hold as well."""
-    opposite = {a: b for group in sb.EXCHANGEABLE for a, b in zip(group, (*group[1:], group[0]), strict=True)}
+    opposite = {a: b for group in EXCHANGEABLE for a, b in zip(group, (*group[1:], group[0]), strict=True)}
     held, rng = [], np.random.default_rng(0)
     for _, scene, (caption, *_) in told[:500]:
         words = caption.text.split()
         able = [i for i, word in enumerate(words) if word in opposite]
         i = int(rng.choice(able))
         words[i] = opposite[words[i]]
-        facts = sb.stated_facts(" ".join(words))
+        facts = stated_facts(" ".join(words))
         held.append(facts[-1][0] != "nonsense" and all(sb.facts_hold(scene, facts)))
     assert np.mean(held) < 0.03
 
@@ -161,6 +163,6 @@ def test_relation_words_find_the_captions_with_a_relation(told):
     for _, _, captions in told[:300]:
         for caption in captions:
             related = any(fact[0] in ("relation", "between") for fact in caption.facts)
-            words = (*sb.RELATION_WORDS, "by", *grammar.TOGETHER)
+            words = (*RELATION_WORDS, "by", *grammar.TOGETHER)
             found = any(re.search(rf"\b{said}\b", caption.text) for said in words)
             assert found or not related

@@ -11,6 +11,7 @@ from test_scenes import perfect_reading
 from xlxmert_core.data.coco import Record, Report
 from xlxmert_core.data.storybook import (
     HELD_OUT,
+    WIDE,
     Scene,
     Thing,
     captions,
@@ -26,6 +27,7 @@ from xlxmert_core.evaluate.judges import PhotographJudge, SceneJudge, paint_and_
 from xlxmert_core.evaluate.scenes import scene_accuracy
 
 SCENES = [sample_scene(np.random.default_rng(i)) for i in range(24)]
+CROWDS = [sample_scene(np.random.default_rng(i), world=WIDE) for i in range(24)]
 
 
 def split_of(scenes) -> Split:
@@ -58,7 +60,7 @@ class Reader:
 
 
 def judge_of(scenes) -> SceneJudge:
-    return SceneJudge(lambda: Reader(scenes))
+    return SceneJudge(lambda: Reader(scenes), scenes[0].world)
 
 
 def test_painting_and_reading_is_averaged_over_seeds():
@@ -82,21 +84,22 @@ def test_the_reader_is_trained_once_and_only_for_what_must_be_seen():
     assert made == [1]
 
 
-def test_an_edit_changes_one_colour_to_one_that_training_knows_and_is_judged():
-    split, rng = split_of(SCENES), np.random.default_rng(0)
-    judge = judge_of(SCENES)
+@pytest.mark.parametrize("scenes", [SCENES, CROWDS])
+def test_an_edit_changes_one_colour_to_one_that_training_knows_and_is_judged(scenes):
+    split, rng = split_of(scenes), np.random.default_rng(0)
+    judge = judge_of(scenes)
     edits = judge.edits(split, rng)
     after = []
-    for scene, text, mask, (things, colour) in zip(SCENES, edits.texts, edits.masks, edits.wanted, strict=True):
+    for scene, text, mask, (things, colour) in zip(scenes, edits.texts, edits.masks, edits.wanted, strict=True):
         [old], [kind] = ({t.colour for t in things}, {t.kind for t in things})
         assert colour != old and (colour, kind) not in HELD_OUT and not find(scene, kind, colour)
         assert mask.sum() == sum(t.span**2 for t in things) and all(mask[t.row, t.column] for t in things)
         assert things == [t for t in scene.things if (t.colour, t.kind) == (old, kind)]
         after.append(Scene(scene.background, tuple(replace(t, colour=colour) if t in things else t
-                                                   for t in scene.things)))  # fmt: skip
-        assert all(facts_hold(after[-1], stated_facts(text))), text
+                                                   for t in scene.things), scene.world))  # fmt: skip
+        assert all(facts_hold(after[-1], stated_facts(text, scene.world))), text
     assert all(new != old for new, old in zip(edits.texts, split.texts, strict=True))
-    judge = judge_of(SCENES + after)
+    judge = judge_of(scenes + after)
     made = judge.edited(split.images, np.stack([render(s) for s in after]), edits)
     assert made == {"repaint_right": 1, "repaint_rest_same": 1}
     assert judge.edited(split.images, split.images, edits)["repaint_right"] == 0

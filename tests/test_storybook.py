@@ -2,8 +2,6 @@
 
 import json
 from collections import Counter
-from dataclasses import replace
-from itertools import combinations
 
 import numpy as np
 import pytest
@@ -11,6 +9,7 @@ import pytest
 from xlxmert_core.data import storybook as sb
 from xlxmert_core.data import vqa
 from xlxmert_core.data.storybook import sprites
+from xlxmert_core.data.storybook.text import MOST_WORDS
 from xlxmert_core.data.storybook.vqa import KINDS_OF_QUESTION
 from xlxmert_core.evaluate.scores import gqa_scores, most_frequent
 
@@ -18,7 +17,7 @@ from xlxmert_core.evaluate.scores import gqa_scores, most_frequent
 @pytest.fixture(scope="module")
 def scenes():
     rng = np.random.default_rng(0)
-    return [sb.sample_scene(rng, held_out=i % 4 == 0) for i in range(1000)]
+    return [sb.sample_scene(rng, held_out=i % 4 == 0) for i in range(800)]
 
 
 @pytest.fixture(scope="module")
@@ -79,12 +78,8 @@ def run(program, scene):
 
 def test_scenes_obey_the_rules(scenes):
     for scene in scenes:
-        assert 1 <= len(scene.things) <= 5
-        assert max(Counter(t.kind for t in scene.things).values()) <= 3
-        alone = [[cells_of(t) for t in scene.things if t.kind == kind] for kind in {t.kind for t in scene.things}]
-        gaps = [max(abs(p[0] - q[0]), abs(p[1] - q[1])) for those in alone for a, b in combinations(those, 2)
-                for p in a for q in b]  # fmt: skip
-        assert not gaps or min(gaps) > 1  # things of one kind never touch
+        assert 1 <= len(scene.things) <= 4
+        assert len({t.kind for t in scene.things}) == len(scene.things)
         taken = [cell for t in scene.things for cell in cells_of(t)]
         assert len(set(taken)) == len(taken)
         assert all(0 <= r < 8 and 0 <= c < 8 for r, c in taken)
@@ -93,26 +88,7 @@ def test_scenes_obey_the_rules(scenes):
             sky = t.kind in ("star", "balloon", "kite", "bird")
             assert max(rows) <= 3 if sky else max(rows) >= 4
     counts = Counter(len(s.things) for s in scenes)
-    assert len(counts) == 5 and min(counts.values()) > 140  # of 200 each
-    most = Counter(max(Counter(t.kind for t in s.things).values()) for s in scenes)
-    assert min(most[2], most[3]) > 80, most
-
-
-def test_numbers_that_are_held_out_are_never_shown_unless_asked_for(scenes):
-    def told(scene, *names):
-        return {(look[0], n) for look, n in Counter(
-            (t.kind, *(getattr(t, name) for name in names)) for t in scene.things).items()}  # fmt: skip
-
-    for scene in scenes:
-        for names in ((), ("colour",), ("size",), ("colour", "size")):
-            assert not told(scene, *names) & sb.HELD_COUNTS
-    rng, shown = np.random.default_rng(4), Counter()
-    for _ in range(120):
-        scene = sb.sample_scene(rng, held_count=True)
-        [(kind, number)] = told(scene, "colour", "size") & sb.HELD_COUNTS  # alike, so that a text tells the number
-        shown[kind, number] += 1
-        assert not {(t.colour, t.kind) for t in scene.things} & sb.HELD_OUT
-    assert shown.keys() == sb.HELD_COUNTS and min(shown.values()) > 5
+    assert min(counts.values()) > 140  # of 200 each
 
 
 def test_held_out_pairs_are_only_where_they_belong(scenes):
@@ -220,14 +196,14 @@ def test_relations_against_the_plain_way(scenes):
     assert len(seen) == 8
 
 
-def test_captions_state_what_holds_and_only_that():
-    rng, world = np.random.default_rng(2), replace(sb.STORYBOOK, counts=(1, 2, 3, 4), most=1, held_counts=frozenset())
-    for scene in (sb.sample_scene(rng, i % 4 == 0, world) for i in range(300)):  # said in few words, as in junior
+def test_captions_state_what_holds_and_only_that(scenes):
+    rng = np.random.default_rng(2)
+    for scene in scenes[:300]:
         captions = sb.captions(scene, rng)
         assert len(captions) == 5
         for caption in captions:
             words = caption.text.split()
-            assert len(words) <= 28 and caption.text == caption.text.lower()
+            assert len(words) <= MOST_WORDS and caption.text == caption.text.lower()
             assert caption.facts and all(sb.facts_hold(scene, caption.facts))
             kinds = {f[3] for f in caption.facts if f[0] == "thing"}
             assert kinds == {w for w in words if w in sb.KINDS}
@@ -327,4 +303,4 @@ def test_vocabulary_is_small(scenes, asked):
     words |= {w for _, qs in asked for q in qs for w in [*q.text.split(), q.answer]}
     pairs = zip(scenes[:-1], scenes[1:], strict=True)
     words |= {w for a, b in pairs for w in sb.pair_statements(a, b, rng)[0].split()}
-    assert 150 < len(words) < 210
+    assert 60 < len(words) < 110

@@ -24,6 +24,7 @@ PLACE = {
     "night": "at night",
     "water": "by the water",
 }
+MOST_WORDS = 28  # in any caption
 # Words that can stand for each other: a caption with one of them exchanged is false, and sounds as good.
 EXCHANGEABLE = (COLOURS, KINDS, SIZES, ("grass", "sand"), ("left", "right"), ("above", "below"))
 
