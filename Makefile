@@ -16,7 +16,7 @@ STAMP := $(VENV)/.installed-$(shell cat $(PINS) | cksum | cut -d' ' -f1)
 .PHONY: help book read pdf test slowest nightly regress train tables bench format dist audit address lock clean
 
 help:
-	@echo "make book     install, run the chapters that something has changed for, build the pages (PROFILE=ci, DATASET=junior, ARGS=--afresh)"
+	@echo "make book     install, run the chapters that something has changed for, build the pages (PROFILE=ci, DATASET=junior, storybook, wide or coco, ARGS=--afresh)"
 	@echo "make read     show the built pages at http://127.0.0.1:8000, or the next port that is free (PORT=8000)"
 	@echo "make pdf      print the built pages as one file, _build/book/x-lxmert.pdf; needs Chromium"
 	@echo "make test     install, then everything that must hold (ARGS=\"-m 'not slow'\" for the quick part)"

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from test_judges import judge_of, split_of
 
-from xlxmert_core.data.storybook import Scene, Thing, captions, sample_scene
+from xlxmert_core.data.storybook import WIDE, Scene, Thing, captions, sample_scene
 from xlxmert_core.evaluate.judges import PhotographJudge
 from xlxmert_core.evaluate.scenes import faults
 
@@ -22,6 +22,17 @@ SCENE = Scene("snow", (Thing("house", "red", "large", 4, 0), Thing("tree", "blue
 ])  # fmt: skip
 def test_each_false_fact_is_said_once(text, wrong):
     assert faults(SCENE, text) == wrong
+
+
+@pytest.mark.parametrize(("text", "wrong"), [
+    ("two red houses in the snow", ["there is one red house"]),
+    ("three trees", ["there is one tree"]),
+    ("a large red house next to a small blue tree", ["the house is not next to the tree"]),
+    ("a red house between two blue trees", ["there is one blue tree", "the house is not between the tree"]),
+    ("a big red house and a tiny tree", []),
+])  # fmt: skip
+def test_false_counts_are_said_where_kinds_repeat(text, wrong):
+    assert faults(Scene(SCENE.background, SCENE.things, WIDE), text) == wrong
 
 
 def test_true_captions_have_no_fault_and_other_scenes_have_some():

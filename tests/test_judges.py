@@ -1,6 +1,7 @@
 """The judges: a perfect painter is right in everything, a wrong one is not, and a change is seen where it was made."""
 
 import importlib.util
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,13 +9,25 @@ import torch
 from test_scenes import perfect_reading
 
 from xlxmert_core.data.coco import Record, Report
-from xlxmert_core.data.storybook import HELD_OUT, Scene, Thing, captions, render, sample_scene
+from xlxmert_core.data.storybook import (
+    HELD_OUT,
+    WIDE,
+    Scene,
+    Thing,
+    captions,
+    facts_hold,
+    find,
+    render,
+    sample_scene,
+    stated_facts,
+)
 from xlxmert_core.datasets.base import Split
 from xlxmert_core.datasets.storybook import regions_of
 from xlxmert_core.evaluate.judges import PhotographJudge, SceneJudge, paint_and_read
 from xlxmert_core.evaluate.scenes import scene_accuracy
 
-SCENES = [sample_scene(np.random.default_rng(i)) for i in range(12)]
+SCENES = [sample_scene(np.random.default_rng(i)) for i in range(24)]
+CROWDS = [sample_scene(np.random.default_rng(i), world=WIDE) for i in range(24)]
 
 
 def split_of(scenes) -> Split:
@@ -47,7 +60,7 @@ class Reader:
 
 
 def judge_of(scenes) -> SceneJudge:
-    return SceneJudge(lambda: Reader(scenes))
+    return SceneJudge(lambda: Reader(scenes), scenes[0].world)
 
 
 def test_painting_and_reading_is_averaged_over_seeds():
@@ -55,7 +68,7 @@ def test_painting_and_reading_is_averaged_over_seeds():
     painter, facts = Forger(split, SCENES), [r.facts[0] for r in split.records]
     scores, images = paint_and_read(painter, judge_of(SCENES), split, (0, 1), steps=3)
     assert painter.calls == [(6, 0, 3), (6, 1, 3)]
-    wrong = scene_accuracy([perfect_reading(s) for s in SCENES[6:]], facts)
+    wrong = scene_accuracy([perfect_reading(s) for s in SCENES[6:12]], facts)
     assert scores["facts"] == pytest.approx((1 + wrong["facts"]) / 2) and scores["ms"] > 0
     assert np.array_equal(images, np.stack([render(s) for s in SCENES[:6]]))
 
@@ -71,18 +84,22 @@ def test_the_reader_is_trained_once_and_only_for_what_must_be_seen():
     assert made == [1]
 
 
-def test_an_edit_changes_one_colour_to_one_that_training_knows_and_is_judged():
-    split, rng = split_of(SCENES), np.random.default_rng(0)
-    judge = judge_of(SCENES)
+@pytest.mark.parametrize("scenes", [SCENES, CROWDS])
+def test_an_edit_changes_one_colour_to_one_that_training_knows_and_is_judged(scenes):
+    split, rng = split_of(scenes), np.random.default_rng(0)
+    judge = judge_of(scenes)
     edits = judge.edits(split, rng)
     after = []
-    for scene, mask, (thing, colour) in zip(SCENES, edits.masks, edits.wanted, strict=True):
-        assert colour != thing.colour and (colour, thing.kind) not in HELD_OUT
-        assert mask.sum() == thing.span**2 and mask[thing.row, thing.column]
-        new = Thing(thing.kind, colour, thing.size, thing.row, thing.column)
-        after.append(Scene(scene.background, tuple(new if t == thing else t for t in scene.things)))
+    for scene, text, mask, (things, colour) in zip(scenes, edits.texts, edits.masks, edits.wanted, strict=True):
+        [old], [kind] = ({t.colour for t in things}, {t.kind for t in things})
+        assert colour != old and (colour, kind) not in HELD_OUT and not find(scene, kind, colour)
+        assert mask.sum() == sum(t.span**2 for t in things) and all(mask[t.row, t.column] for t in things)
+        assert things == [t for t in scene.things if (t.colour, t.kind) == (old, kind)]
+        after.append(Scene(scene.background, tuple(replace(t, colour=colour) if t in things else t
+                                                   for t in scene.things), scene.world))  # fmt: skip
+        assert all(facts_hold(after[-1], stated_facts(text, scene.world))), text
     assert all(new != old for new, old in zip(edits.texts, split.texts, strict=True))
-    judge = judge_of(SCENES + after)
+    judge = judge_of(scenes + after)
     made = judge.edited(split.images, np.stack([render(s) for s in after]), edits)
     assert made == {"repaint_right": 1, "repaint_rest_same": 1}
     assert judge.edited(split.images, split.images, edits)["repaint_right"] == 0
@@ -106,7 +123,7 @@ def test_photographs_are_judged_by_likeness():
     assert judge.paintings(split.images, split.shifted())["nearer"] < 0.8
     assert judge.embed(split.images[:3]).shape == (3, 112)
     edits = judge.edits(split, rng)
-    assert edits.texts == split.shifted().texts and edits.masks.shape == (12, 8, 8)
+    assert edits.texts == split.shifted().texts and edits.masks.shape == (24, 8, 8)
     changed = split.images.copy()
     changed[:, 60:80, 60:80] = 255 - changed[:, 60:80, 60:80]
     found = judge.edited(split.images, changed, edits)

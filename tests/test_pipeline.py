@@ -210,7 +210,7 @@ def test_a_warning_points_at_the_line_that_called(skilled, picture, call, said):
 
 
 def test_unknown_words_are_named_with_the_nearest_known(painter):
-    with pytest.warns(UserWarning, match="'housse' .near: house"):
+    with pytest.warns(UserWarning, match="'housse' .read as: house"):
         painter.paint("a red housse")
 
 
@@ -313,7 +313,7 @@ def test_a_skill_is_asked_with_the_words_that_it_knows(skilled, painter, picture
         warnings.simplefilter("error")
         skilled.answer(picture, "a purple house")
         skilled.judge(picture, picture, "a purple house")
-    with pytest.warns(UserWarning, match="'pruple' .near: purple"):
+    with pytest.warns(UserWarning, match="'pruple' .read as: purple"):
         skilled.answer(picture, "a pruple house")
     with pytest.warns(UserWarning, match="'prupel' .near: purple"):
         skilled.judge(picture, picture, "a prupel house")

@@ -49,10 +49,10 @@ def test_layout(words):
     assert mask.dtype == torch.bool
     assert [names(words, row) for row in ids.tolist()] == [
         ["[CLS]", "a", "red", "house", "[SEP]"],
-        ["[CLS]", "sand", "[UNK]", "[SEP]", "[PAD]"],
+        ["[CLS]", "sand", "[SEP]", "[PAD]", "[PAD]"],
         ["[CLS]", "[SEP]", "[PAD]", "[PAD]", "[PAD]"],
     ]
-    assert mask.tolist() == [[True] * 5, [True] * 4 + [False], [True] * 2 + [False] * 3]
+    assert mask.tolist() == [[True] * 5, [True] * 3 + [False] * 2, [True] * 2 + [False] * 3]
 
 
 @pytest.mark.parametrize(("max_words", "kept"), [(2, 0), (3, 1), (5, 3), (6, 4), (7, 4)])

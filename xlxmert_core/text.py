@@ -1,6 +1,5 @@
 """Text in, word ids out: a word-level tokenizer for small data sets, BERT's word pieces for the paper's."""
 
-import difflib
 import os
 import sys
 import warnings
@@ -14,11 +13,11 @@ from tokenizers import Tokenizer as Backend
 from tokenizers import models, normalizers, pre_tokenizers
 from torch import Tensor
 
+from xlxmert_core.data import spelling
 from xlxmert_core.data.files import text_lines
 from xlxmert_core.files import replacing, why
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-SHOWN = 5  # unknown words named in one warning
 
 
 class Tokenizer:
@@ -75,7 +74,8 @@ class Tokenizer:
             raise ValueError(f"{vocabulary} has no {', '.join(missing)}: it is not BERT's vocab.txt.")
         backend = Backend(models.WordPiece(table, unk_token="[UNK]", max_input_chars_per_word=100))
         _split_words(backend)
-        return cls(_with_special(backend))
+        backend.add_special_tokens(list(SPECIAL))
+        return cls(backend)
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> "Tokenizer":
@@ -100,7 +100,8 @@ class Tokenizer:
         """
         if max_words < 2 or (pad_to is not None and pad_to < max_words):
             raise ValueError(f"encode() got max_words={max_words}, pad_to={pad_to}: at least 2, and pad_to not below.")
-        rows = [e.ids[: max_words - 2] for e in self.backend.encode_batch(list(sentences), add_special_tokens=False)]
+        found = self.backend.encode_batch(list(sentences), add_special_tokens=False)
+        rows = [self._known_ids(text, e.ids)[: max_words - 2] for text, e in zip(sentences, found, strict=True)]
         length = pad_to or max((len(row) + 2 for row in rows), default=2)
         ids = torch.full((len(rows), length), self.pad)
         for line, row in zip(ids, rows, strict=True):
@@ -114,28 +115,35 @@ class Tokenizer:
         words = [self.backend.id_to_token(i) or "" for i in ids if i not in special]
         return " ".join(words).replace(" ##", "")
 
+    def _known_ids(self, text: str, ids: list[int]) -> list[int]:
+        words = self.reading(text).words if self.unk in ids else None
+        return ids if words is None else [n for word in words if (n := self.backend.token_to_id(word)) is not None]
+
     def length(self, text: str) -> int:
         """How many tokens a text has, without [CLS] and [SEP]."""
-        return len(self.backend.encode(text, add_special_tokens=False).ids)
+        return len(self._known_ids(text, self.backend.encode(text, add_special_tokens=False).ids))
+
+    def reading(self, text: str) -> spelling.Reading:
+        """A text as the model reads it, see :func:`.spelling.as_read`; word pieces spell what they do not know."""
+        found = self.backend.encode(text, add_special_tokens=False)
+        plain = isinstance(self.backend.model, models.WordLevel)
+        return spelling.reading(text, found, self.unk, lambda: self._known if plain else None)
 
     def unknown(self, text: str) -> list[tuple[str, list[str]]]:
-        """Words that become [UNK], each with up to three known words spelled like it."""
-        words = dict.fromkeys(_words(self.backend, text))  # each once, in their order
-        lost = [word for word in words if self.unk in self.backend.encode(word, add_special_tokens=False).ids]
-        return [(word, difflib.get_close_matches(word, self._known, n=3)) for word in lost]
+        """Words that the model does not know, each with up to three known words spelled like it."""
+        return [(word, spelling.similar(word, self._known)) for word in self.reading(text).unknown]
 
     @cached_property
-    def _known(self) -> list[str]:
-        return [word for word in self.backend.get_vocab() if word not in SPECIAL]
+    def _known(self) -> frozenset[str]:
+        return frozenset(self.backend.get_vocab())
 
 
 def _word_level(tokens: Sequence[str]) -> Backend:
     backend = Backend(models.WordLevel({token: i for i, token in enumerate(tokens)}, unk_token="[UNK]"))
     _split_words(backend)
-    backend.normalizer = normalizers.Sequence(
-        [normalizers.NFC(), normalizers.BertNormalizer(lowercase=True, strip_accents=False)]
-    )
-    return _with_special(backend)
+    backend.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.BertNormalizer(strip_accents=False)])
+    backend.add_special_tokens(list(SPECIAL))
+    return backend
 
 
 def _ranked(backend: Backend, sentences: Iterable[str]) -> list[str]:
@@ -146,11 +154,6 @@ def _ranked(backend: Backend, sentences: Iterable[str]) -> list[str]:
 def _split_words(backend: Backend) -> None:
     backend.normalizer = normalizers.BertNormalizer(lowercase=True)
     backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-
-
-def _with_special(backend: Backend) -> Backend:
-    backend.add_special_tokens(list(SPECIAL))
-    return backend
 
 
 def _words(backend: Backend, text: str) -> list[str]:
@@ -172,13 +175,10 @@ def outside() -> int:
 def warn_of(tokenizer: Tokenizer, texts: Sequence[str], limit: int) -> None:
     """Warn of words that the tokenizer does not know and of texts that are cut to ``limit`` tokens."""
     for text in texts:
-        unknown = tokenizer.unknown(text)
-        if hints := [f"{word!r}" + (f" (near: {', '.join(near)})" if near else "") for word, near in unknown]:
-            more = f" and {len(hints) - SHOWN} more" if len(hints) > SHOWN else ""
-            warnings.warn(f"Words the model never learned: {'; '.join(hints[:SHOWN])}{more}.", stacklevel=outside())
+        if unknown := tokenizer.unknown(text):
+            warnings.warn(spelling.remark(unknown, tokenizer.reading(text)), stacklevel=outside())
         if (length := tokenizer.length(text)) > limit - 2:
-            message = f"The text has {length} words; the model reads the first {limit - 2}."
-            warnings.warn(message, stacklevel=outside())
+            warnings.warn(f"The text has {length} words; the model reads the first {limit - 2}.", stacklevel=outside())
 
 
 def texts_of(given: str | Sequence[str], what: str = "texts") -> list[str]:

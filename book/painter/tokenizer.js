@@ -1,8 +1,10 @@
 /**
  * Sentences become ids: the same rules as xlxmert_core/text.py, which leaves them to Hugging Face's tokenizers.
  *
- * Lower case, accents off, punctuation apart, one id a word; [UNK] for a word that the model never learned.
+ * Lower case, accents off, punctuation apart, one id a word; what the model never learned is read as spelling.js says.
  */
+
+import { asRead } from "./spelling.js";
 
 const SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"];
 const WRITTEN_OUT = /(\[(?:PAD|UNK|CLS|SEP|MASK)\])/; // such a token may stand in the sentence itself
@@ -24,18 +26,21 @@ export class Tokenizer {
 
   /** A sentence -> ids, [CLS] words [SEP], cut to maxWords. */
   encode(sentence) {
-    const ids = split(sentence).map((word) => this.ids.get(word) ?? this.ids.get("[UNK]"));
+    const ids = asRead(split(sentence), this.ids).words.map((word) => this.ids.get(word));
     return [this.ids.get("[CLS]"), ...ids.slice(0, this.maxWords - 2), this.ids.get("[SEP]")];
   }
 
   /** What a reader should know of a sentence before it is read, in one line; empty when there is nothing. */
   remarks(sentence) {
-    const words = split(sentence);
-    if (!words.length) return "An empty sentence asks for nothing: the model does as it likes.";
-    const unknown = [...new Set(words.filter((word) => !this.ids.has(word)))].map((word) => `“${word}”`);
+    const { words, unknown, things } = asRead(split(sentence), this.ids);
+    if (!split(sentence).length) return "An empty sentence asks for nothing: the model does as it likes.";
     const limit = this.maxWords - 2;
+    const lost = [...unknown].filter(([, better]) => !better).map(([word]) => quoted(word));
+    const mended = [...unknown].filter(([, better]) => better);
     return [
-      unknown.length ? `The model never learned ${list(unknown)}: it reads a gap there.` : "",
+      lost.length ? `The model never learned ${list(lost)}: it passes over what it does not know.` : "",
+      things.length ? `The picture will lack ${list([...new Set(things)].map(quoted))}.` : "",
+      mended.length ? `Read: ${list(mended.map(([word, better]) => `${quoted(word)} as ${quoted(better)}`))}.` : "",
       words.length > limit ? `The sentence has ${words.length} words; the model reads the first ${limit}.` : "",
     ].filter(Boolean).join(" ");
   }
@@ -56,6 +61,8 @@ function plainWords(text) {
   const plain = spaced.normalize("NFD").replace(ACCENTS, "").toLowerCase();
   return plain.replace(PUNCTUATION, " $& ").split(/\s+/).filter(Boolean);
 }
+
+const quoted = (word) => `“${word}”`;
 
 /** ["a", "b", "c"] -> "a, b and c"; of more than five, the first five. */
 function list(items) {

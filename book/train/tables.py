@@ -97,7 +97,7 @@ def painter(recipe: Recipe, world: World, seed: int, steps: int) -> tuple[dict, 
         model.cpu().eval(), *world.words, generator=torch.Generator().manual_seed(seed), steps=16,
         order=sampling.halton, temperature=0.7,
     )  # fmt: skip
-    seen = CodeReader(cells["train"].numpy(), world.train.labels).read(painted.numpy())
+    seen = CodeReader(cells["train"].numpy(), world.train.labels, world.train.scenes[0].world).read(painted.numpy())
     scores = scene_accuracy(seen, [record.facts[0] for record in world.held_out.records[:TEXTS]])
     known = recipe.vocabulary == Recipe.vocabulary  # to the generator of chapter 06
     return scores, drawn(world.generator, painted[:SHOWN], cells) if known else None

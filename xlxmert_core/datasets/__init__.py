@@ -12,9 +12,10 @@ from xlxmert_core.datasets.catalogue import Catalogue
 from xlxmert_core.datasets.coco import Coco
 from xlxmert_core.datasets.junior import Junior
 from xlxmert_core.datasets.storybook import Storybook
+from xlxmert_core.datasets.wide import Wide
 from xlxmert_core.files import typed_path
 
-DATASETS = {"storybook": Storybook, "junior": Junior, "coco": Coco, "catalogue": Catalogue}
+DATASETS = {"storybook": Storybook, "junior": Junior, "wide": Wide, "coco": Coco, "catalogue": Catalogue}
 
 
 def open_dataset(name: str, folder: str | os.PathLike) -> DataSet:

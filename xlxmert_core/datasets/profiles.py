@@ -53,6 +53,7 @@ class Profile:
     max_words: int = storybook().max_words  # of a text for pretraining, with [CLS] and [SEP]
     painter: str = "storybook"  # whose paintings chapter 07 measures: the shipped weights', or "pipeline", this run's
     speaker: str = "storybook"  # who learns to write and to answer in chapters 08 and 09
+    apart: tuple[str, ...] = ("composition",)  # splits of what training holds out
     recorded: tuple[str, ...] = ("samplers", "blind", "continuous")  # comparisons shown as they were measured once
     model: ModelConfig = storybook()
     generator: GeneratorConfig = storybook_generator()
@@ -87,7 +88,7 @@ class Profile:
     @property
     def judged(self) -> dict[str, int]:
         """Texts painted and judged, by split."""
-        return {"test": self.painted, "composition": self.composition_texts}
+        return {"test": self.painted, **dict.fromkeys(self.apart, self.composition_texts)}
 
     @property
     def repainted(self) -> int:

@@ -16,7 +16,8 @@ from xlxmert_core.train.loop import Track
 
 # Where in the landscape a cell lies, in blocks of 2 x 2 cells: int64 [8, 8], 0-15.
 PLACES = np.add.outer(np.arange(8) // 2 * 4, np.arange(8) // 2)
-FILES = {"train": "train", "held_out": "val", "test": "test", "composition": "composition"}
+FILES = {"train": "train", "held_out": "val", "test": "test", "composition": "composition",
+         "counts": "counts"}  # fmt: skip
 
 
 class Storybook(DataSet):
@@ -24,7 +25,7 @@ class Storybook(DataSet):
 
     name = "storybook"
     world = drawn.STORYBOOK
-    tests = ("test", "composition")
+    tests: tuple[str, ...] = ("test", "composition")
     language = Language(tuple(map(tuple, drawn.EXCHANGEABLE)), 0.8, tuple(drawn.RELATIONS))
 
     def budgets(self, profile_name: str) -> Profile:
@@ -33,7 +34,8 @@ class Storybook(DataSet):
 
     def prepare(self, run: Profile, seed: int) -> None:
         """Draw the scenes, unless they are there."""
-        drawn.write(self.folder, run.train, run.held_out, run.held_out, run.held_out, seed, world=self.world)
+        apart = run.held_out
+        drawn.write(self.folder, run.train, apart, apart, apart, seed, world=self.world, counted=apart)
 
     def split(self, name: str, limit: int | None = None, size: int = 128) -> Split:
         """A split; raises DataError in one sentence, also for scenes that are not drawn yet."""
@@ -77,13 +79,13 @@ class Storybook(DataSet):
 
         def train_reader() -> SceneReader:
             torch.manual_seed(seed + 100)
-            reader = SceneReader()
+            reader = SceneReader(world=self.world)
             train_on_labels(
                 reader, self.seen_by_judge(train, seed), run.reader_steps, batch=32, seed=seed + 100, track=track
             )
             return reader
 
-        return SceneJudge(train_reader)
+        return SceneJudge(train_reader, self.world)
 
     def seen_by_judge(self, train: Split, seed: int) -> Split:
         """What the judge learns to read from."""

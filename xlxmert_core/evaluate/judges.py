@@ -71,15 +71,15 @@ class SceneJudge:
     """Reads pictures of drawn scenes back into scenes, and looks up what the texts state.
 
     Args:
-        train_reader: gives the reader.
+        train_reader: gives the reader; world: what the scenes are made of.
     """
 
     measures: tuple[str, ...] = ("facts", "all_right", "background", "thing", "relation")
     learned: tuple[str, ...] = ("facts", "background")
     true, whole = "precision", "all_right"
 
-    def __init__(self, train_reader: Callable[[], SceneReader]):
-        self._train_reader = train_reader
+    def __init__(self, train_reader: Callable[[], SceneReader], world: storybook.World = storybook.STORYBOOK):
+        self._train_reader, self.world = train_reader, world
 
     @cached_property
     def reader(self) -> SceneReader:
@@ -104,7 +104,7 @@ class SceneJudge:
 
     def retold(self, texts: Sequence[str], lines: Sequence[str]) -> dict[str, float]:
         """Exact: see :func:`~xlxmert_core.evaluate.scenes.round_trip`."""
-        return round_trip(texts, lines)
+        return round_trip(texts, lines, self.world)
 
     def embed(self, images: np.ndarray) -> np.ndarray:
         """The reader's features, averaged over cells."""
@@ -119,12 +119,14 @@ class SceneJudge:
     def edited(self, before: np.ndarray, after: np.ndarray, edits: Edits) -> dict[str, float]:
         """Whether the thing has its new colour, and whether all else that the reader sees is as it was."""
         right, same = [], []
-        for old, new, (thing, colour) in zip(
+        for old, new, (things, colour) in zip(
             self.reader.read(before), self.reader.read(after), edits.wanted, strict=True
         ):
-            seen = new["things"].get(thing.kind, {})
-            right.append(seen.get("colour") == colour and seen["size"] == thing.size)
-            same.append(_all_but(old, thing.kind) == _all_but(new, thing.kind))
+            kind, colours = things[0].kind, (things[0].colour, colour)
+            seen = storybook.matching(new["things"], kind, colour)
+            right.append(sorted(str(t.size) for t in seen) == sorted(t.size for t in things))
+            left = None if self.world.most == 1 else colours
+            same.append(_all_but(old, kind, left) == _all_but(new, kind, left))
         return {"repaint_right": float(np.mean(right)), "repaint_rest_same": float(np.mean(same))}
 
 
@@ -187,20 +189,28 @@ class PhotographJudge:
 
 
 def recoloured(scene: storybook.Scene, caption: str, rng: np.random.Generator) -> tuple:
-    """(text with one colour changed, the thing's cells bool [8, 8], the thing, its new colour)."""
+    """(text with one colour changed, the things' cells bool [8, 8], the things, their new colour).
+
+    Things of one kind and colour change together, to a colour that no other of their kind has.
+    """
     thing = scene.things[rng.integers(len(scene.things))]
+    things = storybook.matching(scene.things, thing.kind, thing.colour)
     colours, held_out = scene.world.colours, scene.world.held_out
-    allowed = [c for c in colours if c != thing.colour and (c, thing.kind) not in held_out]
+    allowed = [c for c in colours if c != thing.colour and (c, thing.kind) not in held_out
+               and not storybook.find(scene, thing.kind, c)]  # fmt: skip
     colour = allowed[rng.integers(len(allowed))]
     text = caption.replace(f"{thing.colour} {thing.kind}", f"{colour} {thing.kind}")
     mask = np.zeros((8, 8), bool)
-    mask[thing.row : thing.row + thing.span, thing.column : thing.column + thing.span] = True
-    return text, mask, thing, colour
+    for t in things:
+        mask[t.row : t.row + t.span, t.column : t.column + t.span] = True
+    return text, mask, things, colour
 
 
-def _all_but(seen: dict, kind: str) -> tuple:
-    things = {k: (thing["colour"], thing["size"]) for k, thing in seen["things"].items() if k != kind}
-    return seen["background"], things
+def _all_but(seen: dict, kind: str, colours: Sequence[str] | None) -> tuple:
+    """What was seen, without things of a kind in some colours, or in any."""
+    things = [(t.kind, t.colour, t.size) for t in seen["things"]
+              if t.kind != kind or (colours is not None and t.colour not in colours)]  # fmt: skip
+    return seen["background"], sorted(map(str, things))
 
 
 def named(lines: Sequence[str], regions: Sequence, kinds: Sequence[str]) -> dict[str, float]:

@@ -5,7 +5,9 @@ network, trained on rendered scenes only and sharing nothing with the model unde
 back into a scene, and the facts of the text are looked up in that scene.
 """
 
+from collections import Counter
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,30 +17,59 @@ from xlxmert_core.data.storybook import (
     BACKGROUNDS,
     COLOURS,
     KINDS,
+    NEXT,
     SIZES,
+    STORYBOOK,
     Scene,
+    World,
     facts_hold,
-    find,
+    matching,
     scene_facts,
     stated_facts,
 )
+from xlxmert_core.data.storybook.facts import holds as holds_of
+from xlxmert_core.data.storybook.grammar import NUMBERS, PLURALS
+from xlxmert_core.data.storybook.scenes import APART, SPAN
 from xlxmert_core.data.storybook.text import PLACE
 from xlxmert_core.features import SmallBackbone, extract
 
 LABELS = {"kind": len(KINDS) + 1, "colour": len(COLOURS) + 1, "size": len(SIZES) + 1, "background": len(BACKGROUNDS)}
+APART_BY = {"part": 14}  # also read where kinds repeat
+# part -> (row and column in its box, side of the box), see storybook.cell_labels
+PARTS = {1 + i: (i // 3, i % 3, 3) for i in range(9)} | {10 + i: (i // 2, i % 2, 2) for i in range(4)}
+
+
+class Seen(NamedTuple):
+    """A thing in a picture; (row, column) is the centre of its box, in cells."""
+
+    kind: str
+    colour: str | None
+    size: str | None
+    row: float
+    column: float
+
+    @property
+    def span(self) -> float:
+        """Side of the box, in cells."""
+        return SPAN[self.size] if self.size else 2.5
+
+
+def labels_read(world: World) -> dict[str, int]:
+    """{what is read of each cell: number of classes}."""
+    return LABELS if world.most == 1 else LABELS | APART_BY
 
 
 class SceneReader(nn.Module):
-    """The independent recogniser: five plain convolutions, one label head per attribute.
+    """The independent recogniser: five plain convolutions, one label head per attribute of a world's things.
 
     ``forward(images [-1, 1] [B, 3, 128, 128]) -> features [B, 64, 96]``; trained with
     :class:`xlxmert_core.train.labels.LabelObjective`, like the grid encoder, but from other weights and data.
     """
 
-    def __init__(self, width: int = 96):
+    def __init__(self, width: int = 96, world: World = STORYBOOK):
         super().__init__()
         self.body = SmallBackbone((24, 48, 72, width))
-        self.heads = nn.ModuleDict({name: nn.Linear(width, size) for name, size in LABELS.items()})
+        self.heads = nn.ModuleDict({name: nn.Linear(width, size) for name, size in labels_read(world).items()})
 
     def forward(self, images: Tensor) -> Tensor:
         """images [-1, 1] [B, 3, S, S] -> features [B, N, width]."""
@@ -50,10 +81,11 @@ class SceneReader(nn.Module):
 
     @torch.inference_mode()
     def read(self, images: np.ndarray) -> list[dict]:
-        """uint8 [M, 128, 128, 3] -> per picture {"background": str, "things": {kind: {...}}}.
+        """uint8 [M, 128, 128, 3] -> per picture {"background": str, "things": [Seen]}.
 
-        A thing is {"colour": str, "size": str, "row": float, "column": float} (centre, in cells); a kind is
-        seen when at least two cells say so, its colour and size are those cells' majority.
+        A kind is seen where at least two cells say so; what it looks like is their majority, and the centre their mean.
+        Where kinds repeat, connected cells are a thing, and those of several boxes are told apart by the parts that
+        they show.
         """
         features = torch.from_numpy(extract(self, images)).to(next(self.parameters()).device)
         labels = {name: logits.argmax(-1).cpu().numpy() for name, logits in self.label_logits(features).items()}
@@ -67,19 +99,51 @@ def pooled_features(reader: SceneReader, images: np.ndarray) -> np.ndarray:
 
 def _assemble(cells: dict[str, np.ndarray]) -> dict:
     side = int(round(len(cells["kind"]) ** 0.5))
-    things = {}
+    grids = {name: values.reshape(side, side) for name, values in cells.items()}
+    things = []
     for index in np.unique(cells["kind"]):
-        where = (cells["kind"] == index).nonzero()[0]
-        if index == 0 or len(where) < 2:
-            continue
-        colour, size = (_majority(cells[name][where]) for name in ("colour", "size"))
-        things[KINDS[index - 1]] = {
-            "colour": COLOURS[colour - 1] if colour else None,
-            "size": SIZES[size - 1] if size else None,
-            "row": float((where // side).mean()),
-            "column": float((where % side).mean()),
-        }
+        for where in _apart(grids["kind"] == index, grids.get("part")) if index else ():
+            colour, size = (_majority(grids[name][tuple(where.T)]) for name in ("colour", "size"))
+            row, column = _centre(where, grids["part"][tuple(where.T)]) if "part" in grids else where.mean(0).tolist()
+            look = (COLOURS[colour - 1] if colour else None, SIZES[size - 1] if size else None)
+            things.append(Seen(KINDS[index - 1], *look, row, column))
     return {"background": BACKGROUNDS[np.argmax(np.bincount(cells["background"]))], "things": things}
+
+
+def _apart(mask: np.ndarray, parts: np.ndarray | None) -> list[np.ndarray]:
+    """Cells [side, side] of one kind -> (row, column) [n, 2] of each thing of two cells or more; without parts, one."""
+    if parts is None:
+        return [np.argwhere(mask)] if mask.sum() > 1 else []
+    from scipy.ndimage import label
+
+    found = []
+    patches, count = label(mask, np.ones((3, 3)))
+    for patch in range(1, count + 1):
+        where = np.argwhere(patches == patch)
+        several = _by_corner(where, parts) if np.ptp(where, axis=0).max() >= max(SPAN.values()) else []
+        found += several or [where]
+    return [where for where in found if len(where) > 1]
+
+
+def _by_corner(where: np.ndarray, parts: np.ndarray) -> list[np.ndarray]:
+    """Cells that touch, by the box that the part of each belongs to."""
+    boxes: dict[tuple, list] = {}
+    for row, column in where:
+        if (part := PARTS.get(int(parts[row, column]))) is not None:
+            boxes.setdefault((row - part[0], column - part[1], part[2]), []).append((row, column))
+    return [np.array(cells) for cells in boxes.values() if len(cells) > 1]
+
+
+def _centre(where: np.ndarray, parts: np.ndarray) -> tuple[float, float]:
+    """Of the box that most cells' parts belong to, else of the cells."""
+    boxes = Counter(
+        (r - PARTS[p][0], c - PARTS[p][1], PARTS[p][2]) for (r, c), p in zip(where, parts, strict=True) if p
+    )
+    if not boxes:
+        row, column = where.mean(0)
+        return float(row), float(column)
+    (row, column, span), _ = boxes.most_common(1)[0]
+    return float(row + (span - 1) / 2), float(column + (span - 1) / 2)
 
 
 def _majority(labels: np.ndarray) -> int:
@@ -91,12 +155,12 @@ class CodeReader:
     """Reads codes without a picture: each code stands for the label it most often had in training.
 
     Args:
-        codes: int64 [M, N]; labels: name -> int64 [M, grid, grid] for kind, colour, size and background.
+        codes: int64 [M, N]; labels: name -> int64 [M, grid, grid] for each of the world's :func:`labels_read`.
     """
 
-    def __init__(self, codes: np.ndarray, labels: dict[str, np.ndarray]):
+    def __init__(self, codes: np.ndarray, labels: dict[str, np.ndarray], world: World = STORYBOOK):
         self.votes = {}
-        for name, classes in LABELS.items():
+        for name, classes in labels_read(world).items():
             values = labels[name].reshape(codes.shape)
             known = values >= 0
             votes = count_labels(codes[known], values[known], int(codes.max()) + 1, classes)
@@ -110,27 +174,30 @@ class CodeReader:
 
 
 RELATIONS = {
-    "left of": lambda a, b: a["column"] < b["column"],
-    "right of": lambda a, b: a["column"] > b["column"],
-    "above": lambda a, b: a["row"] < b["row"],
-    "below": lambda a, b: a["row"] > b["row"],
+    "left of": lambda a, b: a.column < b.column,
+    "right of": lambda a, b: a.column > b.column,
+    "above": lambda a, b: a.row < b.row,
+    "below": lambda a, b: a.row > b.row,
 }
 
 
 def holds(fact: Sequence, seen: dict) -> bool:
-    """Whether one fact of a text is true of what the reader saw (see ``storybook.captions`` for the facts)."""
-    things = seen["things"]
-    if fact[0] == "background":
-        return seen["background"] == fact[1]
-    if fact[0] == "thing":
-        _, size, colour, kind = fact
-        thing = things.get(kind)
-        return thing is not None and thing["colour"] == colour and size in (None, thing["size"])
-    _, (colour_a, kind_a), relation, (colour_b, kind_b) = fact
-    a, b = things.get(kind_a), things.get(kind_b)
-    if a is None or b is None or (a["colour"], b["colour"]) != (colour_a, colour_b):
-        return False
-    return RELATIONS[relation](a, b)
+    """Whether one fact of a text is true of what the reader saw (see :mod:`xlxmert_core.data.storybook.facts`).
+
+    Centres decide what is left of, right of, above, below and between; "next to" is as in scenes.
+    """
+    return fact[0] != "nonsense" and holds_of(fact, seen["background"], seen["things"], _stands, _between)
+
+
+def _stands(a: Seen, relation: str, b: Seen) -> bool:
+    if relation != NEXT:
+        return RELATIONS[relation](a, b)
+    reach = (a.span + b.span) / 2
+    return abs(a.row - b.row) < reach and abs(a.column - b.column) - reach <= APART
+
+
+def _between(a: Seen, b: Seen, c: Seen) -> bool:
+    return min(b.column, c.column) < a.column < max(b.column, c.column)
 
 
 def scene_accuracy(seen: Sequence[dict], facts: Sequence[Sequence[Sequence]]) -> dict[str, float]:
@@ -152,7 +219,7 @@ def caption_accuracy(scenes: Sequence[Scene], texts: Sequence[str]) -> dict[str,
     that of things (with size and colour) and backgrounds that are stated; "grammar" that of captions in Storybook's
     language: what is not counts as a fact that does not hold.
     """
-    stated = [stated_facts(text) for text in texts]
+    stated = [stated_facts(text, scene.world) for scene, text in zip(scenes, texts, strict=True)]
     held = [[fact[0] != "nonsense" and facts_hold(scene, [fact])[0] for fact in facts]
             for scene, facts in zip(scenes, stated, strict=True)]  # fmt: skip
     mentioned = [fact in facts for scene, facts in zip(scenes, stated, strict=True) for fact in scene_facts(scene)]
@@ -166,36 +233,62 @@ def caption_accuracy(scenes: Sequence[Scene], texts: Sequence[str]) -> dict[str,
 
 def fault(scene: Scene, fact: Sequence) -> str:
     """What is so in place of a stated fact that does not hold: "the house is small and blue", "there is no house"."""
-    if fact[0] == "background":
-        return f"it is {PLACE[scene.background]}"
-    if fact[0] == "thing":
-        thing = find(scene, fact[3])
-        return f"the {fact[3]} is {thing.size} and {thing.colour}" if thing else f"there is no {fact[3]}"
-    if fact[0] == "relation":
-        _, (colour, kind), relation, (other_colour, other) = fact
-        for one, its_colour in ((kind, colour), (other, other_colour)):
-            if find(scene, one, its_colour) is None:
-                return f"there is no {its_colour} {one}"
-        return f"the {kind} is not {relation} the {other}"
+    match tuple(fact):
+        case ("background", _):
+            return f"it is {PLACE[scene.background]}"
+        case ("thing", size, colour, kind):
+            things = matching(scene.things, kind)
+            if len(things) == 1:
+                return f"the {kind} is {things[0].size} and {things[0].colour}"
+            named = " ".join(word for word in (size, colour, kind) if word)
+            return f"there is no {named if things else kind}"
+        case ("count", _, size, colour, kind):
+            return there_are(len(matching(scene.things, kind, colour, size)), size, colour, kind)
+        case ("relation" | "between", *parts):
+            names = [part for part in parts if not isinstance(part, str)]
+            for colour, kind in names:
+                if not matching(scene.things, kind, colour):
+                    return there_are(0, None, colour, kind)
+            relation = parts[1] if fact[0] == "relation" else "between"
+            first, *others = (kind for _, kind in names)
+            return f"the {first} is not {relation} the {' and the '.join(dict.fromkeys(others))}"
     return "something is told twice, or the words make no sentence"
+
+
+def there_are(number: int, size: str | None, colour: str | None, kind: str) -> str:
+    """In words: "there is one red house", "there are two houses", "there is no house"."""
+    words = " ".join(word for word in (size, colour, kind if number < 2 else PLURALS[kind]) if word)
+    told = NUMBERS[number][0] if number in NUMBERS else str(number)
+    return f"there are {told} {words}" if number > 1 else f"there is {'one' if number else 'no'} {words}"
 
 
 def faults(scene: Scene, text: str) -> list[str]:
     """What is wrong in a caption, one sentence for each stated fact that does not hold; none are repeated."""
-    stated = stated_facts(text)
+    stated = stated_facts(text, scene.world)
     wrong = [fact for fact in stated if fact[0] == "nonsense" or not facts_hold(scene, [fact])[0]]
     return list(dict.fromkeys(fault(scene, fact) for fact in wrong))
 
 
-def round_trip(texts: Sequence[str], captions: Sequence[str]) -> dict[str, float]:
+def round_trip(texts: Sequence[str], captions: Sequence[str], world: World = STORYBOOK) -> dict[str, float]:
     """Texts that were painted against captions of the paintings.
 
-    Shares of the texts' backgrounds and things that are told again ("facts"), and of texts whose every one is
-    ("all_right"). Relations are left out: a caption tells one of many.
+    Shares of the texts' backgrounds, things and counts that the captions tell again ("facts"), and of texts whose every
+    one is ("all_right"), word for word, or in substance where kinds repeat. Relations are left out: a caption tells one
+    of many.
     """
-    wanted = [[f for f in stated_facts(text) if f[0] in ("background", "thing")] for text in texts]
-    found = [[f in stated_facts(c) for f in facts] for facts, c in zip(wanted, captions, strict=True)]
+    kinds = ("background", "thing", "count")
+    wanted = [[f for f in stated_facts(text, world) if f[0] in kinds] for text in texts]
+    told = [stated_facts(caption, world) for caption in captions]
+    found = [[f in again if world.most == 1 else holds(f, picture_of(again)) for f in facts]
+             for facts, again in zip(wanted, told, strict=True)]  # fmt: skip
     return {"facts": float(np.mean(sum(found, []))), "all_right": float(np.mean([all(f) for f in found]))}
+
+
+def picture_of(facts: Sequence[Sequence]) -> dict:
+    """What one sees who knows facts alone, as :meth:`SceneReader.read` gives it; nobody knows where things stand."""
+    looks = [(1, *fact[1:]) if fact[0] == "thing" else fact[1:] for fact in facts if fact[0] in ("thing", "count")]
+    things = [Seen(kind, colour, size, 0, 0) for n, size, colour, kind in looks for _ in range(n)]
+    return {"background": next((fact[1] for fact in facts if fact[0] == "background"), ""), "things": things}
 
 
 def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:

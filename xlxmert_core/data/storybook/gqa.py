@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from xlxmert_core.data.storybook.facts import matching
 from xlxmert_core.data.storybook.scenes import RELATIONS, SIZES, Scene, Thing, stands
 from xlxmert_core.data.storybook.text import describe, pick
-from xlxmert_core.data.storybook.vqa import Step, near_miss
+from xlxmert_core.data.storybook.vqa import Step, near_miss, singled_out, the_one, worded
 
 
 @dataclass(frozen=True)
@@ -44,19 +45,27 @@ def compounds(scene: Scene, rng: np.random.Generator, count: int) -> list[Compou
     return list(found.values())[:count]
 
 
-def _refer(scene: Scene, rng: np.random.Generator) -> tuple[Thing, str, tuple[Step, ...]]:
-    """A thing, by its kind or by where it stands: (thing, words, program that selects it)."""
+def _refer(scene: Scene, rng: np.random.Generator, but: str = "") -> tuple[Thing, str, tuple[Step, ...]] | None:
+    """A thing, by what it is or by where it stands: (thing, words, program that selects it).
+
+    Its colour or size, whichever is ``but``, is not told. None where nothing singles a thing out.
+    """
+    anchors = [(anchor, words) for anchor in scene.things if (words := the_one(scene, anchor)) is not None]
     ways = [
-        (thing, f"the thing {relation} the {anchor.kind}", (("select", anchor.kind, ()), ("relate", relation, (0,))))
-        for anchor in scene.things
+        (thing, f"the thing {relation} the {words}", (*steps, ("relate", relation, (len(steps) - 1,))))
+        for anchor, (words, steps) in anchors
         for relation in RELATIONS
         for thing in scene.things
         if [t for t in scene.things if t is not anchor and stands(t, relation, anchor)] == [thing]
     ]
     if ways and rng.random() < 0.5:
-        return pick(rng, ways)
-    thing = pick(rng, scene.things)
-    return thing, f"the {thing.kind}", (("select", thing.kind, ()),)
+        thing, words, steps = pick(rng, ways)
+        relation = steps[-1][1]
+        return thing, words.replace(f" {relation} ", f" {worded(relation, scene, rng)} ", 1), steps
+    if not (able := singled_out(scene, but)):
+        return None
+    thing, words, steps = pick(rng, able)
+    return thing, f"the {words}", steps
 
 
 def _another(thing: Thing, attribute: str, scene: Scene, rng: np.random.Generator) -> str:
@@ -74,18 +83,24 @@ def _verify(thing, words, steps, attribute, scene, rng) -> Compound:
     return Compound(f"is {words} {value}", "yes" if true else "no", ("verify", "attr", f"verify {attribute}"), program)
 
 
-def _query(scene: Scene, rng: np.random.Generator) -> Compound:
-    thing, words, steps = _refer(scene, rng)
+def _query(scene: Scene, rng: np.random.Generator) -> Compound | None:
+    if (found := _refer(scene, rng, "colour" if scene.world.most > 1 else "")) is None:
+        return None
+    thing, words, steps = found
     attribute = pick(rng, ("colour", "colour", "size"))
+    if attribute == "size" and steps[-1][0] == "filter size":  # told already
+        attribute = "colour"
     program = (*steps, ("query", attribute, (len(steps) - 1,)))
     implied = _verify(thing, words, steps, attribute, scene, rng)
     text = f"what {attribute} is {words}"
     return Compound(text, getattr(thing, attribute), ("query", "attr", f"query {attribute}"), program, (implied,))
 
 
-def _choose(scene: Scene, rng: np.random.Generator) -> Compound:
+def _choose(scene: Scene, rng: np.random.Generator) -> Compound | None:
     """Small or large; a choice of two colours would tell half of the answer."""
-    thing, words, steps = _refer(scene, rng)
+    if (found := _refer(scene, rng, "size")) is None:
+        return None
+    thing, words, steps = found
     program = (*steps, ("choose size", "small|large", (len(steps) - 1,)))
     implied = _verify(thing, words, steps, "size", scene, rng)
     first, second = pick(rng, (SIZES, SIZES[::-1]))
@@ -95,9 +110,10 @@ def _choose(scene: Scene, rng: np.random.Generator) -> Compound:
 
 def _which(scene: Scene, rng: np.random.Generator) -> Compound | None:
     """What stands there; None where the thing would be named by its kind."""
-    thing, words, steps = _refer(scene, rng)
-    if len(steps) == 1:
+    found = _refer(scene, rng)
+    if found is None or found[2][-1][0] != "relate":
         return None
+    thing, words, steps = found
     program = (*steps, ("query", "kind", (len(steps) - 1,)))
     return Compound(f"what is {words}", thing.kind, ("query", "rel", "query kind"), program)
 
@@ -129,8 +145,9 @@ def _logical(scene: Scene, rng: np.random.Generator) -> Compound | None:
 def _compare(scene: Scene, rng: np.random.Generator) -> Compound | None:
     """Two things, their colours or sizes; asked only where the scene could have given either answer."""
     options = []
+    alone = [t for t in scene.things if matching(scene.things, t.kind) == [t]]
     for attribute in ("colour", "size"):
-        pairs = [(a, b) for a in scene.things for b in scene.things if a is not b]
+        pairs = [(a, b) for a in alone for b in alone if a is not b]
         same = [p for p in pairs if getattr(p[0], attribute) == getattr(p[1], attribute)]
         different = [p for p in pairs if p not in same]
         if same and different:

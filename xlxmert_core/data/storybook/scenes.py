@@ -4,7 +4,7 @@ A picture is 128 pixels wide, an 8 x 8 grid of 16-pixel cells. Objects stand on 
 one in 3 x 3, a small one in 2 x 2. An object always gives the same cells, so a code can name them.
 """
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,6 +27,8 @@ HELD_OUT = frozenset({
     ("red", "boat"), ("orange", "house"), ("yellow", "mushroom"), ("green", "cup"),
     ("blue", "tree"), ("purple", "car"), ("pink", "star"), ("brown", "balloon"),
 })  # fmt: skip
+# (kind, number) that training never shows: can the model count what it has not counted?
+HELD_COUNTS = frozenset({("tree", 2), ("cup", 2), ("kite", 2), ("house", 3), ("flower", 3), ("star", 3)})
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,8 @@ class World:
     """What scenes are made of: all of Storybook, or so much of it that a model learns it in minutes.
 
     counts: how many things a scene has, drawn evenly from this list, as far as there are scenes of so few that are not
-    drawn yet; held_out: (colour, kind) pairs that training never shows.
+    drawn yet; held_out: (colour, kind) pairs that training never shows; most: things of one kind, at most; held_counts:
+    (kind, n), of which training never shows n together, nor n that are alike.
     """
 
     kinds: tuple[str, ...]
@@ -42,9 +45,12 @@ class World:
     backgrounds: tuple[str, ...]
     counts: tuple[int, ...]
     held_out: frozenset[tuple[str, str]]
+    most: int = 1
+    held_counts: frozenset[tuple[str, int]] = frozenset()
 
 
 STORYBOOK = World(KINDS, COLOURS, BACKGROUNDS, (1, 2, 3, 4), HELD_OUT)
+WIDE = World(KINDS, COLOURS, BACKGROUNDS, (1, 2, 3, 4, 5), HELD_OUT, 3, HELD_COUNTS)
 JUNIOR = World(
     ("house", "tree", "ball", "star"), ("red", "yellow", "blue"), ("grass", "night"), (1, 1, 2),
     frozenset({("blue", "tree")}),
@@ -52,6 +58,7 @@ JUNIOR = World(
 
 # relation -> (axis of (row, column), sign): "left of" means the smaller column.
 RELATIONS = {"left of": (1, -1), "right of": (1, 1), "above": (0, -1), "below": (0, 1)}
+NEXT, APART = "next to", 1  # side by side, with at most so many columns free between them
 OPPOSITE = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
 
 
@@ -73,7 +80,7 @@ class Thing:
 
 @dataclass(frozen=True)
 class Scene:
-    """A background and one to four things of a world, no two of one kind, no two boxes overlapping."""
+    """A background and some things of a world, at most ``world.most`` of one kind, no two boxes overlapping."""
 
     background: str
     things: tuple[Thing, ...]
@@ -95,12 +102,26 @@ class Scene:
         shown = any((t.colour, t.kind) in self.world.held_out for t in self.things)
         return frozenset() if shown else self.world.held_out
 
+    @property
+    def untold(self) -> frozenset[tuple[str, int]]:
+        """(kind, n) that no text about this scene may name: the held-out ones, unless the scene shows one itself."""
+        shown = set(Counter(t.kind for t in self.things).items()) & self.world.held_counts
+        return frozenset() if shown else self.world.held_counts
+
 
 def stands(a: Thing, relation: str, b: Thing) -> bool:
-    """Whether a is clearly left of, right of, above or below b: apart along that axis."""
+    """Whether a is clearly left of, right of, above or below b, apart along that axis, or next to it."""
+    if relation == NEXT:
+        gap = max(a.column - b.column - b.span, b.column - a.column - a.span)
+        return 0 <= gap <= APART and not stands(a, "above", b) and not stands(a, "below", b)
     axis, sign = RELATIONS[relation]
     first, second = (a, b) if sign < 0 else (b, a)
     return (first.row, first.column)[axis] + first.span <= (second.row, second.column)[axis]
+
+
+def between(a: Thing, b: Thing, c: Thing) -> bool:
+    """Whether a is right of one of b and c and left of the other."""
+    return any(stands(x, "left of", a) and stands(a, "left of", y) for x, y in ((b, c), (c, b)))
 
 
 def overlap(a: Thing, b: Thing) -> bool:
@@ -113,44 +134,6 @@ def places(kind: str, size: str) -> list[tuple[int, int]]:
     span = SPAN[size]
     rows = range(0, 5 - span) if kind in SKY else range(5 - span, GRID + 1 - span)
     return [(row, column) for row in rows for column in range(GRID + 1 - span)]
-
-
-def sample_scene(rng: np.random.Generator, held_out: bool = False, world: World = STORYBOOK) -> Scene:
-    """A scene of a world; with ``held_out`` one of its things is a held-out pair, else none is."""
-    background = world.backgrounds[rng.integers(len(world.backgrounds))]
-    count = world.counts[rng.integers(len(world.counts))]
-    while True:
-        kinds = [world.kinds[i] for i in rng.permutation(len(world.kinds))[:count]]
-        looks = [_sample_look(kind, rng, world) for kind in kinds]
-        if held_out:
-            colour = next((c for c, k in world.held_out if k == kinds[0]), None)
-            if colour is None:
-                continue
-            looks[0] = (colour, looks[0][1])
-        things = _place(kinds, looks, rng)
-        if things is not None:
-            order = rng.permutation(count)
-            return Scene(background, tuple(things[i] for i in order), world)
-
-
-def _sample_look(kind: str, rng: np.random.Generator, world: World) -> tuple[str, str]:
-    colours = [c for c in world.colours if (c, kind) not in world.held_out]
-    return colours[rng.integers(len(colours))], SIZES[rng.integers(len(SIZES))]
-
-
-def _place(kinds: list[str], looks: list[tuple[str, str]], rng: np.random.Generator) -> list[Thing] | None:
-    """Put the things down one by one, each on a free place; None when one finds none."""
-    taken = np.zeros((GRID, GRID), bool)
-    things = []
-    for kind, (colour, size) in zip(kinds, looks, strict=True):
-        span = SPAN[size]
-        free = [(r, c) for r, c in places(kind, size) if not taken[r : r + span, c : c + span].any()]
-        if not free:
-            return None
-        row, column = free[rng.integers(len(free))]
-        taken[row : row + span, column : column + span] = True
-        things.append(Thing(kind, colour, size, row, column))
-    return things
 
 
 def render(scene: Scene) -> np.ndarray:
@@ -187,32 +170,3 @@ def cell_labels(scene: Scene) -> dict[str, np.ndarray]:
 def centre_cell(thing: Thing) -> tuple[int, int]:
     """(row, column) of the middle cell of the box; in a 2 x 2 box, the lower right of the four."""
     return thing.row + thing.span // 2, thing.column + thing.span // 2
-
-
-def find(scene: Scene, kind: str, colour: str | None = None, size: str | None = None) -> Thing | None:
-    """The thing of a kind (and colour, and size), or None."""
-    for t in scene.things:
-        if t.kind == kind and colour in (None, t.colour) and size in (None, t.size):
-            return t
-    return None
-
-
-def facts_hold(scene: Scene, facts: Iterable[Sequence]) -> list[bool]:
-    """Whether each fact is true of the scene; None in a fact's place for size or colour means any.
-
-    Facts: ("background", b), ("thing", size, colour, kind) and
-    ("relation", (colour, kind), relation, (colour, kind)). Raises ValueError for another fact.
-    """
-    return [_holds(scene, fact) for fact in facts]
-
-
-def _holds(scene: Scene, fact) -> bool:
-    match tuple(fact):
-        case ("background", name):
-            return scene.background == name
-        case ("thing", size, colour, kind):
-            return find(scene, kind, colour, size) is not None
-        case ("relation", (colour_a, kind_a), relation, (colour_b, kind_b)):
-            a, b = find(scene, kind_a, colour_a), find(scene, kind_b, colour_b)
-            return a is not None and b is not None and stands(a, relation, b)
-    raise ValueError(f"{fact!r} is not a storybook fact: begin it with 'background', 'thing' or 'relation'.")

@@ -1,10 +1,11 @@
-"""What can be said of storybook scenes: captions with their facts, statements about two pictures.
+"""What is said of scenes in few words: captions where no kind repeats, statements about two pictures of any.
 
-Few words, no capitals, no punctuation: the smallest language that still has colours, sizes,
-numbers, places and relations. A sentence never says what the scene graph does not hold.
+No capitals, no punctuation: the smallest language that still has colours, sizes, numbers, places and relations. A
+sentence never says what the scene graph does not hold. The captions of the wide world are in :mod:`.captions`.
 """
 
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,9 @@ from typing import Any
 import numpy as np
 
 from xlxmert_core.data.gqa import with_article
-from xlxmert_core.data.storybook.scenes import COLOURS, KINDS, RELATIONS, SIZES, Scene, Thing, find, stands
+from xlxmert_core.data.storybook.facts import find, scene_facts
+from xlxmert_core.data.storybook.grammar import NUMBERS, PLURALS
+from xlxmert_core.data.storybook.scenes import COLOURS, KINDS, RELATIONS, SIZES, Scene, Thing, stands
 
 PLACE = {
     "grass": "on the grass",
@@ -45,7 +48,7 @@ def describe(thing: Thing, sized: bool = True) -> str:
 
 
 def name(thing: Thing) -> str:
-    """Colour and kind, "red house": enough, since a scene has one thing of a kind."""
+    """Colour and kind, "red house": enough where a scene has one thing of a kind."""
     return f"{thing.colour} {thing.kind}"
 
 
@@ -65,13 +68,8 @@ def relation_fact(a: Thing, relation: str, b: Thing) -> tuple:
     return ("relation", (a.colour, a.kind), relation, (b.colour, b.kind))
 
 
-def scene_facts(scene: Scene) -> list[tuple]:
-    """The background and every thing with its size: what a full caption tells."""
-    return [("background", scene.background), *(thing_fact(t) for t in scene.things)]
-
-
-def captions(scene: Scene, rng: np.random.Generator, count: int = 5) -> list[Caption]:
-    """``count`` captions; the first tells all (things, place, one relation), the others parts.
+def plain_captions(scene: Scene, rng: np.random.Generator, count: int) -> list[Caption]:
+    """``count`` captions in few words; the first tells all (things, place, one relation), the others parts.
 
     Different from each other where the scene has that much to say.
     """
@@ -126,8 +124,8 @@ _SENTENCE = re.compile(
 )
 
 
-def stated_facts(text: str) -> tuple[tuple, ...]:
-    """The facts that a caption states, whoever wrote it: the inverse of :func:`captions`.
+def plain_facts(text: str) -> tuple[tuple, ...]:
+    """The facts that a caption states, whoever wrote it: the inverse of :func:`plain_captions`.
 
     Words that say nothing in Storybook's grammar, and a thing or a place told twice, give a last fact ("nonsense",
     text), which is true of no scene.
@@ -153,8 +151,8 @@ def stated_facts(text: str) -> tuple[tuple, ...]:
 
 def pair_statements(left: Scene, right: Scene, rng: np.random.Generator) -> tuple[str, bool]:
     """A sentence about two pictures and whether it is true, each answer equally likely."""
-    order = rng.permutation(len(TEMPLATES))
-    usable = (TEMPLATES[i](left, right) for i in order)
+    templates = templates_of(left)
+    usable = (templates[i](left, right) for i in rng.permutation(len(templates)))
     true, false = next((t, f) for t, f in usable if t and f)  # the count template always is
     truth = bool(rng.random() < 0.5)
     return pick(rng, true if truth else false), truth
@@ -165,7 +163,7 @@ def statement_holds(sentence: str, left: Scene, right: Scene) -> bool:
 
     Raises ValueError for a sentence that no template gives for these pictures.
     """
-    for template in TEMPLATES:
+    for template in templates_of(left):
         true, false = template(left, right)
         if sentence in true or sentence in false:
             return sentence in true
@@ -221,6 +219,25 @@ def _place(left: Scene, right: Scene) -> tuple[list[str], list[str]]:
     here = {"left": PLACE[left.background], "right": PLACE[right.background]}
     true = [f"the {a} picture is {here[a]}" for a, _ in _SIDES]
     return true, [f"the {a} picture is {here[b]}" for a, b in _SIDES]
+
+
+def _numbers(left: Scene, right: Scene) -> tuple[list[str], list[str]]:
+    """How many of a kind there are on one side; two or three, so that the words tell little."""
+    true, false, untold = [], [], left.untold & right.untold
+    for side, here, there in (("left", left, right), ("right", right, left)):
+        shown, other = (Counter(t.kind for t in scene.things) for scene in (here, there))
+        for kind, n in ((kind, n) for kind in KINDS for n in (2, 3) if (kind, n) not in untold):
+            text = f"the {side} picture shows {NUMBERS[n][0]} {PLURALS[kind]}"
+            if shown[kind] == n:
+                true.append(text)
+            elif shown[kind] or other[kind] == n:
+                false.append(text)
+    return true, false
+
+
+def templates_of(scene: Scene) -> tuple[Callable[[Scene, Scene], tuple[list[str], list[str]]], ...]:
+    """What can be stated of two pictures of a scene's world."""
+    return TEMPLATES if scene.world.most == 1 else (*TEMPLATES, _numbers)
 
 
 _SIDES = (("left", "right"), ("right", "left"))

@@ -9,16 +9,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from xlxmert_core.data.storybook.scenes import (
-    OPPOSITE,
-    RELATIONS,
-    SIZES,
-    SKY,
-    Scene,
-    Thing,
-    find,
-    stands,
-)
+from xlxmert_core.data.storybook import grammar
+from xlxmert_core.data.storybook.facts import find, matching
+from xlxmert_core.data.storybook.scenes import OPPOSITE, RELATIONS, SIZES, SKY, Scene, Thing, stands
 from xlxmert_core.data.storybook.text import describe, name, pick, related_pairs
 
 Step = tuple[str, str, tuple[int, ...]]
@@ -60,17 +53,46 @@ def _select(thing: Thing, coloured: bool) -> tuple[Step, ...]:
     return (*steps, ("filter colour", thing.colour, (0,))) if coloured else steps
 
 
-def _colour(scene: Scene, rng: np.random.Generator) -> Question:
-    thing = pick(rng, scene.things)
-    text = pick(rng, ("what colour is the {}", "what is the colour of the {}")).format(thing.kind)
-    program = (*_select(thing, False), ("query", "colour", (0,)))
-    return Question(text, thing.colour, "colour", program)
+def the_one(scene: Scene, thing: Thing, but: str = "") -> tuple[str, tuple[Step, ...]] | None:
+    """(words, program) that single the thing out: its kind, with its colour or its size where that is needed.
+
+    ``but`` names what must not be told, "colour" or "size". None where nothing of it does.
+    """
+    steps: tuple[Step, ...] = (("select", thing.kind, ()),)
+    if matching(scene.things, thing.kind) == [thing]:
+        return thing.kind, steps
+    if but != "colour" and matching(scene.things, thing.kind, thing.colour) == [thing]:
+        return name(thing), (*steps, ("filter colour", thing.colour, (0,)))
+    if but != "size" and matching(scene.things, thing.kind, None, thing.size) == [thing]:
+        return f"{thing.size} {thing.kind}", (*steps, ("filter size", thing.size, (0,)))
+    return None
 
 
-def _size(scene: Scene, rng: np.random.Generator) -> Question:
-    thing = pick(rng, scene.things)
-    text = pick(rng, ("what size is the {}", "is the {} small or large")).format(thing.kind)
-    return Question(text, thing.size, "size", (*_select(thing, False), ("query", "size", (0,))))
+def singled_out(scene: Scene, but: str = "") -> list[tuple[Thing, str, tuple[Step, ...]]]:
+    """All things that can be asked about, as (thing, words, program)."""
+    found = [(thing, the_one(scene, thing, but)) for thing in scene.things]
+    return [(thing, *words) for thing, words in found if words is not None]
+
+
+def worded(relation: str, scene: Scene, rng: np.random.Generator) -> str:
+    """A relation in words, those of the grammar where the scene's world has so many."""
+    return relation if scene.world.most == 1 else pick(rng, grammar.RELATIONS[relation])
+
+
+def _colour(scene: Scene, rng: np.random.Generator) -> Question | None:
+    if not (able := singled_out(scene, "colour")):
+        return None
+    thing, words, steps = pick(rng, able)
+    text = pick(rng, ("what colour is the {}", "what is the colour of the {}")).format(words)
+    return Question(text, thing.colour, "colour", (*steps, ("query", "colour", (len(steps) - 1,))))
+
+
+def _size(scene: Scene, rng: np.random.Generator) -> Question | None:
+    if not (able := singled_out(scene, "size")):
+        return None
+    thing, words, steps = pick(rng, able)
+    text = pick(rng, ("what size is the {}", "is the {} small or large")).format(words)
+    return Question(text, thing.size, "size", (*steps, ("query", "size", (len(steps) - 1,))))
 
 
 def _background(scene: Scene, rng: np.random.Generator) -> Question:
@@ -80,9 +102,25 @@ def _background(scene: Scene, rng: np.random.Generator) -> Question:
 
 
 def _count(scene: Scene, rng: np.random.Generator) -> Question:
+    if scene.world.most > 1 and rng.random() < 0.7:
+        return _count_some(scene, rng)
     text = pick(rng, ("how many things are there", "how many things do we see"))
     program = (("select", "thing", ()), ("count", "", (0,)))
     return Question(text, str(len(scene.things)), "count", program)
+
+
+def _count_some(scene: Scene, rng: np.random.Generator) -> Question:
+    """Things of a kind, or of a kind and a colour; that there are none is asked of what is nearly there."""
+    number = pick(rng, sorted({len(matching(scene.things, t.kind)) for t in scene.things}))
+    thing = pick(rng, [t for t in scene.things if len(matching(scene.things, t.kind)) == number])
+    coloured = bool(rng.random() < 0.5)
+    if rng.random() < 0.15:
+        thing, coloured = near_miss(thing, False, scene, rng), True
+    found = matching(scene.things, thing.kind, thing.colour if coloured else None)
+    noun = f"{thing.colour} {grammar.PLURALS[thing.kind]}" if coloured else grammar.PLURALS[thing.kind]
+    text = pick(rng, ("how many {} are there", "how many {} do we see")).format(noun)
+    steps = _select(thing, coloured)
+    return Question(text, str(len(found)), "count", (*steps, ("count", "", (len(steps) - 1,))))
 
 
 def _exist(scene: Scene, rng: np.random.Generator) -> Question:
@@ -99,7 +137,10 @@ def near_miss(thing: Thing, sized: bool, scene: Scene, rng: np.random.Generator)
     """The thing with another colour, kind or, where the text says it, size; not in the scene."""
     change = pick(rng, ("colour", "kind", "size") if sized else ("colour", "kind"))
     if change == "size":
-        return replace(thing, size=next(s for s in SIZES if s != thing.size))
+        other = replace(thing, size=next(s for s in SIZES if s != thing.size))
+        if not find(scene, other.kind, other.colour, other.size):
+            return other
+        change = pick(rng, ("colour", "kind"))
     values = scene.world.colours if change == "colour" else scene.world.kinds
     options = [replace(thing, **{change: value}) for value in values]
     # Asking a training scene for a held-out pair would teach that such a thing never is.
@@ -120,25 +161,30 @@ def _what(scene: Scene, rng: np.random.Generator) -> Question | None:
         for relation in RELATIONS
         if [t for t in scene.things if t is not anchor and stands(t, relation, anchor)] == [answer]
         and _fair(answer, relation, anchor)
+        and matching(scene.things, anchor.kind, anchor.colour) == [anchor]
     ]
     if not usable:
         return None
     relation, anchor = pick(rng, usable)
     steps = _select(anchor, True)
     program = (*steps, ("relate", relation, (1,)), ("query", "kind", (2,)))
-    return Question(f"what is {relation} the {name(anchor)}", answer.kind, "relation", program)
+    return Question(f"what is {worded(relation, scene, rng)} the {name(anchor)}", answer.kind, "relation", program)
 
 
 def _verify(scene: Scene, rng: np.random.Generator) -> Question | None:
     """Half yes; a "no" asks for the opposite of what holds."""
-    pairs = [pair for pair in related_pairs(scene) if _fair(*pair)]
+    able = {thing: (words, steps) for thing, words, steps in singled_out(scene)}
+    pairs = [pair for pair in related_pairs(scene) if _fair(*pair) and pair[0] in able and pair[2] in able]
     if not pairs:
         return None
     a, relation, b = pick(rng, pairs)
     answer = "yes" if rng.random() < 0.5 else "no"
     asked = relation if answer == "yes" else OPPOSITE[relation]
-    program = (*_select(a, False), *_select(b, False), ("verify relation", asked, (0, 1)))
-    return Question(f"is the {a.kind} {asked} the {b.kind}", answer, "verify", program)
+    (first, of_a), (second, of_b) = able[a], able[b]
+    start = len(of_a)
+    later = tuple((operation, argument, tuple(start + i for i in inputs)) for operation, argument, inputs in of_b)
+    program = (*of_a, *later, ("verify relation", asked, (start - 1, start + len(of_b) - 1)))
+    return Question(f"is the {first} {worded(asked, scene, rng)} the {second}", answer, "verify", program)
 
 
 def _fair(a: Thing, relation: str, b: Thing) -> bool:

@@ -10,26 +10,15 @@ import numpy as np
 from PIL import Image
 
 from xlxmert_core.data import official
+from xlxmert_core.data.storybook.captions import captions
 from xlxmert_core.data.storybook.gqa import Compound, compounds
-from xlxmert_core.data.storybook.scenes import (
-    CELL,
-    PIXELS,
-    STORYBOOK,
-    Scene,
-    World,
-    render,
-    sample_scene,
-)
-from xlxmert_core.data.storybook.text import (
-    captions,
-    pair_statements,
-    related_pairs,
-    statement_holds,
-)
+from xlxmert_core.data.storybook.layout import sample_scene
+from xlxmert_core.data.storybook.scenes import CELL, PIXELS, STORYBOOK, Scene, World, render
+from xlxmert_core.data.storybook.text import pair_statements, related_pairs, statement_holds
 from xlxmert_core.data.storybook.vqa import questions
 from xlxmert_core.files import fingerprint
 
-SPLITS = ("train", "val", "test", "composition")
+SPLITS = ("train", "val", "test", "composition", "counts")
 IDS = 1_000_000  # image ids of split s begin at s * IDS + 1
 QUESTIONS, STATEMENTS = 6, 3  # questions a picture; statements a pair of pictures, each told both ways round
 GQA_RELATION = {"left of": "to the left of", "right of": "to the right of"}
@@ -38,6 +27,10 @@ SOURCES = (  # what decides the data set's content
     "storybook/backgrounds",
     "storybook/writer",
     "storybook/scenes",
+    "storybook/layout",
+    "storybook/facts",
+    "storybook/grammar",
+    "storybook/captions",
     "storybook/text",
     "storybook/vqa",
     "storybook/gqa",
@@ -55,8 +48,12 @@ def write(
     seed: int,
     progress: Callable[[int, int], None] | None = None,
     world: World = STORYBOOK,
+    counted: int = 0,
 ) -> Path:
     """Draw and write the data set: so many pictures of a world for each split; returns the folder.
+
+    ``counted`` are those of "counts", with numbers of things that the world holds out; of a world without there is no
+    such split.
 
     All is written beside the folder first and renamed once complete. A folder whose manifest names
     the same arguments, code and contents is left alone. ``progress(pictures done,
@@ -66,7 +63,7 @@ def write(
     other files.
     """
     folder = Path(folder)
-    counts = dict(zip(SPLITS, (train, val, test, composition), strict=True))
+    counts = dict(zip(SPLITS, (train, val, test, composition, counted), strict=True))
     for split, count in counts.items():
         if not 0 <= count < IDS:
             raise ValueError(f"{split}={count} pictures: choose a number from 0 to {IDS - 1}.")
@@ -87,24 +84,25 @@ def _content(folder: Path) -> dict[str, str]:
 
 
 def sample_splits(counts: dict[str, int], seed: int, world: World = STORYBOOK) -> dict[str, dict[int, Scene]]:
-    """{split: {image id: scene}}, no scene twice; only "composition" has pairs that the world holds out.
+    """{split: {image id: scene}}, no scene twice; only "composition" and "counts" have what the world holds out.
 
     The splits to measure on are drawn before training's, so more training leaves them as they are.
     """
     seen: set = set()
     result = {}
-    for split in (*SPLITS[1:], SPLITS[0]):
+    asked = [split for split in SPLITS if split in counts and (split != "counts" or world.held_counts)]
+    for split in (*asked[1:], asked[0]):
         index = SPLITS.index(split)
         rng = np.random.default_rng([seed, index])
         scenes: dict[int, Scene] = {}
         while len(scenes) < counts[split]:
-            scene = sample_scene(rng, split == "composition", world)
+            scene = sample_scene(rng, split == "composition", world, split == "counts")
             key = (scene.background, frozenset(scene.things))
             if key not in seen:
                 seen.add(key)
                 scenes[index * IDS + len(scenes) + 1] = scene
         result[split] = scenes
-    return {split: result[split] for split in SPLITS}
+    return {split: result[split] for split in asked}
 
 
 def file_name(image_id: int) -> str:
