@@ -112,7 +112,7 @@ def test_a_split_that_is_not_there_is_named(data, tmp_path):
 
 
 def test_an_unknown_data_set_is_named(tmp_path):
-    with pytest.raises(DataError, match="There is no data set 'flickr'; known: storybook, junior, coco"):
+    with pytest.raises(DataError, match="There is no data set 'flickr'; known: storybook, junior, wide, coco"):
         open_dataset("flickr", tmp_path)
 
 

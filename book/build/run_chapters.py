@@ -70,7 +70,7 @@ class Run:
     @property
     def own_painter(self) -> bool:
         """Whether chapters 08 and 09 teach this run's painter (``Profile.speaker``) and not the shipped one."""
-        return self.photographs or self.profile == "train"
+        return self.photographs or self.dataset == "wide" or self.profile == "train"
 
     @property
     def gated(self) -> bool:
