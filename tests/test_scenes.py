@@ -288,7 +288,7 @@ def test_true_captions_are_perfect_and_those_of_other_scenes_are_not():
 
 def test_a_round_trip_counts_what_is_told_again():
     texts = ["a large red house left of a small blue star in the snow", "a red ball by the water", "a red cup"]
-    again = ["a small blue star and a large red house in the snow", "a small red ball by the water", "a red cup"]
+    again = ["a small blue star and a large red house in the snow", "a small blue ball by the water", "a red cup"]
     assert round_trip(texts, again) == pytest.approx({"facts": 5 / 6, "all_right": 2 / 3})
     assert round_trip(texts, texts) == {"facts": 1, "all_right": 1}
     with pytest.raises(ValueError, match="zip"):

@@ -9,6 +9,7 @@ import pytest
 from xlxmert_core.data import storybook as sb
 from xlxmert_core.data import vqa
 from xlxmert_core.data.storybook import sprites
+from xlxmert_core.data.storybook.grammar import PLURALS
 from xlxmert_core.data.storybook.text import MOST_WORDS
 from xlxmert_core.data.storybook.vqa import KINDS_OF_QUESTION
 from xlxmert_core.evaluate.scores import gqa_scores, most_frequent
@@ -276,6 +277,9 @@ def judge(sentence, left, right):
     kinds = [{t.kind for t in s.things} for s in (left, right)]
     if words[0] == "there":
         return int(words[2]) == len(left.things) + len(right.things)
+    if words[4] in ("two", "three"):
+        [kind] = [k for k, many in PLURALS.items() if many == words[5]]
+        return sum(t.kind == kind for t in here[words[1]].things) == {"two": 2, "three": 3}[words[4]]
     if "more" in words:
         return len(here[words[1]].things) > len(other[words[1]].things)
     if words[0] in ("both", "only") and words[-1] in sb.KINDS:

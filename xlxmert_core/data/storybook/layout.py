@@ -8,7 +8,7 @@ import numpy as np
 
 from xlxmert_core.data.storybook.scenes import GRID, SIZES, SPAN, STORYBOOK, Scene, Thing, World, places
 
-AGAIN, ALIKE = 0.4, 0.5  # how likely another thing is of a kind that is there, and then looks like it: guesses
+AGAIN, ALIKE = 0.55, 0.6  # how likely another thing is of a kind that is there, and then looks like it: guesses
 Looks = list[tuple[str, str]]  # (colour, size) of each thing
 
 
@@ -31,9 +31,7 @@ def sample_scene(rng: np.random.Generator, held_out: bool = False, world: World 
             if colour is None:
                 continue
             looks[0] = (colour, looks[0][1])
-        if world.held_counts & numbers(kinds, looks) and not held_count:
-            continue
-        if fixed and kinds.count(fixed[0]) != len(fixed):
+        if world.held_counts & numbers(kinds, looks) != {(kind, len(fixed)) for kind in fixed}:
             continue
         things = _place(kinds, looks, rng)
         if things is not None:

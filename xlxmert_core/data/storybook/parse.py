@@ -34,10 +34,8 @@ def stated_facts(text: str, world: World = STORYBOOK) -> tuple[tuple, ...]:
     phrases, whole = split(plain(text))
     marks = "".join("&" if mark == "and" else mark for mark, _ in phrases)
     places = [PLACE_OF[words] for mark, words in phrases if mark == "p"]
-    reading, sound = (
-        _Reading(),
-        whole and FORM.fullmatch(marks) is not None and len(places) < 2 and len(ONCE.findall(marks)) < 2,
-    )
+    reading = _Reading()
+    sound = whole and FORM.fullmatch(marks) is not None and len(places) < 2 and len(ONCE.findall(marks)) < 2
     try:
         reading.follow(phrases if sound else [p for p in phrases if p[0] == "m"])
     except NonsenseError:

@@ -230,7 +230,7 @@ def _numbers(left: Scene, right: Scene) -> tuple[list[str], list[str]]:
             text = f"the {side} picture shows {NUMBERS[n][0]} {PLURALS[kind]}"
             if shown[kind] == n:
                 true.append(text)
-            elif shown[kind] or other[kind] == n:
+            elif shown[kind] + other[kind] > 1:
                 false.append(text)
     return true, false
 

@@ -102,25 +102,32 @@ def _background(scene: Scene, rng: np.random.Generator) -> Question:
 
 
 def _count(scene: Scene, rng: np.random.Generator) -> Question:
-    if scene.world.most > 1 and rng.random() < 0.7:
-        return _count_some(scene, rng)
+    if scene.world.most > 1 and (asked := _count_some(scene, rng)) is not None:
+        return asked
     text = pick(rng, ("how many things are there", "how many things do we see"))
     program = (("select", "thing", ()), ("count", "", (0,)))
     return Question(text, str(len(scene.things)), "count", program)
 
 
-def _count_some(scene: Scene, rng: np.random.Generator) -> Question:
-    """Things of a kind, or of a kind and a colour; that there are none is asked of what is nearly there."""
-    number = pick(rng, sorted({len(matching(scene.things, t.kind)) for t in scene.things}))
-    thing = pick(rng, [t for t in scene.things if len(matching(scene.things, t.kind)) == number])
-    coloured = bool(rng.random() < 0.5)
-    if rng.random() < 0.15:
-        thing, coloured = near_miss(thing, False, scene, rng), True
-    found = matching(scene.things, thing.kind, thing.colour if coloured else None)
-    noun = f"{thing.colour} {grammar.PLURALS[thing.kind]}" if coloured else grammar.PLURALS[thing.kind]
+def _count_some(scene: Scene, rng: np.random.Generator) -> Question | None:
+    """Things of a kind, or of a kind and a colour, 0 to 3 as likely as the scene allows; often None where none repeats.
+
+    That there are none is asked of what is nearly there.
+    """
+    pairs = [(t.kind, colour) for t in scene.things for colour in (None, t.colour)]
+    numbers = {(kind, colour): len(matching(scene.things, kind, colour)) for kind, colour in pairs}
+    if rng.random() < (0.75 if max(numbers.values()) == 1 else 0.3):
+        return None
+    number = pick(rng, sorted({0, *numbers.values()}))
+    if number:
+        kind, colour = pick(rng, [pair for pair, n in numbers.items() if n == number])
+    else:
+        thing = near_miss(pick(rng, scene.things), False, scene, rng)
+        kind, colour = thing.kind, thing.colour
+    noun = f"{colour} {grammar.PLURALS[kind]}" if colour else grammar.PLURALS[kind]
     text = pick(rng, ("how many {} are there", "how many {} do we see")).format(noun)
-    steps = _select(thing, coloured)
-    return Question(text, str(len(found)), "count", (*steps, ("count", "", (len(steps) - 1,))))
+    steps: tuple[Step, ...] = (("select", kind, ()), *([("filter colour", colour, (0,))] if colour else []))
+    return Question(text, str(number), "count", (*steps, ("count", "", (len(steps) - 1,))))
 
 
 def _exist(scene: Scene, rng: np.random.Generator) -> Question:
