@@ -131,6 +131,8 @@ def test_it_ships_with_a_card_and_opens_by_its_name(places, measured, tmp_path, 
     exported = []
     monkeypatch.setattr(ship_catalogue, "export_graphs", lambda: exported.append(sorted(tmp_path.iterdir())))
     world = ship_catalogue.World(places["data"], places["work"], places["run"])
+    read = measured["photographs"] | {"type": 0.5, "colour": 0.25}  # an untrained reader may have read none
+    write_json(places["work"] / "measured.json", measured := measured | {"photographs": read})
     final = ship_catalogue.ship(world, tmp_path)
     assert exported == [[final]] and final.name == "catalogue", "graphs are those of what is in its place"
     text = (final / "README.md").read_text()
@@ -181,6 +183,7 @@ def test_the_card_counts_from_what_was_measured():
 def test_a_network_set_aside_sees_pictures_apart():
     torch.manual_seed(0)
     network, pictures = Aside().eval(), torch.rand(3, 3, 128, 128) * 2 - 1
+    network.requires_grad_(False)
     seen = network(pictures)
     assert seen.shape == (3, 256) and bool(seen.isfinite().all())
     assert float((seen[0] - seen[1]).norm()) > 1e-4 and torch.allclose(network(pictures[:1]), seen[:1], atol=1e-5)
