@@ -91,7 +91,7 @@ def test_pictures_are_described_and_asked_about(run, painter, picture):
     (("paint", "a house", "-o", "."), "'.' is no name for a picture"),
     (("paint", "a house", "-o", "folder.png"), "folder.png is a folder: name a file in it"),
     (("paint", "a house", "-o", "file/house.png"), "file"),
-    (("paint", "a house", "--model", "storybok"), "shipped weights are 'storybook'"),
+    (("paint", "a house", "--model", "storybok"), "shipped weights are 'catalogue', 'storybook'"),
     (("paint", "a house", "--model", "https://x.org/a"), "opens local folders only"),
     (("paint", "a house", "--model", "Epoch20_LXRT.pth"), "Epoch20_LXRT.pth"),
     (("caption", "nowhere.png"), "There is no picture at nowhere.png: check the path"),

@@ -206,7 +206,7 @@ def test_captions_are_written_in_an_order_by_name(painter):
 def test_a_model_that_is_not_there_is_answered_with_those_that_are(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        with pytest.raises(FileNotFoundError, match="weights are 'storybook'; the authors' Epoch20_LXRT.pth and G_60"):
+        with pytest.raises(FileNotFoundError, match="'catalogue', 'storybook'; the authors' Epoch20_LXRT.pth and G_60"):
             xlxmert_core.load("storybok")
         with pytest.raises(FileNotFoundError, match="is not there: its authors publish it at https://.*/Epoch20_LXRT"):
             xlxmert_core.load(tmp_path / "Epoch20_LXRT.pth", vocabulary=vocabulary(tmp_path))

@@ -33,6 +33,7 @@ OWN = {  # what is no outside thing, with the reason
     ("features.py", "iterdir"): "a package's own folder",
     ("engine/__init__.py", "read_bytes"): "graphs of its own cache",
     ("engine/__init__.py", "json.loads"): "graphs of its own cache",
+    ("command/serve.py", "read_bytes"): "the page of the package",
     ("onednn.py", "read_text"): "what Linux says of the processor",
     ("checkpoints.py", "json.loads"): "a text inside safetensors",
     ("checkpoints.py", "isfinite"): "weights, named by key",

@@ -223,16 +223,16 @@ def test_graphs_hold_no_weights_and_name_no_folder(folder):
         assert b"site-packages" not in path.read_bytes() and str(folder).encode() not in path.read_bytes()
 
 
-def shipped() -> list[xlxmert_core.Pipeline]:
+def painters() -> list[xlxmert_core.Pipeline]:
     return [xlxmert_core.load(SHIPPED / name) for name in shipped_names()]
 
 
 def test_the_shipped_graphs_are_those_of_the_shipped_painters():
     """A new setting of a configuration leaves a graph its name: else the plain model would paint in its place."""
-    names = {graphs.graph_path(name, p.model, p.generator, False) for p in shipped() for name in graphs.OUTPUTS}
+    names = {graphs.graph_path(name, p.model, p.generator, False) for p in painters() for name in graphs.OUTPUTS}
     assert names == {*graphs.SHIPPED.iterdir()}
     ends = tiny_painter(squash=True).generator, tiny_painter(squash=False).generator
-    assert len({graphs.graph_path("picture", painter.model, generator, False) for generator in ends}) == 2
+    assert len({graphs.graph_path("picture", painters()[0].model, generator, False) for generator in ends}) == 2
 
 
 @pytest.mark.nightly
@@ -287,7 +287,7 @@ def test_torch_has_its_threads_again_whatever_happens(folder):
 @pytest.mark.nightly
 def test_the_shipped_graphs_are_those_that_an_export_makes(tmp_path):
     made = []
-    for p in shipped():
+    for p in painters():
         TAPS.clear()
         made += graphs.export(p.model, p.generator, tmp_path)
     assert {path.name: path.read_bytes() for path in made} == {p.name: p.read_bytes() for p in graphs.SHIPPED.iterdir()}

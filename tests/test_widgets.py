@@ -201,7 +201,7 @@ def test_unknown_words_are_named_and_painted_all_the_same(box):
     box.text.value = "a red hous"
     before = box.studio.picture
     press(box, "Paint")
-    assert "never learned: 'hous' (near: house" in box.canvas.status["text"] and box.studio.picture is not before
+    assert "never learned: 'hous' (read as: house)" in box.canvas.status["text"] and box.studio.picture is not before
 
 
 def test_controls_are_settings(box):

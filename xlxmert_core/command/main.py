@@ -90,7 +90,9 @@ def parser() -> Parser:
     return top
 
 
-def add(commands, name: str, does: Callable, short: str, parents: Sequence, long: str) -> argparse.ArgumentParser:
+def add(
+    commands: argparse._SubParsersAction, name: str, does: Callable, short: str, parents: Sequence, long: str
+) -> argparse.ArgumentParser:
     """A command that calls ``does(options)``."""
     command = commands.add_parser(name, help=short, description=long, parents=parents)
     command.set_defaults(does=does)

@@ -4,6 +4,7 @@ import base64
 import io
 from collections.abc import Sequence
 from html import escape
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -13,7 +14,7 @@ ROW = "display:flex;flex-wrap:wrap;gap:12px"
 HOLD = 2000  # milliseconds that the last frame stays
 
 
-def frames_to(target, frames: np.ndarray, kind: str, milliseconds: int) -> None:
+def frames_to(target: Path | io.BytesIO, frames: np.ndarray, kind: str, milliseconds: int) -> None:
     """Write frames uint8 [T, H, W, 3] as an animated "PNG" or "GIF" that goes on and on, to a path or a file."""
     first, *others = [Image.fromarray(frame) for frame in frames]
     times = [milliseconds] * len(others) + [HOLD]

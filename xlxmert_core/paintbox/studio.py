@@ -191,7 +191,7 @@ class Studio:
 
     @torch.inference_mode()
     def attention(self, sentence: str, skill: str = "captions") -> tuple[list[str], np.ndarray]:
-        """Where each word looks: the sentence's words and their weights over the cells, float32 [L, N].
+        """Where each word looks: the words that are read and their weights over the cells, float32 [L, N].
 
         They are the last cross layer's, averaged over its heads: of all layers the one that looks most at what the
         word names (chapter 09 measures it). ``skill`` names whose: "captions", "vqa" or "gqa"; where the painter has
@@ -205,8 +205,11 @@ class Studio:
         given = (*tokenizer.encode([sentence], model.config.max_words), torch.from_numpy(features))
         given = (part.to(self.painter.device) for part in given)
         looked = cross_attention(model, *given)[-1, :, 0].mean(0).cpu()  # [L + 2, N]
-        places = tokenizer.backend.encode(sentence, add_special_tokens=False).offsets[: len(looked) - 2]
-        return [sentence[start:stop] for start, stop in places], looked[1:-1].numpy()
+        words = tokenizer.reading(sentence).words
+        if words is None:  # it knows every one
+            places = tokenizer.backend.encode(sentence, add_special_tokens=False).offsets
+            words = [sentence[start:stop] for start, stop in places]
+        return words[: len(looked) - 2], looked[1:-1].numpy()
 
     def save(self, target: str | os.PathLike | IO[bytes]) -> None:
         """Write the picture as a PNG with its recipe (see :func:`xlxmert_core.paintbox.recipe.save_png`)."""

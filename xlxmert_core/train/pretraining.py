@@ -174,7 +174,7 @@ class PretrainingBatches:
         self.first_caption = first_caption
         fresh = data.picture[captions].diff(prepend=torch.tensor([-1], dtype=data.picture.dtype)) != 0
         self.firsts = captions[fresh]
-        self.exchangeable = [torch.tensor(group) for group in exchangeable]
+        self.exchangeable = [torch.tensor(group, dtype=torch.long) for group in exchangeable]
         if exchangeable:
             self.pools["matched"] = captions
             self.known = neighbours(data.words.long(), tokenizer.size)
