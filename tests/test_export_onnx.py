@@ -83,8 +83,9 @@ def paint(painter, graphs, text: str) -> torch.Tensor:
     (encoded,) = graphs["text"](words=words.numpy())
 
     def predict(values, masked, scored, step):
-        logits, _, *names = graphs["cells"](text=encoded, codes=values.numpy(), masked=masked.numpy())
-        return torch.from_numpy(logits)[scored], torch.from_numpy(names[0])[scored].long() if names else None
+        asked = scored[0].nonzero().flatten().numpy()
+        logits, _, *names = graphs["cells"](text=encoded, codes=values.numpy(), masked=masked.numpy(), asked=asked)
+        return torch.from_numpy(logits), torch.from_numpy(names[0]).long() if names else None
 
     cells = painter.model.config.cells
     empty, everything = torch.zeros(1, cells, dtype=torch.long), torch.ones(1, cells, dtype=torch.bool)
@@ -134,7 +135,7 @@ def test_match_is_that_of_the_pipeline(painter, graphs, scenes, painting):
         words, _ = painter.tokenizer.encode([text], painter.model.config.max_words)
         (encoded,) = graphs["text"](words=words.numpy())
         nothing = np.zeros((1, len(codes)), dtype=bool)
-        _, match, *_ = graphs["cells"](text=encoded, codes=codes[None].numpy(), masked=nothing)
+        _, match, *_ = graphs["cells"](text=encoded, codes=codes[None].numpy(), masked=nothing, asked=np.arange(1))
         found = torch.from_numpy(match).softmax(-1)[0, 1]
         assert torch.isclose(found, painter.match(text, codes[None])[0], atol=1e-4)
 

@@ -8,6 +8,7 @@ import pytest
 from painter_driver import functions, paint, part, picture, start, wait_for_status
 
 import xlxmert_core
+from book.build.bars import BARS, read_bars
 from book.build.export_onnx import WORLDS
 from xlxmert_core.folder import shipped_names
 
@@ -16,7 +17,7 @@ pytestmark = [
     pytest.mark.skipif("catalogue" not in shipped_names(), reason="the weights of catalogue are not shipped yet"),
 ]
 BYTES = 25e6  # the most that the second world may fetch
-SECONDS = 2.0  # a painting, with the page's own settings
+SECONDS = read_bars(BARS)["pages"]["seconds_per_painting"]["max"]
 TEXTS = ("a striped blue shirt for men", "a plain red handbag", "these sports shoes are white and blue")
 SETTINGS = [
     {"temperature": 0, "polish": 0},
@@ -98,7 +99,7 @@ def test_answers_are_those_of_python_where_it_answers(page, painter):
     assert page.evaluate(script, [codes[0].tolist(), question]) == painter.answer(codes, question)[0]
 
 
-def test_a_painting_takes_at_most_two_seconds(page):
+def test_a_painting_does_not_try_a_readers_patience(page):
     taken = []
     for seed in range(5):  # the fastest of a few: other programs may run on this machine
         begun = time.perf_counter()
@@ -115,13 +116,13 @@ def test_each_world_keeps_its_painting_and_its_fields(page):
     enter(page, "Drawings")
     assert part(page, "text").input_value() == WORLDS["storybook"].examples[0]
     assert not picture(page).any() and part(page, "undo").is_disabled() and part(page, "send").is_disabled()
-    assert part(page, "quiz").is_visible() and "house" in part(page, "words").inner_text()
+    assert part(page, "quiz").is_visible() and "house" in part(page, "words").text_content()
     part(page, "text").press("Enter")
     wait_for_status(page, "Painted")
     assert np.abs(picture(page).astype(int) - photograph).mean() > 10
     enter(page)
     assert np.array_equal(picture(page), photograph) and part(page, "text").input_value() == TEXTS[1]
-    assert "handbag" in part(page, "words").inner_text()
+    assert "handbag" in part(page, "words").text_content()
     assert part(page, "examples").locator("button").all_inner_texts() == list(WORLDS["catalogue"].examples)
 
 

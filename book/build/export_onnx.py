@@ -1,7 +1,7 @@
 """A shipped world as ONNX graphs for a browser, and one model.json: what the page "Paint in this page" loads.
 
 A page paints one sentence at a time, so nothing is padded and no graph needs a mask of words.
-Axes: L words, N cells, H hidden, K codes, C likely codes of a cell, A answers, S pixels along a side.
+Axes: L words, N cells, M that are asked for, H hidden, K codes, C likely codes of a cell, A answers, S pixels a side.
 """
 
 import json
@@ -49,20 +49,20 @@ WORLDS = {
 
 
 class Step(nn.Module):
-    """One step: what the model thinks of every cell, and whether text and picture belong together."""
+    """One step: what the model thinks of some cells, and whether text and picture belong together."""
 
     def __init__(self, painter: Pipeline):
         super().__init__()
         self.cells, self.head = graphs.Cells(painter.model, graphs.fused), graphs.Head(painter.model)
         self.match = painter.model.match_head
 
-    def forward(self, text: Tensor, codes: Tensor, masked: Tensor) -> tuple[Tensor, ...]:
-        """text [1, L, H], codes int64 [1, N], masked bool [1, N] -> logits [1, N, K], match [1, 2].
+    def forward(self, text: Tensor, codes: Tensor, masked: Tensor, asked: Tensor) -> tuple[Tensor, ...]:
+        """text [1, L, H], codes int64 [1, N], masked bool [1, N], asked int64 [M] -> logits [M, K], match [1, 2].
 
-        Of many codes the logits are of the likely ones, [1, N, C], and their names int32 [1, N, C] come third.
+        Of many codes the logits are of the likely ones, [M, C], and their names int32 [M, C] come third.
         """
         cells, pooled = self.cells(text, None, codes, masked)
-        said, match = self.head(cells), self.match(pooled)
+        said, match = self.head(cells[0, asked]), self.match(pooled)
         return (said, match) if isinstance(said, Tensor) else (said[0], match, said[1].to(torch.int32))
 
 
@@ -105,6 +105,7 @@ def export(painter: Pipeline, folder: Path, world: str = "storybook") -> dict:
     """
     folder.mkdir(parents=True, exist_ok=True)
     length = torch.export.Dim("length", min=2, max=painter.model.config.max_words)
+    asked = torch.export.Dim("asked", min=1, max=painter.model.config.cells)
     words = torch.tensor([[painter.tokenizer.cls, 5, 6, painter.tokenizer.sep]])
     codes = torch.zeros(1, painter.model.config.cells, dtype=torch.long)
     with torch.no_grad():
@@ -112,8 +113,8 @@ def export(painter: Pipeline, folder: Path, world: str = "storybook") -> dict:
     said = ["logits", "match", *([] if painter.model.few_codes else ["names"])]
     made = {
         "text": (graphs.Text(painter.model, graphs.fused), {"words": words}, {"words": {1: length}}, ["text"]),
-        "cells": (Step(painter), {"text": text, "codes": codes, "masked": codes == 0},
-                  {"text": {1: length}, "codes": None, "masked": None}, said),
+        "cells": (Step(painter), {"text": text, "codes": codes, "masked": codes == 0, "asked": torch.arange(4)},
+                  {"text": {1: length}, "codes": None, "masked": None, "asked": {0: asked}}, said),
         "generator": (Pixels(painter), {"codes": codes}, None, ["picture"]),
     }  # fmt: skip
     if "vqa" in painter.skills:

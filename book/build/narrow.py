@@ -70,6 +70,12 @@ def _scales(rows: np.ndarray) -> np.ndarray | None:
                 return scale
             tried = top[left] / np.float32(most)
             tried = np.nextafter(tried, np.float32(step * np.inf)) if step else tried
-            right = (np.rint(rows[left] / tried[:, None]) * tried[:, None] == rows[left]).all(1)
+            right = _fits(rows[left, :SHORTEST], tried)  # which most rows that have no scale do not pass
+            right[right] = _fits(rows[left[right]], tried[right])
             scale[left[right]], left = tried[right], left[~right]
     return None if len(left) else scale
+
+
+def _fits(rows: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """Whether each row is whole numbers times its scale: bool [n]."""
+    return (np.rint(rows / scale[:, None]) * scale[:, None] == rows).all(1)

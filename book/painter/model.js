@@ -1,7 +1,7 @@
 /**
  * The graphs of a world that book/build/export_onnx.py wrote, run by onnxruntime-web on the reader's processor.
  *
- * One function a graph. Axes: L words, N cells, K codes, or the likely ones of a cell, A answers, S pixels along a side.
+ * One function a graph. Axes: L words, N cells, M that are asked for, K codes, or the likely ones of a cell, A answers, S pixels along a side.
  */
 import * as ort from "./ort/ort.wasm.min.mjs";
 
@@ -69,12 +69,14 @@ export class Model {
   }
 
   /**
-   * The text, codes [N] and which of them are masked [N] -> logits [N * K] and match [2], of "no" and "yes".
-   * Where K are the likely codes alone, names [N * K] says which they are.
+   * The text, codes [N], which of them are masked [N] and which are asked for, M cells, at least one -> logits [M * K]
+   * and match [2], of "no" and "yes". Where K are the likely codes alone, names [M * K] says which they are.
    */
-  async readCells(text, codes, masked) {
+  async readCells(text, codes, masked, asked) {
     const hidden = new ort.Tensor("bool", Uint8Array.from(masked), [1, masked.length]);
-    const { logits, match, names } = await this.sessions.cells.run({ text, codes: integers(codes), masked: hidden });
+    const which = new ort.Tensor("int64", BigInt64Array.from(asked, BigInt), [asked.length]);
+    const given = { text, codes: integers(codes), masked: hidden, asked: which };
+    const { logits, match, names } = await this.sessions.cells.run(given);
     return { logits: logits.data, match: match.data, names: names?.data };
   }
 

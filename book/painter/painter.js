@@ -17,7 +17,9 @@ import { Tokenizer } from "./tokenizer.js";
 export class Painter {
   /** Fetch a world from the folder at address `base`; see openModel. */
   static async open(base, world, onProgress) {
-    return new Painter(await openModel(base, world, onProgress));
+    const painter = new Painter(await openModel(base, world, onProgress));
+    await painter.render(new Int32Array(painter.about.grid ** 2)); // says what a picture costs here
+    return painter;
   }
 
   /** @param {import("./model.js").Model} model */
@@ -26,6 +28,7 @@ export class Painter {
     this.about = model.about;
     this.tokenizer = new Tokenizer(model.about.words, model.about.max_words);
     this.questions = new Tokenizer(model.about.question_words, model.about.max_words);
+    this.cost = 0; // milliseconds of the last picture
   }
 
   /**
@@ -45,7 +48,7 @@ export class Painter {
     const start = performance.now();
     const how = { ...DEFAULTS, ...options };
     const encoded = await this.model.readText(this.tokenizer.encode(text));
-    const judge = (values, masked) => this.model.readCells(encoded, values, masked);
+    const judge = (values, masked, asked) => this.model.readCells(encoded, values, masked, asked);
     const watch = this.preview(onStep);
     let best = null;
     for (const stream of streams(how.seed, how.candidates)) {
@@ -70,26 +73,27 @@ export class Painter {
 
   /** What candidates are chosen by: log-probability of the match, minus one for each doubtful cell. */
   async score(judge, codes) {
-    const { match } = await judge(codes, new Array(codes.length).fill(false));
+    const { match } = await judge(codes, new Array(codes.length).fill(false), [0]);
     const logs = await cellLogLikelihood(judge, codes, this.about.grid);
     return Math.log(softmax(match, 1)[1]) - logs.filter((x) => x < this.about.doubt).length;
   }
 
-  /** A picture is dear: render one between steps only when at most a quarter of the time goes into it. */
+  /** A picture is dear: render one between steps only when at most a fifth of the time goes into it. */
   preview(onStep) {
     let last = performance.now();
-    let cost = 0;
     return async (state) => {
-      const start = performance.now();
-      const picture = start - last >= 3 * cost ? await this.render(state.codes) : null;
-      if (picture) [last, cost] = [performance.now(), performance.now() - start];
+      const picture = performance.now() - last >= 4 * this.cost ? await this.render(state.codes) : null;
+      if (picture) last = performance.now();
       onStep({ ...state, picture });
     };
   }
 
   /** Codes [N] -> picture [S * S * 4]. */
   async render(codes) {
-    return new Uint8ClampedArray(await this.model.render(codes));
+    const start = performance.now();
+    const picture = new Uint8ClampedArray(await this.model.render(codes));
+    this.cost = performance.now() - start;
+    return picture;
   }
 
   /** The likeliest answer to a question about the picture with these codes [N]. */

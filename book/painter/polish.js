@@ -1,8 +1,8 @@
 /**
  * Second thoughts: which cells of a finished painting does the model itself doubt, and painting those anew.
- * The same as xlxmert_core/polish.py. Axes: N cells, K codes, or the likely ones of a cell.
+ * The same as xlxmert_core/polish.py. Axes: N cells, M that are asked for, K codes, or the likely ones of a cell.
  */
-import { easyFirst, fill, linear, softmax } from "./sampling.js";
+import { easyFirst, fill, linear, places, softmax } from "./sampling.js";
 
 /**
  * Log-probability of each code given the text and the cells around it. Four passes, each hides every fourth cell.
@@ -15,14 +15,14 @@ export async function cellLogLikelihood(predict, codes, grid) {
   const found = new Float64Array(codes.length);
   for (let group = 0; group < 4; group++) {
     const hidden = Array.from(codes, (_, cell) => (Math.floor(cell / grid) % 2) * 2 + ((cell % grid) % 2) === group);
-    const { logits, names } = await predict(codes, hidden); // [N * K]
-    const size = logits.length / codes.length;
-    for (let cell = 0; cell < codes.length; cell++) {
-      if (!hidden[cell]) continue;
-      const row = logits.subarray(cell * size, (cell + 1) * size);
+    const asked = places(hidden);
+    const { logits, names } = await predict(codes, hidden, asked); // [M * K]
+    const size = logits.length / asked.length;
+    for (const [place, cell] of asked.entries()) {
+      const row = logits.subarray(place * size, (place + 1) * size);
       if (!names) found[cell] = Math.log(softmax(row, 1)[codes[cell]]);
       // Logits of likely codes are log-probabilities among all codes; any other is less likely than one in so many.
-      else found[cell] = row[names.subarray(cell * size, (cell + 1) * size).indexOf(codes[cell])] ?? -Infinity;
+      else found[cell] = row[names.subarray(place * size, (place + 1) * size).indexOf(codes[cell])] ?? -Infinity;
     }
   }
   return found;

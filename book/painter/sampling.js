@@ -2,11 +2,12 @@
  * Painting: one loop that fills in what is masked. The same loop as xlxmert_core/sampling.py, for one picture.
  *
  * `fill` is the loop; an *order* says which cells to trust, a *schedule* how many stay masked, `predict` what the
- * model thinks. Axes: N cells, K codes, or the likely ones of a cell. Shapes stand in brackets.
+ * model thinks. Axes: N cells, M that are asked for, K codes, or the likely ones of a cell. Shapes stand in brackets.
  *
  * @typedef {{index: number, count: number}} Step  step `index` of `count`, counted from 0
- * @typedef {(codes: Int32Array, masked: boolean[]) => Promise<{logits: Float32Array, names?: Int32Array}>} Predict
- *   -> logits [N * K], and the codes that they are of, [N * K]; without names these are 0 to K - 1 of each cell
+ * @typedef {(codes: Int32Array, masked: boolean[], asked: number[]) =>
+ *   Promise<{logits: Float32Array, names?: Int32Array}>} Predict  what it thinks of the M cells that are asked for
+ *   -> logits [M * K], and the codes that they are of, [M * K]; without names these are 0 to K - 1 of each cell
  * @typedef {(confidence: Float32Array, masked: boolean[], step: Step, stream: Generator) => number[]} Order
  *   -> score [N]: the lowest scores are masked next
  * @typedef {(step: number, steps: number) => number} Schedule  -> share of the editable cells still masked
@@ -30,15 +31,15 @@ export async function fill(predict, codes, masked, how, onStep = () => {}) {
   const confidence = new Float32Array(codes.length).fill(1);
   for (let index = 0; index < steps; index++) {
     const step = { index, count: steps };
-    const { logits, names } = await predict(codes, masked); // [N * K]
-    const size = logits.length / codes.length; // K
+    const asked = places(masked.map((hidden) => hidden || order === maskPredict)); // which scores all cells afresh
+    const { logits, names } = asked.length ? await predict(codes, masked, asked) : { logits: [] }; // [M * K]
+    const size = logits.length / asked.length; // K
     const written = masked;
     codes = codes.slice();
-    for (let cell = 0; cell < codes.length; cell++) {
-      if (!masked[cell] && order !== maskPredict) continue; // only Mask-Predict scores all cells afresh
-      const row = logits.subarray(cell * size, (cell + 1) * size);
+    for (const [place, cell] of asked.entries()) {
+      const row = logits.subarray(place * size, (place + 1) * size);
       const chosen = choose(row, masked[cell] ? temperature : 0, stream);
-      if (masked[cell]) codes[cell] = names ? names[cell * size + chosen.code] : chosen.code;
+      if (masked[cell]) codes[cell] = names ? names[place * size + chosen.code] : chosen.code;
       confidence[cell] = chosen.probability;
     }
     const score = order(confidence, masked, step, stream).map((x, cell) => (editable[cell] ? x : Infinity));
@@ -47,6 +48,9 @@ export async function fill(predict, codes, masked, how, onStep = () => {}) {
   }
   return codes;
 }
+
+/** Where it is true: boolean[N] -> M numbers. */
+export const places = (marked) => [...marked.keys()].filter((cell) => marked[cell]);
 
 /** Mark the `count` lowest scores; of equal ones, the later cells: [N] -> boolean[N]. */
 export function lowest(score, count) {
@@ -71,12 +75,12 @@ export function choose(logits, temperature, stream) {
 
 /** The first code at which the summed shares [K] pass `uniform`, a number in [0, 1). */
 function draw(share, uniform) {
-  const summed = new Float32Array(share.length); // rises to 1
-  let sum = 0;
-  for (let k = 0; k < share.length; k++) summed[k] = sum += share[k];
-  const drawn = Math.fround(uniform * summed.at(-1));
-  const code = summed.findIndex((x) => x > drawn);
-  return code < 0 ? share.length - 1 : code;
+  let sum = 0; // rises to 1, and is rounded to float32 where it is compared
+  for (let k = 0; k < share.length; k++) sum += share[k];
+  const drawn = Math.fround(uniform * Math.fround(sum));
+  sum = 0;
+  for (let k = 0; k < share.length; k++) if (Math.fround((sum += share[k])) > drawn) return k;
+  return share.length - 1;
 }
 
 /** Logits [K] -> probabilities float32 [K]. Plain loops: ten times as fast here as `map` and `from`. */
