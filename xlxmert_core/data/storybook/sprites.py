@@ -54,6 +54,14 @@ def _grow(mask: np.ndarray, radius: float) -> np.ndarray:
     return np.clip((np.asarray(image) / 255 - 0.04) * 8, 0, 1)
 
 
+def _box(mask: np.ndarray) -> tuple[slice, slice]:
+    """The smallest rectangle around what a mask [S, S] covers."""
+    rows, columns = (mask.any(axis).nonzero()[0] for axis in (1, 0))
+    if not len(rows):
+        return slice(0), slice(0)
+    return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+
+
 class Sketch:
     """A transparent square sheet for one sprite; coordinates run from 0 to 100."""
 
@@ -68,22 +76,27 @@ class Sketch:
         return np.asarray(image) / 255.0  # [S, S]
 
     def _paste(self, mask: np.ndarray, colour: np.ndarray) -> None:
-        self.colour += (colour - self.colour) * mask[..., None]
-        self.alpha = self.alpha + (1 - self.alpha) * mask
+        """Lay a colour [3], or one for each pixel of the mask's box, over the sheet."""
+        box = _box(mask)
+        mask, below, alpha = mask[box], self.colour[box], self.alpha[box]
+        below += (colour - below) * mask[..., None]
+        alpha += (1 - alpha) * mask
 
     def add(self, mask: np.ndarray, colour: str, ink: bool = True, depth: float = 1.0) -> None:
         """Paint a mask [S, S]: ink around it, the colour inside, light at the top left."""
         if ink:
             self._paste(_grow(mask, INK_WIDTH * SUPERSAMPLING) * 0.92, rgb(INK))
+        self._paste(mask, self._shaded(mask, rgb(colour), depth) if depth else rgb(colour))
+
+    def _shaded(self, mask: np.ndarray, base: np.ndarray, depth: float) -> np.ndarray:
+        """The colour base [3] of each pixel in the mask's box, as the light falls."""
         image = Image.fromarray((mask * 255).astype(np.uint8))
         soft = np.asarray(image.filter(ImageFilter.GaussianBlur(self.side * 0.05))) / 255.0
         shift = round(self.side * 0.035)
         light = np.roll(soft, (-shift, -shift), (0, 1)) - np.roll(soft, (shift, shift), (0, 1))
-        light = (light * 0.55 * depth)[..., None]  # [S, S, 1], positive where light falls
-        base = rgb(colour)
+        light = (light[_box(mask)] * 0.55 * depth)[..., None]  # positive where light falls
         bright, dark = base + (255 - base) * 0.75, base * 0.45 + rgb(INK) * 0.2
-        shaded = base + np.maximum(light, 0) * (bright - base) + np.maximum(-light, 0) * (dark - base)
-        self._paste(mask, shaded)
+        return base + np.maximum(light, 0) * (bright - base) + np.maximum(-light, 0) * (dark - base)
 
     def polygon(self, points: Points, colour: str, **how) -> None:
         """Fill a polygon."""
