@@ -18,7 +18,7 @@ REGION = np.ones((GRID, GRID), bool)
 PICTURES = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
 SHAPE = torch.arange(2 * GRID**2).view(2, -1) % CODES  # codes that lie on the processor
 BOXES = torch.tensor([[0.0, 0.1, 0.5, 0.4], [0.2, 0.2, 0.9, 1.0], [0.0, 0.0, 1.0, 1.0]])  # of three regions
-SHORT = {"steps": 3, "candidates": 2}  # every operation on the other device costs a hundred times what it should
+SHORT = {"steps": 2, "candidates": 2}  # every operation on the other device costs a hundred times what it should
 
 
 def skilled():
@@ -48,7 +48,7 @@ CALLS = {
     "paint guided": lambda p: codes(p.paint(TEXTS, guidance=1.0, order=sampling.maskgit, polish=2, **SHORT)),
     "paint as the paper": lambda p: codes(p.paint(TEXTS, **sampling.PAPER)),
     "every order": lambda p: torch.cat(
-        [p.paint(TEXTS[0], order=o, steps=3, candidates=1, polish=0).codes for o in sampling.ORDERS.values()]
+        [p.paint(TEXTS[0], order=o, steps=2, candidates=1, polish=0).codes for o in sampling.ORDERS.values()]
     ),
     "repaint": lambda p: codes(p.repaint(PICTURES, MASK, TEXTS, seed=2, **SHORT)),
     "repaint codes": lambda p: codes(p.repaint(SHAPE, MASK, TEXTS, seed=2, **SHORT)),

@@ -282,7 +282,7 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(NAMES, inner, max_size=4),
     max_leaves=6,
 )
-EXAMPLES = pytest.mark.parametrize("examples", [200, pytest.param(3_000, marks=pytest.mark.nightly)])
+EXAMPLES = pytest.mark.parametrize("examples", [60, pytest.param(3_000, marks=pytest.mark.nightly)])
 
 
 def leaves(value, path=()):
@@ -328,7 +328,7 @@ def damaged(scratch: Path, name: str, content: bytes) -> str:
 
 def try_all(examples: int, strategy: st.SearchStrategy, check) -> None:
     """Check so many examples, the same ones in every run of the quick tests."""
-    options = dict(max_examples=examples, deadline=None, database=None, derandomize=examples == 200)
+    options = dict(max_examples=examples, deadline=None, database=None, derandomize=examples == 60)
     settings(**options, suppress_health_check=list(HealthCheck))(given(strategy)(check))()
 
 
