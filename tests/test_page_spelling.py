@@ -16,7 +16,7 @@ NODE = shutil.which("node")
 pytestmark = pytest.mark.skipif(NODE is None, reason="no node")
 ODD = ["a Dragon above a red house!", "It's a purpel ballon, isn't it?", "2 red houses at nighttime", "the COLOR of it",
        "a big fluffy dog and a cat", "dogs under a tree", "", "?!", "a \U0001f388 star", "houose hous hause horse",
-       "a [MASK] house!", "please, three teeny birds... and a bee"]  # fmt: skip
+       "a [MASK] house!", "please, three teeny birds... and a bee", "a red-and-blue bal-loon, a - house"]  # fmt: skip
 
 
 def run(module: str, call: str, argument):

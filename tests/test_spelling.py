@@ -26,6 +26,13 @@ def test_a_text_is_read_as_it_is_meant(text, words):
     assert " ".join(read(text).words) == words
 
 
+def test_a_hyphen_is_left_out_where_a_word_is_known_without_it():
+    known = KNOWN | {"tshirt"}
+    assert as_read(["a", "red", "t", "-", "shirt", "-"], known).words == ["a", "red", "tshirt"]
+    assert as_read(["a", "yellow", "-", "blue", "boat"], known).words == ["a", "yellow", "blue", "boat"]
+    assert as_read(["-", "house"], known).words == ["house"]
+
+
 @pytest.mark.parametrize(("text", "unknown", "things", "words"), [
     ("a cat on the grass", {"cat": ""}, ["cat"], "on the grass"),
     ("a big fluffy dog and a red house", {"fluffy": "", "dog": ""}, ["dog"], "and a red house"),

@@ -29,6 +29,7 @@ const WHOLE = /^[\p{L}\p{N}]+$/u;
  *   where it is passed over; things: those of them that name a thing, passed over with its number and its adjectives
  */
 export function asRead(words, known) {
+  words = withoutHyphens(words, known);
   const read = [], unknown = new Map(), things = [];
   words.forEach((word, at) => {
     const other = JOINED.get(word)?.split(" ");
@@ -46,6 +47,16 @@ export function asRead(words, known) {
     }
   });
   return { words: read, unknown, things };
+}
+
+/** Join what a hyphen parts where a word is known without it: "t", "-", "shirt" -> "tshirt". */
+function withoutHyphens(words, known) {
+  const joined = [];
+  for (const word of words) {
+    if (joined.at(-1) === "-" && known.has(joined.at(-2) + word)) joined.splice(-2, 2, joined.at(-2) + word);
+    else joined.push(word);
+  }
+  return joined;
 }
 
 /** Whether a word stands where the name of a thing stands: "a big cat on", "dogs and". */

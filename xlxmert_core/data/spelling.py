@@ -77,9 +77,10 @@ def reading(text: str, encoded: Any, unk: int, known: Callable[[], Collection[st
 def as_read(words: Sequence[str], known: Collection[str]) -> Reading:
     """The words of a sentence (lower case, punctuation apart) as a model that knows some words reads them.
 
-    Punctuation that it does not know says nothing; of another spelling it takes its own; a slip with one clear
-    candidate is read as that. All other unknown words are passed over.
+    Punctuation that it does not know says nothing; of another spelling it takes its own, "tshirt" for "t-shirt" too; a
+    slip with one clear candidate is read as that. All other unknown words are passed over.
     """
+    words = _without_hyphens(words, known)
     read: list[str] = []
     unknown: dict[str, str] = {}
     things: list[str] = []
@@ -101,6 +102,17 @@ def as_read(words: Sequence[str], known: Collection[str]) -> Reading:
                 things.append(word)
                 _drop_phrase(read)
     return Reading(read, unknown, things)
+
+
+def _without_hyphens(words: Sequence[str], known: Collection[str]) -> list[str]:
+    """Join what a hyphen parts where a word is known without it: "t", "-", "shirt" -> "tshirt"."""
+    joined: list[str] = []
+    for word in words:
+        if joined[-1:] == ["-"] and len(joined) > 1 and joined[-2] + word in known:
+            joined[-2:] = [joined[-2] + word]
+        else:
+            joined.append(word)
+    return joined
 
 
 def _names_a_thing(words: Sequence[str], at: int) -> bool:
