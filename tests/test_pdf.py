@@ -38,6 +38,12 @@ def test_links_lead_to_the_same_things_in_one_page(html):
     assert page.index("First") < page.index("Second")
 
 
+def test_solutions_are_open_on_paper_and_set_up_cells_stay_folded():
+    kinds = "<details>a</details><details class='sd-dropdown'>b</details><details class='admonition hide'>c</details>"
+    text = pdf.article(f"<article>{kinds}</article>", "book/x.html")
+    assert re.findall(r"<details( open)?[^>]*>(.)", text) == [(" open", "a"), (" open", "b"), ("", "c")]
+
+
 def test_what_is_missing_is_one_sentence(html, monkeypatch, tmp_path):
     with pytest.raises(pdf.PdfError, match="There is no page notebooks/02 yet: run make book first."):
         pdf.write(html, ["notebooks/02"], tmp_path / "book.pdf")
@@ -57,6 +63,7 @@ def test_chromium_prints_a_book(html, tmp_path):
         pytest.skip("Chromium is not installed: apt install chromium")
     made = pdf.write(html, ["book/intro", "notebooks/01"], tmp_path / "book.pdf").read_bytes()
     assert made.startswith(b"%PDF") and len(re.findall(rb"/Type\s*/Page\b", made)) == 2
+    assert b"/Outlines" in made
     assert not (html / pdf.PRINTED).exists()
 
 

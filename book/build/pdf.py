@@ -29,6 +29,7 @@ body { font-size: 10.5pt; }
 article { break-before: page; max-width: none; }
 article:first-of-type { break-before: auto; }
 pre, figure, table, img { break-inside: avoid; }
+h1, h2, h3 { break-after: avoid; }
 .headerlink, .copybtn, .tocsection { display: none !important; }
 </style>"""
 
@@ -62,6 +63,7 @@ def article(page: str, place: str) -> str:
 
     text = re.sub(r'\bid="([^"]+)"', lambda match: f'id="{anchor(place)}{match[1]}"', found[0])
     text = re.sub(r'\b(src|href)="([^"]*)"', moved, text)
+    text = re.sub(r"<details(?! class=.admonition hide)", "<details open", text)  # solutions, but not set-up cells
     return text.replace("<article", f'<article id="{anchor(place)}"', 1)
 
 
@@ -99,7 +101,7 @@ def write(html: Path, pages: list[str], target: Path) -> Path:
         with tempfile.TemporaryDirectory() as folder:
             made = Path(folder) / "book.pdf"
             call = [program, *FLAGS, f"--user-data-dir={folder}/profile", f"--virtual-time-budget={WAIT}"]
-            call += ["--no-pdf-header-footer", f"--print-to-pdf={made}"]
+            call += ["--no-pdf-header-footer", "--generate-pdf-document-outline", f"--print-to-pdf={made}"]
             done = subprocess.run([*call, f"http://127.0.0.1:{server.server_port}/{PRINTED}"], capture_output=True)
             if done.returncode or not made.is_file():
                 raise PdfError(f"Chromium could not print the book: {done.stderr.decode(errors='replace')[-300:]}")
