@@ -1,4 +1,7 @@
-"""Chapter 10 in a real JupyterLab and a real browser: type, paint, brush, undo, save, and look at the pixels."""
+"""Chapter 10 in a real JupyterLab and a real browser: type, paint, brush, undo, save, and look at the pixels.
+
+At night the same in Jupyter Notebook 7.
+"""
 
 import json
 import os
@@ -24,7 +27,13 @@ CHAPTER = "10_paint_box.ipynb"
 SECONDS = 420  # after which the whole module gives up
 HOUSE, BALLOON = "a large red house on the grass", "a large orange balloon by the water"
 FLAGS = "--no-browser --allow-root --ip=127.0.0.1 --IdentityProvider.token= --ServerApp.password="
-FLAGS += " --LabApp.extension_manager=readonly --LabApp.expose_app_in_browser=True"
+APPS = {  # by the module that starts it: where the chapter is, and what its server is told
+    "jupyterlab": (f"lab/workspaces/paint/tree/{CHAPTER}?reset",
+                   "--LabApp.extension_manager=readonly --LabApp.expose_app_in_browser=True"),
+    "notebook": (f"notebooks/{CHAPTER}", "--JupyterNotebookApp.expose_app_in_browser=True"),
+}  # fmt: skip
+NOTEBOOK = "notebook>=7.6,<8"
+AWAY = ("chema not found", "load settings", "status of 404")  # Notebook misses settings where it lies in a folder apart
 SETTINGS = {  # every cell is in the page at once, and nothing asks about news
     "notebook-extension/tracker": {"windowingMode": "none"},
     "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
@@ -61,9 +70,21 @@ def write_chapter(path: Path) -> None:
     path.write_text(json.dumps(notebook), encoding="utf-8")
 
 
-@pytest.fixture(scope="module")
-def lab(tmp_path_factory) -> str:
-    """The address of a JupyterLab of its own, with the chapter in its folder."""
+def fetch_notebook(folder: Path) -> dict[str, str]:
+    """Jupyter Notebook 7 beside the JupyterLab that is here, which it needs: the variables that let it be found."""
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(folder), NOTEBOOK]
+    done = subprocess.run(pip, capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"{NOTEBOOK} cannot be fetched: {done.stderr.strip().splitlines()[-1]}")
+    return {"PYTHONPATH": str(folder), "JUPYTER_PATH": str(folder / "share" / "jupyter")}
+
+
+@pytest.fixture(scope="module", params=["jupyterlab", pytest.param("notebook", marks=pytest.mark.nightly)])
+def address(request, tmp_path_factory) -> str:
+    """Where a JupyterLab (or Notebook) of its own shows the chapter."""
+    (place, flags), fetched = APPS[request.param], {}
+    if request.param == "notebook":
+        fetched = fetch_notebook(tmp_path_factory.mktemp("fetched"))
     home, folder = tmp_path_factory.mktemp("jupyter"), tmp_path_factory.mktemp("notebooks")
     write_chapter(folder / CHAPTER)
     for name, settings in SETTINGS.items():
@@ -75,13 +96,14 @@ def lab(tmp_path_factory) -> str:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "jupyterlab", *FLAGS.split(), f"--port={port}", f"--ServerApp.root_dir={folder}"]
+    flags = [*FLAGS.split(), *flags.split(), f"--port={port}", f"--ServerApp.root_dir={folder}"]
     kernel = {name: value for name, value in KERNEL.items() if name != "MPLBACKEND"}
     with open(home / "log.txt", "w") as log:
-        environment = os.environ | kernel | private | {"IPYTHONDIR": str(home / "ipython")}
+        environment = os.environ | kernel | private | fetched | {"IPYTHONDIR": str(home / "ipython")}
+        command = [sys.executable, "-m", request.param, *flags]
         server = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
         wait_for(f"http://127.0.0.1:{port}/api", home / "log.txt")
-        yield f"http://127.0.0.1:{port}"
+        yield f"http://127.0.0.1:{port}/{place}"
         server.terminate()
         server.wait(30)
 
@@ -93,18 +115,18 @@ def wait_for(address: str, log: Path, seconds: int = 60) -> None:
             return
         except OSError:
             time.sleep(0.2)
-    raise TimeoutError(f"JupyterLab did not start in {seconds} s: {log.read_text()[-1000:]}")
+    raise TimeoutError(f"Jupyter did not start in {seconds} s: {log.read_text()[-1000:]}")
 
 
 @pytest.fixture(scope="module")
-def opened(lab, chromium) -> Driver:
+def opened(address, chromium) -> Driver:
     """The chapter, opened and run."""
     page, errors = chromium.new_page(viewport={"width": 1400, "height": 1000}), []
     page.set_default_timeout(90_000)
     page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.add_init_script(RECORDER)
-    page.goto(f"{lab}/lab/workspaces/paint/tree/{CHAPTER}?reset")
+    page.goto(address)
     page.wait_for_function(READY)
     page.evaluate("() => { window.jupyterapp.commands.execute('notebook:run-all-cells'); }")  # not awaited: no limit
     page.locator(".xl-choose .xl-thumb").first.wait_for()  # the last cell's widget
@@ -299,5 +321,6 @@ def test_every_control_has_a_name(driver):
     driver.box.get_by_text("Settings").click()
 
 
-def test_the_console_stays_clean(driver):
-    assert driver.errors == []
+def test_the_console_stays_clean(driver, address):
+    ours = [error for error in driver.errors if "/lab/" in address or not any(known in error for known in AWAY)]
+    assert ours == []
