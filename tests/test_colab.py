@@ -75,7 +75,7 @@ def test_a_published_list_is_read():
 def test_the_package_takes_colabs_versions_as_they_are():
     """Or pip would change them, and Colab would ask for a new start."""
     known = pins((ROOT / "tests" / "colab.txt").read_text("utf-8"))
-    assert {"torch", "torchvision", "ipywidgets"} <= set(known)
+    assert {"torch", "torchvision", "ipywidgets", "anywidget"} <= set(known)
     needs = NEEDS + [Requirement(need) for need in PROJECT["optional-dependencies"]["chapters"]]
     assert [str(need) for need in needs if not need.specifier.contains(known.get(canonical(need.name), "99"))] == []
 
@@ -100,12 +100,13 @@ def fetch(python: str | Path, *what: str) -> None:
 
 @pytest.mark.nightly
 def test_the_paint_box_runs_with_colabs_widgets(tmp_path, monkeypatch):
-    """Of Colab's environment what is small enough to be had anywhere, in front of our own."""
-    found = versions()
-    fetch(sys.executable, "--target", str(tmp_path / "widgets"), "--no-deps", f"ipywidgets=={found['ipywidgets']}",
-          "widgetsnbextension<4", "jupyterlab-widgets<3", "ipython-genutils")  # fmt: skip
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "widgets"))
-    assert without_the_clone("10_paint_box", tmp_path / "run")["widgets"] == found["ipywidgets"]
+    """Of Colab's environment what is small enough to be had anywhere, before our own: traitlets is our kernel's."""
+    found, place = versions(), tmp_path / "widgets"
+    exact = [f"{name}=={found[name]}" for name in ("ipywidgets", "anywidget")]
+    fetch(sys.executable, "--target", str(place), "--no-deps", *exact, "ipython-genutils")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(place), str(ROOT)]))
+    said = without_the_clone("10_paint_box", tmp_path / "run")
+    assert said["package"] == str(ROOT / "xlxmert_core" / "__init__.py") and said["widgets"] == found["ipywidgets"]
 
 
 @pytest.mark.nightly
