@@ -14,6 +14,7 @@ NAMED = (
     "_config.yml",
     "CITATION.cff",
     "pyproject.toml",
+    "README.md",
     "notebooks/01_the_idea.ipynb",
     ".github/PULL_REQUEST_TEMPLATE.md",
 )
@@ -21,7 +22,8 @@ NAMED = (
 
 def test_every_file_names_the_same_repository():
     owner, name = address.current().split("/")
-    other = re.compile(rf"github\.com/(?:{owner}/(?!{name}\b)|(?!{owner}/)[\w-]+/{name}\b)")
+    host = r"(?:github\.com|google\.com/github|mybinder\.org/v2/gh)"
+    other = re.compile(rf"{host}/(?:{owner}/(?!{name}\b)|(?!{owner}/)[\w-]+/{name}\b)")
     hits = [
         str(path)
         for path in files()
@@ -50,7 +52,8 @@ def test_one_command_changes_it_everywhere(clone, url):
     assert address.current(clone) == "you/my.book" and address.change(url, clone) == []
     for name in NAMED:
         text = (clone / name).read_text("utf-8")
-        assert "https://github.com/you/my.book" in text and old not in text
+        assert "https://github.com/you/my.book" in text or name == "README.md"
+        assert re.search(r"(github|gh)(\.com)?/you/my\.book", text) and old not in text
     assert (clone / "other.md").read_text().startswith(f"https://github.com/{old}-photographs")
     address.change(f"https://github.com/{old}", clone)
     assert all((clone / name).read_bytes() == (ROOT / name).read_bytes() for name in NAMED)

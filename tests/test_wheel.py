@@ -1,6 +1,7 @@
 """The wheel holds what it needs and nothing else, and in an empty environment it does what the README says."""
 
 import ast
+import json
 import os
 import re
 import shutil
@@ -11,6 +12,8 @@ import zipfile
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
+import nbformat
+import papermill
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name as canonical
@@ -29,6 +32,13 @@ USED = (
 )  # extras of the package itself; the others are the book's
 MOST = 60e6  # bytes of the wheel
 DISTRIBUTIONS = packages_distributions()
+WHERE = """\
+import json, sys
+import xlxmert_core
+strangers = {name.partition(".")[0] for name in sys.modules} & {"book", "tests"}
+said = {"package": xlxmert_core.__file__, "strangers": " ".join(strangers)}
+said["widgets"] = getattr(sys.modules.get("ipywidgets"), "__version__", "")
+print(json.dumps(said))"""
 
 
 def names(needs: list[str]) -> set[str]:
@@ -106,6 +116,30 @@ def test_the_wheel_is_small_and_holds_the_package_alone(wheel):
         held = {name for name in packed.namelist() if ".dist-info/" not in name}
     wanted = {path.relative_to(ROOT).as_posix() for path in files() if path.is_relative_to(ROOT / "xlxmert_core")}
     assert held == wanted
+
+
+def without_the_clone(chapter: str, home: Path, kernel: str = "python3") -> dict[str, str]:
+    """Run a chapter in an empty folder, as a reader of the wheel does; returns what its kernel says of itself."""
+    home.mkdir()
+    notebook = nbformat.read(ROOT / "notebooks" / f"{chapter}.ipynb", as_version=4)
+    notebook.cells.append(nbformat.v4.new_code_cell(WHERE))
+    nbformat.write(notebook, home / "chapter.ipynb")
+    ran = papermill.execute_notebook(home / "chapter.ipynb", home / "ran.ipynb", {"profile": "smoke"},
+                                     kernel_name=kernel, cwd=home, progress_bar=False)  # fmt: skip
+    return json.loads(ran.cells[-1].outputs[0].text)
+
+
+@pytest.mark.slow
+def test_two_chapters_run_from_the_wheel_without_the_clone(wheel, tmp_path, monkeypatch):
+    """The wheel is unpacked and goes before this environment's package; where the clone is nobody is told."""
+    place = tmp_path / "unpacked"
+    shutil.unpack_archive(wheel, place, "zip")
+    monkeypatch.setenv("PYTHONPATH", str(place))
+    for chapter in ("01_the_idea", "02_feature_extraction"):
+        said = without_the_clone(chapter, tmp_path / chapter)
+        assert said["package"] == str(place / "xlxmert_core" / "__init__.py") and said["strangers"] == ""
+        record = tmp_path / "artifacts" / "junior" / "smoke" / "metrics" / f"{chapter}.json"
+        assert json.loads(record.read_text())
 
 
 def empty_environment(home: Path) -> Path:

@@ -88,7 +88,7 @@ LINES = sorted({step["run"] for *_, job in jobs(FLOWS) for step in job["steps"] 
 
 
 def test_the_workflows_are_in_order():
-    assert {"tests", "publish", "nightly", "release"} <= set(FLOWS)
+    assert {"tests", "publish", "nightly", "release", "colab"} <= set(FLOWS)
     assert faults(FLOWS) == []
 
 
