@@ -129,7 +129,7 @@ def without_the_clone(chapter: str, home: Path, kernel: str = "python3") -> dict
     return json.loads(ran.cells[-1].outputs[0].text)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_two_chapters_run_from_the_wheel_without_the_clone(wheel, tmp_path, monkeypatch):
     """The wheel is unpacked and goes before this environment's package; where the clone is nobody is told."""
     place = tmp_path / "unpacked"

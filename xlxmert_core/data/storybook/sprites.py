@@ -56,7 +56,7 @@ def _grow(mask: np.ndarray, radius: float) -> np.ndarray:
 
 def _box(mask: np.ndarray) -> tuple[slice, slice]:
     """The smallest rectangle around what a mask [S, S] covers."""
-    rows, columns = (mask.any(axis).nonzero()[0] for axis in (1, 0))
+    rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
     if not len(rows):
         return slice(0), slice(0)
     return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
