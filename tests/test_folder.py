@@ -261,12 +261,15 @@ def test_a_file_that_is_gone_is_named(saved):
         assert f"{name}" in opened(saved) and "is not a saved pipeline: it has no" in opened(saved)
 
 
-@pytest.mark.parametrize(("part", "name"), [("model", "neighbours"), ("generator", "squash")])
+@pytest.mark.parametrize(("part", "name"), [
+    ("model", "neighbours"), ("model", "single_layers"), ("generator", "squash"),
+])  # fmt: skip
 def test_a_folder_saved_before_there_was_a_setting_opens(saved, part, name):
     put(saved / "config.json", lambda c: c[part].pop(name) and None)
     assert opened(saved) == ""
     found = xlxmert_core.load(saved)
-    assert not found.model.config.neighbours and found.generator.config.squash  # as all were then
+    assert not (found.model.config.neighbours or found.model.config.single_layers)
+    assert found.generator.config.squash  # as all were then
 
 
 def test_a_folder_of_another_library_is_refused(saved):

@@ -1,7 +1,7 @@
 """Sizes of the networks: two frozen dataclasses and two presets each, paper and Storybook; the check of a number."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral, Real
 
 
@@ -30,6 +30,7 @@ class ModelConfig:
     colour_dim: int = 0  # how many of the F feature numbers, the last ones, hold the colour
     mixture: int = 1  # guesses (shape, colour) that a cell's prediction mixes; more needs colour_codes
     neighbours: bool = False  # a cell also sees its eight neighbours before the first layer
+    single_layers: int = 0  # layers that read words and cells as one sequence (UNITER's; the paper has none)
 
     def __post_init__(self):
         product = self.colour_codes > 0 and self.codes % self.colour_codes == 0 and 0 < self.colour_dim
@@ -96,6 +97,19 @@ def storybook() -> ModelConfig:
         colour_dim=16,
         mixture=6,
     )
+
+
+def single_stream(config: ModelConfig) -> ModelConfig:
+    """X-UNITER: these sizes with one stack of layers (UNITER, Chen et al. 2020) in place of all others.
+
+    It has as many layers as bring the encoder's parameters nearest to the given one's.
+    """
+    width, inner = config.hidden, config.feed_forward
+    attention = 4 * width * (width + 1) + 2 * width
+    layer = attention + 2 * width * inner + inner + 3 * width
+    whole = config.language_layers + config.visual_layers + 2 * config.cross_layers + config.single_layers
+    count = whole + round(config.cross_layers * attention / layer)
+    return replace(config, language_layers=0, visual_layers=0, cross_layers=0, single_layers=count)
 
 
 def paper_generator() -> GeneratorConfig:

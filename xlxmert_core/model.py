@@ -185,7 +185,7 @@ class XLxmert(nn.Module):
     def encode_text(self, words: Tensor, word_mask: Tensor | None = None) -> Tensor:
         """The language layers alone: ids [B, L], mask bool [B, L] (False on padding) -> [B, L, H].
 
-        They never see the picture, so a painter encodes its text once for all steps.
+        They never see the picture, so a painter encodes its text once for all steps. A single stream has none.
         """
         return self.encoder.read_words(self.word_embedding(words), word_mask)
 

@@ -116,7 +116,7 @@ def open_model(path: Path, settings: object, weights: Path, pairs: bool = False,
     ``others`` are weights that are left out of the file.
     """
     sizes = described(path, "model", settings, ModelConfig)
-    if max(sizes.language_layers, sizes.visual_layers, sizes.cross_layers) > LAYERS:
+    if max(sizes.language_layers, sizes.visual_layers, sizes.cross_layers, sizes.single_layers) > LAYERS:
         raise ValueError(f"{path} describes a model of more than {LAYERS} layers: save the model again.")
     make = lambda: PairClassifier(XLxmert(sizes)) if pairs else XLxmert(sizes)  # noqa: E731
     return checkpoints.build(path, make, weights, others)

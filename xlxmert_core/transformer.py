@@ -1,4 +1,4 @@
-"""Attention, layers and the three encoders of LXMERT (Tan and Bansal 2019), X-LXMERT's backbone.
+"""Attention, layers and the three encoders of LXMERT (Tan and Bansal 2019), X-LXMERT's backbone; and UNITER's one.
 
 Every sub-layer is ``LayerNorm(x + sub-layer(x))``: post-norm, as in BERT. Axes: B batch, L words,
 N cells, H hidden, Q queries, C context (what is looked at), h heads, d = H / h.
@@ -122,17 +122,23 @@ class CrossLayer(nn.Module):
 
 
 class Encoder(nn.Module):
-    """The three encoders: language (words only), visual (cells only), cross-modality (both)."""
+    """The three encoders: language (words only), visual (cells only), cross-modality (both).
+
+    And that of UNITER (Chen et al. 2020), a single stream: words and cells are one sequence, each reads all others.
+    ``config.single_stream`` has it alone. A type for each modality it needs not learn: a cell's embedding has biases.
+    """
 
     language: Any  # nn.ModuleLists, of whose items a type checker knows nothing
     visual: Any
     cross: Any
+    single: Any
 
     def __init__(self, config: ModelConfig):
         super().__init__()
         self.language = nn.ModuleList(Layer(config) for _ in range(config.language_layers))
         self.visual = nn.ModuleList(Layer(config) for _ in range(config.visual_layers))
         self.cross = nn.ModuleList(CrossLayer(config) for _ in range(config.cross_layers))
+        self.single = nn.ModuleList(Layer(config) for _ in range(config.single_layers))
 
     def read_words(self, words: Tensor, word_mask: Tensor | None = None) -> Tensor:
         """The language layers, blind to the picture: [B, L, H], mask bool [B, L] -> [B, L, H]."""
@@ -148,7 +154,7 @@ class Encoder(nn.Module):
         word_mask: Tensor | None = None,
         cell_mask: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """The visual, then the cross-modality layers.
+        """The visual, then the cross-modality layers, then those of a single stream.
 
         Args:
             words: [B, L, H], after :meth:`read_words`; cells: [B, N, H], embedded.
@@ -158,12 +164,25 @@ class Encoder(nn.Module):
         Returns:
             words [B, L, H] and cells [B, N, H].
         """
-        word_mask, cell_mask = for_attention(word_mask), for_attention(cell_mask)
+        masks = for_attention(word_mask), for_attention(cell_mask)
         for layer in self.visual:
-            cells = layer(cells, cell_mask)
+            cells = layer(cells, masks[1])
         for layer in self.cross:
-            words, cells = layer(words, cells, word_mask, cell_mask)
-        return words, cells
+            words, cells = layer(words, cells, *masks)
+        if not self.single:
+            return words, cells
+        both, mask = in_one(words, cells, word_mask, cell_mask)
+        for layer in self.single:
+            both = layer(both, for_attention(mask))
+        return both[:, : words.shape[1]], both[:, words.shape[1] :]
+
+
+def in_one(words: Tensor, cells: Tensor, word_mask: Tensor | None,
+           cell_mask: Tensor | None = None) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """Words [B, L, H], then cells [B, N, H], as one sequence [B, L + N, H]; and its mask, bool [B, L + N]."""
+    pairs = (words, word_mask), (cells, cell_mask)
+    masks = [x.new_ones(x.shape[:2], dtype=torch.bool) if mask is None else mask.bool() for x, mask in pairs]
+    return torch.cat([words, cells], 1), torch.cat(masks, 1)
 
 
 def for_attention(mask: Tensor | None) -> Tensor | None:

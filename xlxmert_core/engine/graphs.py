@@ -27,7 +27,7 @@ from xlxmert_core.config import ModelConfig
 from xlxmert_core.files import replacing
 from xlxmert_core.generator import Generator
 from xlxmert_core.model import LIKELY, XLxmert
-from xlxmert_core.transformer import Attention, Layer, for_attention
+from xlxmert_core.transformer import Attention, Layer, for_attention, in_one
 
 if TYPE_CHECKING:
     from onnx import ModelProto  # what only an export needs
@@ -56,7 +56,7 @@ def _theirs(name: str, given: tuple, like: Tensor, shape: Sequence[int], **attri
 
 
 class Text(nn.Module):
-    """The language layers."""
+    """The language layers; of a single stream, which has none, the embedding."""
 
     def __init__(self, model: XLxmert, attend: Attend = plain):
         super().__init__()
@@ -90,7 +90,7 @@ class Parts(nn.Module):
 
 
 class Cells(nn.Module):
-    """One step: the visual and the cross layers, from codes on."""
+    """One step: the visual and the cross layers, or a single stream's, from codes on."""
 
     table: Tensor
     place: Tensor
@@ -114,7 +114,12 @@ class Cells(nn.Module):
             seen, read = self.attend(layer.cross, text, cells, None), self.attend(layer.cross, cells, text, word_mask)
             text = _layer(layer.words, seen, word_mask, self.attend)
             cells = _layer(layer.cells, read, None, self.attend)
-        return cells, torch.tanh(self.model.pooler(text[:, 0]))
+        if not self.model.encoder.single:
+            return cells, torch.tanh(self.model.pooler(text[:, 0]))
+        both, mask = in_one(text, cells, word_mask)
+        for layer in self.model.encoder.single:
+            both = _layer(layer, both, mask, self.attend)
+        return both[:, text.shape[1] :], torch.tanh(self.model.pooler(both[:, 0]))
 
     def _seen(self, codes, masked):
         if self.parts is None:
@@ -220,8 +225,9 @@ def graph_path(name: str, model: XLxmert, generator: Generator | None, int8: boo
     sizes = asdict(model.config)
     for training in ("dropout", "answers"):
         sizes.pop(training)
-    if not sizes["neighbours"]:
-        sizes.pop("neighbours")  # graphs that were exported before there were any keep their names
+    for later in ("neighbours", "single_layers"):
+        if not sizes[later]:
+            sizes.pop(later)  # graphs that were exported before there were any keep their names
     if name == "head" and not model.few_codes:
         sizes["likely"] = LIKELY
     if name == "picture":

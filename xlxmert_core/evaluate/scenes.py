@@ -296,16 +296,15 @@ def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
 
     Raises ValueError for fewer than two vectors on a side, vectors of different widths, or ones that are not finite.
     """
-    from scipy.linalg import sqrtm
-
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1] or min(len(a), len(b)) < 2:
         raise ValueError(f"A Fréchet distance needs two sets of two vectors or more, got {a.shape} and {b.shape}.")
     if not (np.isfinite(a).all() and np.isfinite(b).all()):
         raise ValueError("A Fréchet distance needs finite vectors: look at the pictures that they were made from.")
-    mean = ((a.mean(0) - b.mean(0)) ** 2).sum()
-    cov_a, cov_b = (np.atleast_2d(np.cov(side, rowvar=False)) for side in (a, b))
-    root = sqrtm(cov_a @ cov_b).real
-    return float(mean + np.trace(cov_a + cov_b - 2 * root))
+    means = [side.mean(0, dtype=np.float64) for side in (a, b)]
+    # covariance = R^T R: the root of A B has for its trace the singular values' sum of R_a R_b^T, however few vectors
+    roots = [np.linalg.qr(side - mean, "r") / (len(side) - 1) ** 0.5 for side, mean in zip((a, b), means, strict=True)]
+    both = np.linalg.svd(roots[0] @ roots[1].T, compute_uv=False).sum()
+    return float(((means[0] - means[1]) ** 2).sum() + sum((root**2).sum() for root in roots) - 2 * both)
 
 
 def count_labels(codes: np.ndarray, labels: np.ndarray, size: int, classes: int) -> np.ndarray:

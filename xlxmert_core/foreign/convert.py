@@ -51,14 +51,19 @@ def from_bert(state: Mapping[str, Tensor], layers: int = 9) -> dict[str, Tensor]
 def initialise_from_bert(model: XLxmert, path: str | os.PathLike) -> list[str]:
     """Start the language side from BERT, as the paper does: words, language layers, pooler and word head.
 
+    A single stream starts its layers from BERT's, as UNITER does; those beyond BERT's last stay as they were.
+
     Args:
         path: bert-base-uncased as Hugging Face keeps it, ``model.safetensors`` or ``pytorch_model.bin``.
 
     Returns the names of the parameters that stay as they were. Raises ValueError when a size differs or a
     layer is missing; the model is then unchanged.
     """
-    ours = from_bert(read(path), model.config.language_layers)
-    needed = ("word_embedding.", "encoder.language.")
+    single = model.config.single_layers
+    ours = from_bert(read(path), single or model.config.language_layers)
+    if single:
+        ours = {name.replace("encoder.language.", "encoder.single."): value for name, value in ours.items()}
+    needed = ("word_embedding.", "encoder.single.0." if single else "encoder.language.")
     load_state(model, ours, [name for name in model.state_dict() if not name.startswith(needed)], str(path))
     return [name for name, _ in model.named_parameters() if name not in ours]
 

@@ -14,13 +14,14 @@ from xlxmert_core.train.muon import Muon
 def only_last(model: XLxmert, layers: int | None) -> XLxmert:
     """Leave to the optimisers the last ``layers`` of the cross layers, the words and all heads; None: everything.
 
-    Raises ValueError for more layers than there are.
+    Of a single stream the last of its layers. Raises ValueError for more layers than there are.
     """
     if layers is None:
         return model
-    count = model.config.cross_layers
+    stack = "single" if model.config.single_layers else "cross"
+    count = len(getattr(model.encoder, stack))
     check_number("layers", layers, 0, count)
-    free = tuple(f"encoder.cross.{i}." for i in range(count - layers, count))
+    free = tuple(f"encoder.{stack}.{i}." for i in range(count - layers, count))
     for name, p in model.named_parameters():
         p.requires_grad_(name.startswith(free) or not name.startswith(("encoder.", "cell_embedding.")))
     return model
