@@ -47,7 +47,7 @@ def test_nothing_keeps_a_reader_from_any_page(page, book_pages, book_site):
 
 def test_what_keeps_a_reader_out_would_be_seen(page, tmp_path):
     bad = tmp_path / "bad.html"
-    style = "<style>html { background: #fff } [data-theme=dark] { background: #000 } p { color: #000 }</style>"
+    style = "<style>html { background: #fff } [data-theme=dark] { background: #000 } h1, p { color: #222 }</style>"
     bad.write_text(f"<html lang=en><title>x</title>{style}<main><button></button><h1>x</h1><p>Dark</p></main></html>")
     page.goto(bad.as_uri())
     assert [line.partition(":")[0] for line in grave(page)] == ["button-name", "color-contrast"]
