@@ -36,6 +36,7 @@ def test_only_what_a_page_uses_is_fetched():
     ('<a href="r.html">C &amp; D</a><details open="open"><summary><span class="toctree-toggle">',
      '<a href="r.html">C &amp; D</a><details open="open"><summary aria-label="Pages of C &amp; D">'
      '<span class="toctree-toggle">'),
+    ('<div class="citation" id="id1" role="doc-biblioentry">', '<div class="citation" id="id1" role="listitem">'),
 ])  # fmt: skip
 def test_a_control_is_called_what_one_sees(theme, mended):
     assert mend.heard(theme) == (mended or theme)

@@ -14,6 +14,7 @@ SIGNS = re.compile(r'\s*<script src="[^"]*/fontawesome/[^"]*"></script>|\s*<link
 FORMULAS = re.compile(r"\s*<script>window\.MathJax = [^<]*</script>|\s*<script [^>]*/mathjax/[^>]*></script>")
 SAID = re.compile(r'(<summary|class="btn search-button-field [^>]*title="Search") aria-label="[^"]*"')  # not as seen
 MUTE = re.compile(r'(<a [^>]*>([^<]*)</a><details[^>]*><summary)(><span class="toctree-toggle")')
+ENTRY = re.compile(r'(<div class="citation"[^>]*) role="doc-biblioentry"')  # in a list, and so an item of it
 PAINTING = 100_000  # bytes of a picture from which on it is no chart: those keep every sharp line
 QUALITY = 90
 
@@ -31,7 +32,7 @@ def heard(page: str) -> str:
         name = escape(f"Pages of {unescape(match[2]).strip()}")
         return f'{match[1]} aria-label="{name}"{match[3]}'
 
-    return MUTE.sub(named, SAID.sub(r"\1", page))
+    return MUTE.sub(named, ENTRY.sub(r'\1 role="listitem"', SAID.sub(r"\1", page)))
 
 
 def smaller(picture: Path) -> Path:
