@@ -22,8 +22,8 @@ from book.build.lanes import declared, execute_all
 from book.build.pages import publish
 from book.build.run_chapters import ROOT, ChapterError, Result, Run, chapters
 
-BOOK = {"test_notebooks", "test_book", "test_book_browser", "test_export_onnx", "test_painter_hands",
-        "test_painter_page", "test_painter_worlds", "test_prose"}  # look at the book or what it fetches  # fmt: skip
+BOOK = {"test_accessible", "test_notebooks", "test_book", "test_book_browser", "test_export_onnx",
+        "test_painter_hands", "test_painter_page", "test_painter_worlds", "test_prose"}  # at the book  # fmt: skip
 QUIET = ROOT / "_build" / "quiet.lock"  # each test shares it; who measures time has it alone
 CHROMIUM = Path("/usr/bin/chromium")  # Debian's; .ci/run installs it
 FLAGS = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"

@@ -1,6 +1,10 @@
 """The built book in a real browser: nothing from outside, no error, no slow or too wide page, and search finds."""
 
+import gzip
 import time
+from functools import cache
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import pytest
 import yaml
@@ -9,7 +13,9 @@ from book.build.bars import BARS, read_bars
 from book.build.run_chapters import ROOT, chapters
 
 pytestmark = pytest.mark.slow
-SECONDS = read_bars(BARS)["pages"]["seconds_to_show"]["max"]
+SECONDS, FIRST, ANY = (
+    read_bars(BARS)["pages"][name]["max"] for name in ("seconds_to_show", "kilobytes_of_the_first", "megabytes")
+)
 WIDTHS, HEIGHT = (1400, 400), 900
 # What the theme itself says on some pages: a script declared twice, a contents column that is not there, and that a
 # first-time visitor has not chosen between light and dark.
@@ -35,8 +41,9 @@ def visits(chromium, book_site, names) -> dict[str, dict]:
 
 def visit(context, site: str, name: str) -> dict:
     """Open one page of the site and write down what happens."""
-    outside, errors = watch_requests(context, site), []
+    outside, errors, fetched = watch_requests(context, site), [], set()
     page = context.new_page()
+    page.on("requestfinished", lambda request: fetched.add((urlsplit(request.url).path, request.resource_type)))
     page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: errors.append(str(error)))
     start = time.perf_counter()
@@ -50,7 +57,23 @@ def visit(context, site: str, name: str) -> dict:
         wide |= {width: beyond} if beyond else {}
     page.close()
     own = [text for text in errors if not any(known in text for known in UPSTREAM)]
-    return {"seconds": seconds, "outside": outside, "errors": own, "wide": wide}
+    return {"seconds": seconds, "outside": outside, "errors": own, "wide": wide, "fetched": fetched}
+
+
+def weigh(fetched: set[tuple[str, str]], html: Path) -> dict[str, int]:
+    """Compressed bytes of what a page of a built book fetched, its pictures apart."""
+    found = {"pictures": 0, "rest": 0}
+    for place, kind in fetched:
+        file = html / unquote(place).lstrip("/")
+        found["pictures" if kind == "image" else "rest"] += compressed(file) if file.is_file() else 0
+    return found
+
+
+@cache
+def compressed(file: Path) -> int:
+    """Bytes of a file as a host sends it: compressed, unless that makes it larger."""
+    content = file.read_bytes()
+    return min(len(content), len(gzip.compress(content)))
 
 
 def watch_requests(context, site: str) -> list[str]:
@@ -157,6 +180,13 @@ def contrast(one: str, other: str) -> float:
     return (bright + 0.05) / (dark + 0.05)
 
 
-def test_pages_are_light_enough_to_fetch(book_pages):
+def test_pages_are_light_enough_to_fetch(book_pages, visits):
     heavy = {path.name: path.stat().st_size for path in book_pages.glob("**/*.html")}
     assert {name: size for name, size in heavy.items() if size > 2**20} == {}
+    megabytes = {visit: sum(weigh(seen["fetched"], book_pages).values()) / 1e6 for visit, seen in visits.items()}
+    assert {visit: size for visit, size in megabytes.items() if size > ANY} == {}
+
+
+def test_the_first_page_is_there_at_once(book_pages, visits):
+    kilobytes = weigh(visits["book/intro.html"]["fetched"], book_pages)["rest"] / 1e3
+    assert 50 < kilobytes < FIRST  # the theme's style alone has 50

@@ -193,6 +193,27 @@ def test_other_pages_and_other_names_get_nothing(desk):
     assert desk("/nothing", asked)[0] == 404 == desk("/../pyproject.toml")[0]
 
 
+def test_other_machines_call_it_by_the_names_that_were_given(painter):
+    def ask(name: str) -> int:
+        request = urllib.request.Request(f"http://127.0.0.1:{server.server_port}/about", headers={"Host": name})
+        try:
+            with urllib.request.urlopen(request) as reply:
+                return reply.status
+        except urllib.error.HTTPError as error:
+            return error.code
+
+    with serve.listen(painter, 18000, "0.0.0.0", ["Paint.example"]) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        named = {name: ask(name) for name in ("paint.EXAMPLE", "paint.example:443", "localhost", "evil.example")}
+        server.shutdown()
+    assert named == {"paint.EXAMPLE": 200, "paint.example:443": 200, "localhost": 200, "evil.example": 403}
+
+
+def test_an_address_that_is_not_this_machines_is_refused_at_once(painter):
+    with pytest.raises(OSError, match=r"192\.0\.2\.1 is no address of this machine: give another with --host\."):
+        serve.listen(painter, 18000, "192.0.2.1")  # an address of no machine (RFC 5737)
+
+
 def test_a_port_that_is_taken_is_passed_over(desk, painter):
     with serve.listen(painter, desk.port) as other:
         assert desk.port < other.server_port <= desk.port + serve.TRIED

@@ -11,7 +11,8 @@ FIRST = """<html><head><title>Book</title><link rel="stylesheet" href="../_stati
 <nav><a href="x.html">menu</a></nav><article class="bd-article"><h1 id="top">First</h1>
 <a href="../notebooks/01.html#why">next</a> <a href="#top">up</a> <a href="https://x.org/a">out</a>
 <img src="../_images/a.png"></article></body></html>"""
-SECOND = """<html><head></head><body><article><h1 id="why">Second</h1>
+SECOND = """<html><head><script defer="defer" src="../_static/mathjax/tex-chtml.js"></script></head>
+<body><article><h1 id="why">Second</h1>
 <a href="../book/intro.html">back</a></article></body></html>"""
 
 
@@ -36,6 +37,8 @@ def test_links_lead_to_the_same_things_in_one_page(html):
     assert '<img src="_images/a.png">' in page and 'href="_static/book.css"' in page
     assert 'href="https://x.org/a"' in page and "menu" not in page
     assert page.index("First") < page.index("Second")
+    head = page.partition("</head>")[0]
+    assert head.count('src="_static/mathjax/tex-chtml.js"') == 1 and "<title>Book</title>" in head
 
 
 def test_solutions_are_open_on_paper_and_set_up_cells_stay_folded():

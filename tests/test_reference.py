@@ -1,5 +1,6 @@
 """The reference has every public name of the module, says what its docstring says, and builds without a warning."""
 
+import json
 import re
 import shutil
 
@@ -8,7 +9,9 @@ import yaml
 
 from book.build import reference
 from book.build.pages import build_html
-from book.build.run_chapters import ROOT
+from book.build.run_chapters import ROOT, chapters
+
+LINK = re.compile(r"\[([^\]]+)\]\((xlxmert_core[\w.-]*)\)")
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +51,26 @@ def test_the_table_of_contents_has_every_page(folder):
     assert listed == {f"book/reference/{path.stem}" for path in folder.glob("*.md")}
 
 
+def led(chapter: str) -> list[tuple[str, str]]:
+    """Words and label of each link from a chapter into the reference."""
+    notebook = json.loads((ROOT / "notebooks" / f"{chapter}.ipynb").read_text("utf-8"))
+    return LINK.findall("\n".join("".join(c["source"]) for c in notebook["cells"] if c["cell_type"] == "markdown"))
+
+
+@pytest.fixture(scope="module")
+def there(folder) -> set[str]:
+    """The labels of all public names on the pages."""
+    return {reference.label(name) for name in reference.names()} & set(labels(folder))
+
+
+@pytest.mark.parametrize("chapter", chapters())
+def test_a_chapter_leads_to_what_it_uses(chapter, there):
+    found = led(chapter)
+    assert 2 <= len(found) <= 6 and len(set(found)) == len(found)  # a name where it comes first, not each time
+    assert [label for _, label in found if label not in there] == []
+    assert [words for words, label in found if label.rpartition(".")[2] not in words] == []
+
+
 @pytest.mark.parametrize(("docstring", "markdown"), [
     ("Sums [B, N] of ``x`` by :func:`~a.b.fill`.", r"Sums \[B, N\] of `x` by `a.b.fill`."),
     ("A <b> for $5, {name} and a_b*.", r"A \<b\> for \$5, \{name\} and a\_b\*."),
@@ -73,11 +96,16 @@ def test_the_pages_build_without_a_warning(folder, tmp_path):
     shutil.copytree(ROOT / "book" / "_static", tree / "book" / "_static")
     for name in ("references.bib", "notation.md"):
         shutil.copy(ROOT / "book" / name, tree / "book")
-    (tree / "book" / "notation.md").write_text("# Notation\n")  # the real one cites and links to chapters
+    linked = [f"[{words}]({label})" for chapter in chapters() for words, label in led(chapter)]
+    (tree / "book" / "notation.md").write_text("\n\n".join(["# Notation", *linked]), "utf-8")  # the real one cites
     files = [{"file": f"book/reference/{path.stem}"} for path in folder.glob("*.md") if path.stem != "index"]
     table = {"format": "jb-book", "root": "book/reference/index", "chapters": [*files, {"file": "book/notation"}]}
     (tree / "book" / "_toc.yml").write_text(yaml.safe_dump(table))
     build_html(tree, tmp_path / "html")
+    led_to = re.findall(
+        r'href="reference/\w+\.html#([^"]+)"', (tmp_path / "html/book/notation.html").read_text("utf-8")
+    )
+    assert set(led_to) == {re.sub(r"[._]", "-", line.rpartition("(")[2][:-1]).lower() for line in linked}
     pages = {path.stem: path.read_text("utf-8") for path in (tmp_path / "html" / "book" / "reference").glob("*.html")}
     assert 'id="xlxmert-core-sampling-fill"' in pages["core"] and len(pages) == len(files) + 1
     assert max(map(len, pages.values())) < 3e6

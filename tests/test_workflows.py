@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from book.build.run_chapters import ROOT
-from book.build.vendor import NAME, VERSION
+from book.build.vendor import AXE, RUNTIME
 
 HOME = ROOT / ".github"
 FLOWS = {path.stem: yaml.safe_load(path.read_text("utf-8")) for path in sorted((HOME / "workflows").glob("*.yml"))}
@@ -160,7 +160,9 @@ def test_robots_look_where_the_versions_are():
     places = {entry["package-ecosystem"]: ROOT / entry["directory"].lstrip("/") for entry in robots["updates"]}
     assert robots["version"] == 2 and set(places) == {"pip", "npm", "github-actions"}
     assert (places["pip"] / "requirements.txt").is_file()
-    assert json.loads((places["npm"] / "package.json").read_text())["dependencies"] == {NAME: VERSION}
+    package = json.loads((places["npm"] / "package.json").read_text())
+    assert package["dependencies"] == {RUNTIME.name: RUNTIME.version}
+    assert package["devDependencies"] == {AXE.name: AXE.version}
 
 
 def test_nobody_is_named_where_one_reports():

@@ -12,12 +12,12 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-from book.build import kept, reference, site
+from book.build import kept, mend, reference, site
 from book.build.captions import set_captions
 from book.build.lanes import execute_all
 from book.build.run_chapters import ROOT, ChapterError, Result, Run, add_choices, chapters
 from book.build.status_page import status_page
-from book.build.vendor import VendorError, runtime
+from book.build.vendor import RUNTIME, VendorError, fetch
 
 CARD = ROOT / "xlxmert_core" / "weights" / "storybook" / "README.md"
 
@@ -56,7 +56,7 @@ def add_painter(book: Path, model: Path | None) -> None:
 
     target = book / "_static" / "painter"
     shutil.copytree(book / "painter", target, ignore=shutil.ignore_patterns("*.html"))
-    shutil.copytree(runtime(), target / "ort")
+    shutil.copytree(fetch(RUNTIME), target / "ort")
     if model is None:
         export_shipped(target / "model")
     else:
@@ -111,6 +111,7 @@ def publish(run: Run, results: list[Result], model: Path | None = None) -> Path:
     record.unlink(missing_ok=True)
     (run.work / "run.json").write_text(json.dumps([asdict(result) for result in results], indent=1) + "\n")
     page = build_html(make_tree(run, results, model), html)
+    mend.mend(html)
     site.finish(html)
     kept.write(record, [made_from, kept.contents(html)])
     return page

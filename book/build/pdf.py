@@ -15,6 +15,7 @@ from posixpath import join, normpath
 
 import yaml
 
+from book.build.mend import FORMULAS
 from book.build.read import PAGES, serve
 from book.build.run_chapters import ROOT
 
@@ -76,7 +77,9 @@ def together(html: Path, pages: list[str]) -> str:
     """All articles as one page, with the head of the first one's page."""
     texts = {f"{page}.html": (html / f"{page}.html").read_text("utf-8") for page in pages}
     first = next(iter(texts))
-    head = re.sub(r'\b(src|href)="\.\./', r'\1="', texts[first].partition("</head>")[0])
+    formulas = next(filter(None, map(FORMULAS.findall, texts.values())), [])  # not every page fetches what sets them
+    head = FORMULAS.sub("", texts[first].partition("</head>")[0]) + "".join(formulas)
+    head = re.sub(r'\b(src|href)="\.\./', r'\1="', head)
     articles = "\n".join(article(text, place) for place, text in texts.items())
     return f"{head}{STYLE}</head><body>{articles}</body></html>"
 

@@ -87,6 +87,10 @@ def parser() -> Parser:
     command = add(commands, "serve", page, "open a page that paints", [opens],
                   "Serve a page to this machine alone: type, paint, repaint a part, ask. Ctrl-C ends it.")  # fmt: skip
     command.add_argument("--port", type=whole, default=8000, help="the first to try; the next free one is taken")
+    command.add_argument("--host", default=serve.NAMES[0], metavar="ADDRESS",
+                         help="where to listen (default: this machine alone); 0.0.0.0 lets others in")  # fmt: skip
+    command.add_argument("--name", action="append", default=[], help="what other machines call this one, such as "
+                         "paint.example.org; may be repeated")  # fmt: skip
     return top
 
 
@@ -149,8 +153,8 @@ def tell(options: argparse.Namespace, found: dict, sentence: str) -> None:
 
 def page(options: argparse.Namespace) -> None:
     """``serve``: until Ctrl-C."""
-    server = serve.listen(opened(options), options.port)
-    print(f"Open http://127.0.0.1:{server.server_port} (Ctrl-C ends)", flush=True)
+    server = serve.listen(opened(options), options.port, options.host, options.name)
+    print(f"Open http://{serve.NAMES[0]}:{server.server_port} (Ctrl-C ends)", flush=True)
     with server:
         server.serve_forever()
 

@@ -1,14 +1,16 @@
-"""The page that paints, served by the model in Python to this machine alone. Axes: N cells.
+"""The page that paints, served by the model in Python, to this machine alone unless others are named. Axes: N cells.
 
 A page of a stranger must not use the server, and so it answers to its own names only (no DNS rebinding) and takes JSON
 only (no form of another page).
 """
 
 import base64
+import errno
 import io
 import json
+import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -92,10 +94,10 @@ def _number(asked: dict) -> int:
 
 
 class Handler(BaseHTTPRequestHandler):
-    """One request of the page."""
+    """One request of the page; ``names`` are those that the server answers to, in small letters."""
 
-    def __init__(self, desk: Desk, *args: Any):
-        self.desk = desk
+    def __init__(self, desk: Desk, names: frozenset[str], *args: Any):
+        self.desk, self.names = desk, names
         super().__init__(*args)
 
     def log_message(self, format: str, *args: object) -> None:
@@ -113,12 +115,12 @@ class Handler(BaseHTTPRequestHandler):
         self._reply(status, "application/json", json.dumps(found).encode())
 
     def _known(self) -> bool:
-        return self.headers.get("Host", "").partition(":")[0] in NAMES
+        return self.headers.get("Host", "").partition(":")[0].lower() in self.names
 
     def do_GET(self) -> None:  # noqa: N802  http.server's name
         """The page itself, and what it must know."""
         if not self._known():
-            self._say(403, {"error": "This server answers on its own machine only."})
+            self._say(403, {"error": "This server does not answer to that name: start it with --name and the name."})
         elif self.path == "/":
             self._reply(200, "text/html; charset=utf-8", PAGE.read_bytes())
         elif self.path == "/about":
@@ -150,14 +152,24 @@ class Server(ThreadingHTTPServer):
     allow_reuse_address = False
 
 
-def listen(painter: Pipeline, port: int) -> Server:
-    """A server of the page at the first free port from ``port`` on; raises OSError or ValueError in one sentence."""
+def listen(painter: Pipeline, port: int, host: str = NAMES[0], names: Iterable[str] = ()) -> Server:
+    """A server of the page at the first free port from ``port`` on; raises OSError or ValueError in one sentence.
+
+    Args:
+        painter: what paints.
+        port: the first to try.
+        host: where it listens; "0.0.0.0" is every network that the machine is in.
+        names: what others may call it, as an address has it, beside ``NAMES``: "paint.example.org".
+    """
     if not 0 < port < 2**16:
         raise ValueError(f"{port} is no port: give a number from 1 to 65535.")
+    known = frozenset(name.lower() for name in (*NAMES, *names))
     reason = ""
     for number in range(port, min(port + TRIED, 2**16)):
         try:
-            return Server(("127.0.0.1", number), partial(Handler, Desk(painter)))
+            return Server((host, number), partial(Handler, Desk(painter), known))
         except OSError as error:
+            if error.errno == errno.EADDRNOTAVAIL or isinstance(error, socket.gaierror):
+                raise OSError(f"{host} is no address of this machine: give another with --host.") from error
             reason = error.strerror
     raise OSError(f"No port from {port} on is free ({reason}): name another with --port 9000.")
