@@ -161,4 +161,4 @@ def test_what_is_installed_starts_is_healthy_and_stops(installed):
             assert str(installed) in subprocess.run(place, cwd=installed, capture_output=True, text=True).stdout
         finally:
             server.send_signal(getattr(signal, own["STOPSIGNAL"]))
-        assert server.wait(60) == 130 and "Stopped." in server.stderr.read()
+        assert server.wait(60) == 0, server.stderr.read()  # as with Ctrl-C
