@@ -167,7 +167,7 @@ def _framed(where: str | None, form: _Form, parts: list[str], clauses: list[str]
     listing = joint.join(parts) if len(parts) < 3 else joint.join(parts[:-1]) + " and " + parts[-1]
     one, many = pick(rng, list(grammar.OPENINGS.items()))
     first = parts[0].split()[0]
-    single = first in ("a", "an", "one")
+    single = grammar.NUMBER_OF[first] == 1
     opening = (one if single else many) if rng.random() < 0.5 and not form.bare else ""
     if form.opens:  # "above a house there is a star"
         opening = pick(rng, ("there is" if single else "there are", "we see"))
