@@ -1,5 +1,7 @@
 """Storybook: scenes that the book draws itself, so that everything about them is known."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
@@ -28,6 +30,7 @@ class Storybook(DataSet):
 
     name = "storybook"
     world = drawn.STORYBOOK
+    judged = 6000  # scenes that its judge learns to read from
     tests: tuple[str, ...] = ("test", "composition", "counts")
     language = Language(tuple(map(tuple, drawn.EXCHANGEABLE)), 0.5, drawn.RELATION_WORDS)
 
@@ -91,8 +94,17 @@ class Storybook(DataSet):
         return SceneJudge(train_reader)
 
     def seen_by_judge(self, train: Split, seed: int) -> Split:
-        """What the judge learns to read from."""
-        return train
+        """What the judge learns to read from: scenes of its own, of pairs and numbers that training never shows too.
+
+        It is to read whatever is painted, and a judge that never saw a red boat takes some for orange ones.
+        """
+        whole = replace(self.world, held_out=frozenset(), held_counts=frozenset())
+        rng = np.random.default_rng([seed, 200])
+        scenes = [drawn.sample_scene(rng, world=whole) for _ in range(min(self.judged, len(train)))]
+        labels, classes = labels_of(scenes)
+        images = np.stack([drawn.render(scene) for scene in scenes])
+        records = train.records[: self.judged]
+        return replace(train, images=images, labels=labels, classes=classes, scenes=scenes, records=records)
 
 
 def labels_of(scenes: list[drawn.Scene]) -> tuple[dict[str, np.ndarray], dict[str, int]]:
