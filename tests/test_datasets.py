@@ -1,5 +1,6 @@
 """Storybook and photographs give the same things by the same names, and what they give is what the files say."""
 
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -122,6 +123,13 @@ def test_regions_are_those_of_the_scene_graphs_in_gqas_format(split, data, reque
     pairs = zip(split.ids, split.regions, strict=True)
     assert found == [(str(i), region.text, region.box) for i, those in pairs for region in those]
     assert all(set(region.words) <= set(region.text.split()) for those in split.regions for region in those)
+
+
+def test_the_judge_sees_what_training_holds_out(data):
+    many = replace(data.split("train"), records=data.split("train").records * 100)
+    scenes = data.seen_by_judge(many, 0).scenes
+    assert len(scenes) == len(many) and {(t.colour, t.kind) for s in scenes for t in s.things} >= storybook.HELD_OUT
+    assert {n for s in scenes for n in Counter(t.kind for t in s.things).items()} >= storybook.HELD_COUNTS
 
 
 def test_probes_are_the_centres_of_things(split):

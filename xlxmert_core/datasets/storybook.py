@@ -96,7 +96,7 @@ class Storybook(DataSet):
     def seen_by_judge(self, train: Split, seed: int) -> Split:
         """What the judge learns to read from: scenes of its own, of pairs and numbers that training never shows too.
 
-        It is to read whatever is painted, and a judge that never saw a red boat takes some for orange ones.
+        It is to read whatever is painted: of pairs that it never saw, a reader of 300 steps lost 5 % of the facts.
         """
         whole = replace(self.world, held_out=frozenset(), held_counts=frozenset())
         rng = np.random.default_rng([seed, 200])
