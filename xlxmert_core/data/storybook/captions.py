@@ -215,7 +215,7 @@ def _related(content: Content, rng: np.random.Generator) -> _Form:
         return _Form([f"{both} {pick(rng, ('and', 'with'))} {a} {who}{where} {them}"])
     if form < 0.75 and len(looks) == len(those):
         return _Form([a], opens=f"{where} {both}")
-    if form < 0.82 and relation == NEXT:
+    if form < 0.82 and relation == NEXT and len(looks) == len(those):
         return _Form([f"{a} and {both} {pick(rng, grammar.TOGETHER)}"])
     verb = _verb(grammar.VERBS, subject, rng)
     if form < 0.9:
