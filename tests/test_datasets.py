@@ -1,5 +1,6 @@
 """Storybook and photographs give the same things by the same names, and what they give is what the files say."""
 
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -13,6 +14,7 @@ from xlxmert_core.datasets import DATASETS, base, coco, open_dataset
 from xlxmert_core.datasets.coco import Coco
 from xlxmert_core.datasets.profiles import PROFILES, profile
 from xlxmert_core.datasets.storybook import FILES, Storybook
+from xlxmert_core.datasets.wide import Wide
 
 TRAIN, HELD_OUT = 6, 3
 
@@ -122,6 +124,14 @@ def test_regions_are_those_of_the_scene_graphs_in_gqas_format(split, data, reque
     pairs = zip(split.ids, split.regions, strict=True)
     assert found == [(str(i), region.text, region.box) for i, those in pairs for region in those]
     assert all(set(region.words) <= set(region.text.split()) for those in split.regions for region in those)
+
+
+@pytest.mark.parametrize("kind", [Storybook, Wide])
+def test_the_judge_sees_what_training_holds_out(data, kind):
+    many = replace(data.split("train"), records=data.split("train").records * 100)
+    scenes = kind(data.folder).seen_by_judge(many, 0).scenes
+    assert len(scenes) == len(many) and {(t.colour, t.kind) for s in scenes for t in s.things} >= storybook.HELD_OUT
+    assert {n for s in scenes for n in Counter(t.kind for t in s.things).items()} >= kind.world.held_counts
 
 
 def test_probes_are_the_centres_of_things(split):

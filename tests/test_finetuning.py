@@ -16,7 +16,7 @@ from xlxmert_core.skills import length_logits
 from xlxmert_core.text import Tokenizer
 from xlxmert_core.train import loop, optimisers
 from xlxmert_core.train.finetuning import Answering, FineTuningData, Judging, Writing, adopt, batches, inside, predict
-from xlxmert_core.train.pretraining import IGNORED, mask_words
+from xlxmert_core.train.pretraining import IGNORED, mask_to_write, mask_words
 
 TEXTS = ["a red house", "a blue house in the snow", "a red ball"]
 ANSWERS = ["yes", "no", "red"]
@@ -154,6 +154,37 @@ def test_another_head_starts_from_the_answers_that_have_the_same_string(tokenize
     with torch.no_grad():
         model.pooler.weight.zero_()
     assert all(torch.equal(before[name], value) for name, value in source.state_dict().items())
+
+
+@pytest.mark.parametrize("kind", [Answering, Judging, Writing])
+def test_lessons_are_learned_in_half_precision_too(tokenizer, features, kind):
+    pairs = kind is Judging
+    data = data_of(tokenizer, [{"yes": 1.0}, {"no": 1.0}, {"yes": 0.3}], [(0, 1), (1, 2), (2, 0)] if pairs else
+                   ((0,), (1,), (2,)))  # fmt: skip
+    model = small(tokenizer, answers=11)
+    objective = kind(model, tokenizer) if kind is Writing else kind(model)
+    batch = data.batch(torch.arange(3), lambda rows: features[rows])
+    with torch.autocast("cpu", torch.bfloat16):
+        loss, _ = objective(batch)
+    loss.backward()
+    assert loss.dtype == torch.float32 and torch.isfinite(loss)
+
+
+def test_a_writer_meets_words_of_place_as_the_only_riddle_and_with_all_that_follows():
+    tokenizer = Tokenizer.from_corpus(["a red house left of a tree", "a red house"])
+    words, _ = tokenizer.encode(["a red house left of a tree", "a red house"], 12)
+    words, left = words.repeat(400, 1), tokenizer.encode(["left"], 3)[0][0, 1]
+    inputs, labels = mask_to_write(words, tokenizer, torch.Generator().manual_seed(0), [int(left)])
+    hidden = labels != IGNORED
+    assert torch.equal(inputs, torch.where(hidden, tokenizer.mask, words))
+    assert torch.equal(labels[hidden], words[hidden])
+    assert not hidden[words == tokenizer.pad].any() and not hidden[:, 0].any()
+    told = hidden[::2, 1:-1]  # of the long sentence, "left" being its fourth word
+    patterns = ([0, 0, 0, 1, 0, 0, 0], [0, 0, 0, 1, 1, 1, 1])
+    alone, after = ([row == pattern for row in told.int().tolist()] for pattern in patterns)
+    assert 0.2 < sum(alone) / len(told) < 0.3 and 0.2 < sum(after) / len(told) < 0.3
+    plain = mask_words(words[1::2], tokenizer, torch.Generator().manual_seed(0), rate=None)[1] != IGNORED
+    assert abs(hidden[1::2].float().mean() - plain.float().mean()) < 0.03  # a sentence without places, as ever
 
 
 def test_cells_are_inside_by_their_centres():

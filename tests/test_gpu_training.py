@@ -24,6 +24,7 @@ from xlxmert_core.evaluate.products import known_of
 from xlxmert_core.generator import Generator, conv
 from xlxmert_core.model import XLxmert
 from xlxmert_core.text import Tokenizer
+from xlxmert_core.train.muon import Muon
 from xlxmert_core.train.pretraining import PairedText, exchange_word
 
 EACH = 14  # photographs of a split
@@ -174,6 +175,23 @@ def test_texts_of_pairs_held_out_name_them():
     assert len(shown.texts) == 3 * len(HELD_OUT) and shown.texts[:3] == [
         "a purple shirt", "a purple women's shirt", "a purple men's shirt"]  # fmt: skip
     assert known_of(shown.records[-1]) == {"type": [HELD_OUT[-1][0]], "colour": [HELD_OUT[-1][1]]}
+
+
+def test_matrices_moved_together_go_where_muon_moves_them():
+    torch.manual_seed(0)
+    shapes = [(6, 4), (4, 6), (6, 4), (5, 5)]
+    ours, theirs = ([torch.nn.Parameter(torch.full(shape, 0.5)) for shape in shapes] for _ in range(2))
+    both = common.Together(ours, lr=0.1), Muon(theirs, lr=0.1)
+    for _ in range(3):
+        for a, b in zip(ours, theirs, strict=True):
+            a.grad = torch.randn(a.shape)
+            b.grad = a.grad.clone()
+        ours[3].grad = theirs[3].grad = None  # a head that has no turn
+        for optimiser in both:
+            optimiser.step()
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-5)
+    assert (ours[0] - 0.5).abs().max() > 0.01 and torch.equal(ours[3], torch.full((5, 5), 0.5))
 
 
 def test_clock_and_decay():

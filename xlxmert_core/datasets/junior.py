@@ -2,18 +2,15 @@
 
 from dataclasses import replace
 
-import numpy as np
-
 from xlxmert_core.data import storybook as drawn
-from xlxmert_core.datasets.base import Language, Split
+from xlxmert_core.datasets.base import Language
 from xlxmert_core.datasets.profiles import Profile, profile
-from xlxmert_core.datasets.storybook import Storybook, labels_of
+from xlxmert_core.datasets.storybook import Storybook
 from xlxmert_core.sampling import Sampling
 
 WORLD = drawn.JUNIOR
 SHAPES = 96  # of codes; a shape is a part of a kind, or a piece of a landscape
 WAY = Sampling(steps=32, guidance=1.0)
-JUDGED = 1600  # scenes that its judge learns to read from
 COLOURS = len(WORLD.colours) + 1  # of codes: those of things, and of what is no thing
 # Steps of the "ci" profile: all of them together take some minutes on two cores.
 LEARNED = dict(train=4800, encoder_steps=300, painting_steps=690, pretraining_steps=90, pretraining_batch=32,
@@ -26,6 +23,7 @@ class Junior(Storybook):
 
     name = "junior"
     world = WORLD
+    judged = 1600
     language = Language((WORLD.colours, WORLD.kinds, drawn.SIZES, ("left", "right"), ("above", "below")), 1.0,
                         tuple(drawn.RELATIONS))  # fmt: skip
 
@@ -38,16 +36,3 @@ class Junior(Storybook):
         steps = LEARNED if profile_name == "ci" else {}
         return replace(run, codes=model.codes, model=model, generator=generator, small_eye=True, painter="pipeline",
                        recorded=("samplers", "continuous"), way=WAY, **steps)  # fmt: skip
-
-    def seen_by_judge(self, train: Split, seed: int) -> Split:
-        """Scenes of its own, pairs that training never shows among them.
-
-        Storybook's reader knows so many pairs that it reads new ones; one grown up on eleven calls a blue tree red.
-        """
-        rng, whole = np.random.default_rng([seed, 200]), replace(self.world, held_out=frozenset())
-        scenes = [drawn.sample_scene(rng, world=whole) for _ in range(min(JUDGED, len(train)))]
-        labels, classes = labels_of(scenes)
-        images = np.stack([drawn.render(scene) for scene in scenes])
-        return replace(
-            train, images=images, labels=labels, classes=classes, scenes=scenes, records=train.records[:JUDGED]
-        )

@@ -1,5 +1,7 @@
 """Storybook: scenes that the book draws itself, so that everything about them is known."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
@@ -25,6 +27,7 @@ class Storybook(DataSet):
 
     name = "storybook"
     world = drawn.STORYBOOK
+    judged = 6000  # scenes that its judge learns to read from
     tests: tuple[str, ...] = ("test", "composition")
     language = Language(tuple(map(tuple, drawn.EXCHANGEABLE)), 0.8, tuple(drawn.RELATIONS))
 
@@ -88,8 +91,17 @@ class Storybook(DataSet):
         return SceneJudge(train_reader, self.world)
 
     def seen_by_judge(self, train: Split, seed: int) -> Split:
-        """What the judge learns to read from."""
-        return train
+        """What the judge learns to read from: scenes of its own, of pairs and numbers that training never shows too.
+
+        It is to read whatever is painted: of pairs that it never saw, a reader of 300 steps lost 5 % of the facts.
+        """
+        whole = replace(self.world, held_out=frozenset(), held_counts=frozenset())
+        rng = np.random.default_rng([seed, 200])
+        scenes = [drawn.sample_scene(rng, world=whole) for _ in range(min(self.judged, len(train)))]
+        labels, classes = labels_of(scenes)
+        images = np.stack([drawn.render(scene) for scene in scenes])
+        records = train.records[: self.judged]
+        return replace(train, images=images, labels=labels, classes=classes, scenes=scenes, records=records)
 
 
 def labels_of(scenes: list[drawn.Scene]) -> tuple[dict[str, np.ndarray], dict[str, int]]:

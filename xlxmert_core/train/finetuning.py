@@ -25,7 +25,7 @@ from xlxmert_core.skills import Skill, length_logits
 from xlxmert_core.text import Tokenizer
 from xlxmert_core.train import loop
 from xlxmert_core.train.optimisers import muon, only_last
-from xlxmert_core.train.pretraining import IGNORED, mask_words
+from xlxmert_core.train.pretraining import IGNORED, mask_to_write
 
 FeaturesOf = Callable[[Tensor], Tensor]  # rows of pictures int64 [B, P] -> features float [B, P, N, F]
 
@@ -116,8 +116,8 @@ class Answering(nn.Module):
     def forward(self, batch: dict) -> tuple[Tensor, dict]:
         """-> (loss, numbers: the loss and the mean score of the likeliest answer)."""
         logits = self.logits(batch)
-        known = batch["answers"] != IGNORED
-        target = torch.zeros_like(logits).scatter_add_(1, batch["answers"].clamp_min(0), batch["scores"] * known)
+        scores = batch["scores"] * (batch["answers"] != IGNORED)  # whole, where autocast has halved the logits
+        target = torch.zeros_like(logits, dtype=scores.dtype).scatter_add_(1, batch["answers"].clamp_min(0), scores)
         loss = F.binary_cross_entropy_with_logits(logits, target, reduction="none").sum(1).mean()
         score = target.gather(1, logits.argmax(1, keepdim=True)).mean()
         return loss, {"loss": loss.detach(), "score": score}
@@ -147,25 +147,25 @@ class Writing(nn.Module):
 
     The answer head learns how long a caption of the picture is, from the empty sentence, as Mask-Predict does
     (Ghazvininejad et al. 2019): row n stands for n words. A quarter of the batch is enough for that.
+    Words in ``placed`` are hidden on purpose (:func:`~.pretraining.mask_to_write`).
     """
 
-    def __init__(self, model: XLxmert, tokenizer: Tokenizer):
+    def __init__(self, model: XLxmert, tokenizer: Tokenizer, placed: Sequence[int] = ()):
         super().__init__()
-        self.model, self.tokenizer = model, tokenizer
+        self.model, self.tokenizer, self.placed = model, tokenizer, tuple(placed)
 
     def forward(self, batch: dict) -> tuple[Tensor, dict]:
         """-> (loss, numbers: the losses of words and lengths, the share of hidden words found)."""
-        device = batch["words"].device
         generator = torch.Generator().manual_seed(torch.initial_seed())  # fit seeds every step
-        words, labels = (t.to(device) for t in mask_words(batch["words"].cpu(), self.tokenizer, generator, rate=None))
+        both = mask_to_write(batch["words"].cpu(), self.tokenizer, generator, self.placed)
+        words, labels = (t.to(batch["words"].device) for t in both)
         out = self.model(words, batch["word_mask"], batch["features"][:, 0], batch.get("hidden"))
         found = labels != IGNORED
         logits = self.model.word_logits(out.words[found])  # [hidden words, V]
         loss = F.cross_entropy(logits, labels[found])
         some = slice(0, -(-len(words) // 4))
-        guess = length_logits(
-            self.model, self.tokenizer, batch["features"][some, 0], batch["hidden"][some] if "hidden" in batch else None
-        )
+        guess = length_logits(self.model, self.tokenizer, batch["features"][some, 0],
+                              batch["hidden"][some] if "hidden" in batch else None)  # fmt: skip
         length_loss = F.cross_entropy(guess, batch["word_mask"][some].sum(1) - 2)
         right = (logits.argmax(1) == labels[found]).float().mean()
         return loss + length_loss, {"words": loss.detach(), "lengths": length_loss.detach(), "score": right}

@@ -67,6 +67,30 @@ def mask_words(
     return inputs, labels
 
 
+def mask_to_write(words: Tensor, tokenizer: Tokenizer, generator: torch.Generator,
+                  placed: Sequence[int] = ()) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """The captioning recipe, in which half of the sentences with ``placed`` words hide those on purpose.
+
+    Alone, or with all that follows, as a writer meets them from left to right. Whether "left" or "right" is true hangs
+    on two things and both their places: a word that chance seldom leaves as the only riddle stays a coin's toss.
+
+    Args:
+        words: ids int64 [B, L]; placed: ids of words such as "left".
+
+    Returns (input ids, labels), both [B, L], as :func:`mask_words` does.
+    """
+    inputs, labels = mask_words(words, tokenizer, generator, rate=None)
+    if not len(placed):
+        return inputs, labels
+    found = torch.isin(words, torch.as_tensor(placed))  # [B, L]
+    special = torch.isin(words, torch.tensor([tokenizer.pad, tokenizer.cls, tokenizer.sep]))
+    meant, alone = torch.rand(2, len(words), 1, generator=generator) < 0.5
+    chosen = torch.where(alone, found, (found.cumsum(1) > 0) & ~special)
+    meant = meant & found.any(1, keepdim=True)  # [B, 1]
+    inputs = torch.where(meant, torch.where(chosen, tokenizer.mask, words), inputs)
+    return inputs, torch.where(meant, torch.where(chosen, words, IGNORED), labels)
+
+
 def neighbours(words: Tensor, size: int) -> Tensor:
     """Which pairs of words ever stand side by side in the sentences [S, L]: bool [size, size]."""
     known = torch.zeros(size, size, dtype=torch.bool)

@@ -131,19 +131,40 @@ def train_writer(painter: Pipeline, split: Any, features: finetuning.FeaturesOf,
         split: a data set's split; the other arguments are those of :func:`train_skill`.
     """
     torch.manual_seed(seed)
+    objective, data, _, kinds = writing(painter, split, layers)
+    often = (torch.tensor(READ)[:, None] * kinds / kinds.sum(1, keepdim=True).clamp_min(1)).sum(0)
+    drawn, track = finetuning.batches(data, features, 64, often), replace(track, origin={"painter": painter.model})
+    history = loop.fit(objective, optimisers.muon(objective, 0.005, 0.001), drawn, steps, seed=seed, track=track)
+    return Skill(objective.model.eval().requires_grad_(True), painter.tokenizer, lengths_of(painter)), history
+
+
+def lengths_of(painter: Pipeline) -> list[str]:
+    """What a writer's answer head stands for: how many words a caption has."""
+    return [str(n) for n in range(painter.model.config.max_words - 1)]
+
+
+def placing(data: Any, tokenizer: Tokenizer) -> list[int]:
+    """Ids of the words that say where things stand and have an opposite, "left" for instance."""
+    told = {word for words in data.language.relations for word in words.split()}
+    opposite = {word for group in data.language.exchangeable for word in group} & told
+    return tokenizer.encode([" ".join(sorted(opposite))], len(opposite) + 2)[0][0, 1:-1].tolist() if opposite else []
+
+
+def writing(painter: Pipeline, split: Any, layers: int | None = None, placed: Sequence[int] = ()) -> tuple:
+    """What a writer learns from: (objective, data, its S texts, which are first captions, others, about a thing).
+
+    The last is float [3, S], the kinds that :data:`READ` weighs; ``placed`` is what :func:`placing` gives, and the
+    other arguments are those of :func:`train_writer`.
+    """
     told = [(text, i, WHOLE) for i, record in enumerate(split.records) for text in record.captions]
     named = [(region.text, i, region.box) for i, those in enumerate(split.regions) for region in those]
     texts, pictures, boxes = zip(*told, *named, strict=True)
     tokenizer, most = painter.tokenizer, painter.model.config.max_words
     data = finetuning.FineTuningData.build(texts, [[i] for i in pictures], [{}] * len(texts), tokenizer, [], most)
     data = replace(data, hidden=~finetuning.inside(torch.tensor(boxes), painter.grid))
-    first = torch.tensor([text == split.texts[i] for text, i, _ in told] + [False] * len(named))
+    firsts = split.texts
+    first = torch.tensor([text == firsts[i] for text, i, _ in told] + [False] * len(named))
     about = torch.arange(len(texts)) >= len(told)
-    kinds = torch.stack([first, ~first & ~about, about]).float()  # [3, sentences]
-    often = (torch.tensor(READ)[:, None] * kinds / kinds.sum(1, keepdim=True).clamp_min(1)).sum(0)
-    lengths = [str(n) for n in range(most - 1)]
-    pupil = optimisers.only_last(finetuning.adopt(painter.model, tokenizer, painter.answers, lengths), layers)
-    drawn, objective = finetuning.batches(data, features, 64, often), finetuning.Writing(pupil, tokenizer)
-    track = replace(track, origin={"painter": painter.model})
-    history = loop.fit(objective, optimisers.muon(objective, 0.005, 0.001), drawn, steps, seed=seed, track=track)
-    return Skill(pupil.eval().requires_grad_(True), tokenizer, lengths), history
+    kinds = torch.stack([first, ~first & ~about, about]).float()  # [3, S]
+    pupil = finetuning.adopt(painter.model, tokenizer, painter.answers, lengths_of(painter))
+    return finetuning.Writing(optimisers.only_last(pupil, layers), tokenizer, placed), data, texts, kinds

@@ -25,6 +25,8 @@ from xlxmert_core.data.catalogue import Product, captions, product_masks
 from xlxmert_core.data.coco import Record as Told
 from xlxmert_core.datasets.catalogue import numbers_of
 from xlxmert_core.files import replacing, write_json
+from xlxmert_core.train import optimisers
+from xlxmert_core.train.muon import COEFFICIENTS, Muon
 
 # held_out: training photographs of pairs that training never shows; composition: those of val and test.
 ROLES = ("trainable", "held_out", "val", "test", "composition")
@@ -141,6 +143,47 @@ def train(clock: Clock, record: Record, module: nn.Module, optimisers: Sequence[
             optimiser.step()
         if clock.due(seconds):
             record.note(clock, **numbers, **tested())
+
+
+class Together(Muon):
+    """Muon that moves all matrices of a shape at once: a GPU waits for the number of operations, not for their size."""
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        """Move every matrix that has a gradient; returns the closure's loss."""
+        loss = None if closure is None else torch.enable_grad()(closure)()
+        for group in self.param_groups:
+            shapes: dict[torch.Size, list[Tensor]] = {}
+            for p in (p for p in group["params"] if p.grad is not None):
+                self.state[p].setdefault("momentum_buffer", torch.zeros_like(p))
+                shapes.setdefault(p.shape, []).append(p)
+            for (rows, columns), those in shapes.items():
+                grads = [p.grad for p in those if p.grad is not None]
+                averages = [self.state[p]["momentum_buffer"] for p in those]
+                torch._foreach_lerp_(averages, grads, 1 - group["momentum"])
+                update = orthogonalised(torch.stack(torch._foreach_lerp(grads, averages, group["momentum"])))
+                rate = group["lr"] * max(1, rows / columns) ** 0.5
+                torch._foreach_add_(those, list(update.unbind()), alpha=-rate)
+        return loss
+
+
+def orthogonalised(stack: Tensor) -> Tensor:
+    """As :func:`xlxmert_core.train.muon.orthogonalised`, of several matrices: [n, m, k] -> [n, m, k]."""
+    a, b, c = COEFFICIENTS
+    x = stack.bfloat16() if stack.is_cuda else stack
+    tall = x.shape[1] > x.shape[2]
+    x = x.mT if tall else x
+    x = x / x.norm(dim=(1, 2), keepdim=True).clamp_min(1e-7)
+    for _ in range(5):
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return (x.mT if tall else x).to(stack.dtype)
+
+
+def muon(module: nn.Module, lr: float = 0.01, adam_lr: float = 1.5e-3) -> list[torch.optim.Optimizer]:
+    """As :func:`xlxmert_core.train.optimisers.muon`, the matrices moved together."""
+    inside, rest = optimisers.muon(module, lr, adam_lr)
+    return [Together(inside.param_groups[0]["params"], lr), rest]
 
 
 @dataclass

@@ -16,6 +16,7 @@ from book.train.gpu.common import (
     Data,
     Record,
     autocast,
+    muon,
     save_tensors,
     say,
     train,
@@ -30,7 +31,6 @@ from xlxmert_core.model import XLxmert
 from xlxmert_core.sampling import Sampling
 from xlxmert_core.skills import open_model
 from xlxmert_core.text import Tokenizer
-from xlxmert_core.train.optimisers import muon
 from xlxmert_core.train.pretraining import PairedText, Pretraining, PretrainingBatches
 from xlxmert_core.train.recipes import TURNS, visual_options
 
@@ -43,12 +43,15 @@ SMALL: dict[str, Any] = dict(hidden=32, heads=2, feed_forward=64, language_layer
 
 
 class DeviceBatches(PretrainingBatches):
-    """The module's batches, made on the device of the data, and without a loop over the sentences."""
+    """The module's batches, made on the device of the data, and without a loop over the sentences.
 
-    def __init__(self, data: PairedText, tokenizer: Tokenizer, batch: int, **options):
+    ``spoken`` is the data set, of whose language they are.
+    """
+
+    def __init__(self, data: PairedText, tokenizer: Tokenizer, batch: int, spoken: Any = Catalogue, **options):
         self.device = data.words.device
         with torch.device(self.device):
-            super().__init__(data, tokenizer, batch, TURNS, **visual_options(Catalogue, tokenizer), **options)
+            super().__init__(data, tokenizer, batch, TURNS, **visual_options(spoken, tokenizer), **options)
             self.group = torch.full((tokenizer.size,), -1)
         for number, group in enumerate(self.exchangeable):
             self.group[group[group >= tokenizer.first_word]] = number
@@ -117,10 +120,17 @@ def train_transformer(data: Data, work: Path, clock: Clock, batch: int, colours:
     wait_for(work / "codes.pt", clock.end)
     centroids, codes = load_codes(work, device)
     model = new_model(tokenizer, centroids, colours, small).to(device)
-    objective, clock = Pretraining(model, answers=False).train(), Clock(clock.end, clock.steps)
+    clock = Clock(clock.end, clock.steps)
+    pretrain(Pretraining(model, answers=False), DeviceBatches(lessons.on(codes), tokenizer, batch),
+             DeviceBatches(tests.on(codes), tokenizer, min(batch, 96), caption_dropout=0.0), record, clock)  # fmt: skip
+    checkpoints.save(model.eval(), work / "model" / "transformer.safetensors", bits=16)
+
+
+def pretrain(objective: Pretraining, batches: DeviceBatches, unseen: DeviceBatches, record: Record,
+             clock: Clock) -> None:  # fmt: skip
+    """Train until the clock says so, the visual task alone and then the three in turn; ``unseen`` is measured on."""
+    objective, model, device = objective.train(), objective.model, batches.device
     optimisers, draws = muon(objective, lr=0.01, adam_lr=1.5e-3), torch.Generator(device).manual_seed(1)
-    batches = DeviceBatches(lessons.on(codes), tokenizer, batch)
-    unseen = DeviceBatches(tests.on(codes), tokenizer, min(batch, 96), caption_dropout=0.0)
     say(f"[transformer] {sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters")
 
     def lesson(share: float) -> tuple[Tensor, dict]:
@@ -130,7 +140,6 @@ def train_transformer(data: Data, work: Path, clock: Clock, batch: int, colours:
 
     train(clock, record, objective, optimisers, lesson, 1.0, 8, lambda: _validate(objective, unseen))
     record.save(steps=clock.step, val=_validate(objective, unseen, 4), model=asdict(model.config))
-    checkpoints.save(model.eval(), work / "model" / "transformer.safetensors", bits=16)
 
 
 @torch.no_grad()

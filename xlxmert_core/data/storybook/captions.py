@@ -167,7 +167,7 @@ def _framed(where: str | None, form: _Form, parts: list[str], clauses: list[str]
     listing = joint.join(parts) if len(parts) < 3 else joint.join(parts[:-1]) + " and " + parts[-1]
     one, many = pick(rng, list(grammar.OPENINGS.items()))
     first = parts[0].split()[0]
-    single = first in ("a", "an", "one")
+    single = grammar.NUMBER_OF[first] == 1
     opening = (one if single else many) if rng.random() < 0.5 and not form.bare else ""
     if form.opens:  # "above a house there is a star"
         opening = pick(rng, ("there is" if single else "there are", "we see"))
@@ -215,7 +215,7 @@ def _related(content: Content, rng: np.random.Generator) -> _Form:
         return _Form([f"{both} {pick(rng, ('and', 'with'))} {a} {who}{where} {them}"])
     if form < 0.75 and len(looks) == len(those):
         return _Form([a], opens=f"{where} {both}")
-    if form < 0.82 and relation == NEXT:
+    if form < 0.82 and relation == NEXT and len(looks) == len(those):
         return _Form([f"{a} and {both} {pick(rng, grammar.TOGETHER)}"])
     verb = _verb(grammar.VERBS, subject, rng)
     if form < 0.9:

@@ -11,7 +11,7 @@ import numpy as np
 
 from xlxmert_core.data.storybook.facts import matching
 from xlxmert_core.data.storybook.scenes import RELATIONS, SIZES, Scene, Thing, stands
-from xlxmert_core.data.storybook.text import describe, pick
+from xlxmert_core.data.storybook.text import describe, name, pick
 from xlxmert_core.data.storybook.vqa import Step, near_miss, singled_out, the_one, worded
 
 
@@ -120,17 +120,19 @@ def _which(scene: Scene, rng: np.random.Generator) -> Compound | None:
 
 def _logical(scene: Scene, rng: np.random.Generator) -> Compound | None:
     """Two things joined by "and" or "or"; what is not there differs from something that is by one attribute."""
+    distinct = [t for i, t in enumerate(scene.things) if name(t) not in map(name, scene.things[:i])]
     if len(scene.things) < 2:
         return None
-    a, b = (scene.things[i] for i in rng.permutation(len(scene.things))[:2])
-    joint, true = pick(rng, ("and", "or")), bool(rng.random() < 0.5)
+    a, b = (distinct[i] for i in rng.permutation(len(distinct))[:2]) if len(distinct) > 1 else distinct * 2
+    joints = ("and", "or") if len(distinct) > 1 else ("or",)  # "and" could not be true
+    joint, true = pick(rng, joints), bool(rng.random() < 0.5)
     if (joint == "and") != true:  # one of them is missing
         a = near_miss(a, False, scene, rng)
     elif not true:
         a, b = (near_miss(t, False, scene, rng) for t in (a, b))
     if rng.random() < 0.5:
         a, b = b, a
-    if a.kind == b.kind:
+    if name(a) == name(b) or (scene.world.most == 1 and a.kind == b.kind):
         return None
     program: tuple[Step, ...] = ()
     for thing in (a, b):

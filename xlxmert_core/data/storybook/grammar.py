@@ -15,39 +15,44 @@ KIND_OF = {**{kind: kind for kind in PLURALS}, **{many: kind for kind, many in P
 COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown")
 SIZES = {"small": ("small", "little", "tiny"), "large": ("large", "big", "huge")}
 SIZE_OF = {word: size for size, words in SIZES.items() for word in words}
-NUMBERS = {1: ("one",), 2: ("two", "2"), 3: ("three", "3")}
+NUMBERS = {1: ("one", "1"), 2: ("two", "2"), 3: ("three", "3")}
 NUMBER_OF = {"a": 1, "an": 1} | {word: n for n, words in NUMBERS.items() for word in words}
-IDLE = ("nice", "pretty", "lovely", "beautiful", "funny")  # said of a thing, and telling nothing
-POLITE = ("please",)  # at either end
+# Said of a thing, and telling nothing.
+IDLE = ("nice", "pretty", "lovely", "beautiful", "funny", "cute", "sweet", "old", "new")
+POLITE = ("please", "thanks")  # at either end
 
 PLACES = {
     "grass": ("on the grass", "in the grass", "in the meadow", "on a meadow", "in a field", "in the field",
-              "in the garden", "in the park", "on the lawn"),
+              "in the garden", "in a garden", "in the park", "on the lawn", "in the countryside"),
     "sand": ("on the sand", "in the sand", "on the beach", "at the beach", "on a beach", "on a sandy beach",
              "in the dunes"),
-    "snow": ("in the snow", "on the snow", "in winter", "in the winter", "on a winter day", "on the ice"),
+    "snow": ("in the snow", "on the snow", "in winter", "in the winter", "on a winter day", "on a snowy day",
+             "on the ice"),
     "night": ("at night", "at night time", "in the night", "by night", "in the dark", "in the moonlight",
-              "late in the evening", "it is night"),
+              "late in the evening", "at midnight", "after sunset", "it is night"),
     "water": ("by the water", "in the water", "on the water", "in the sea", "on the sea", "by the sea", "at sea",
-              "on the lake", "by the lake", "on the ocean", "in the waves"),
+              "on the lake", "by the lake", "on a lake", "on the ocean", "in the ocean", "in the waves"),
 }  # fmt: skip
 RELATIONS = {
     "left of": ("left of", "to the left of", "on the left of"),
     "right of": ("right of", "to the right of", "on the right of"),
     "above": ("above", "over", "on top of"),
     "below": ("below", "under", "underneath", "beneath"),
-    "next to": ("next to", "beside", "near", "by", "close to"),
+    "next to": ("next to", "beside", "near", "by", "close to", "alongside"),
 }
 BETWEEN = ("between", "in between")
 TOGETHER = ("next to each other", "side by side")  # "a house and a tree side by side"
-VERBS = {"is": "are", "stands": "stand", "sits": "sit"}
+VERBS = {"is": "are", "stands": "stand", "sits": "sit", "lies": "lie", "floats": "float", "waits": "wait",
+         "is standing": "are standing", "is sitting": "are sitting"}  # fmt: skip
 WHO = {"": "", "that is": "that are", "which is": "which are"}  # "a house that is left of a tree"
 ONE, MANY = ("it",), ("them", "they")  # pronouns
 OPENINGS = {  # with one thing, and with several
     "there is": "there are", "here is": "here are", "we see": "we see", "i see": "i see", "you can see": "you can see",
     "a picture of": "a picture of", "this is a picture of": "this is a picture of", "a picture with": "a picture with",
     "the picture shows": "the picture shows", "paint": "paint", "draw": "draw", "show me": "show me",
-    "make a picture of": "make a picture of",
+    "make a picture of": "make a picture of", "can you paint": "can you paint", "could you draw": "could you draw",
+    "give me": "give me", "create": "create", "i would like": "i would like", "imagine": "imagine",
+    "look at": "look at",
 }  # fmt: skip
 
 # A sentence as a string of marks, each of which stands for a phrase:

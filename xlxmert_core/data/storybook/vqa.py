@@ -124,6 +124,8 @@ def _count_some(scene: Scene, rng: np.random.Generator) -> Question | None:
     else:
         thing = near_miss(pick(rng, scene.things), False, scene, rng)
         kind, colour = thing.kind, thing.colour
+        if not matching(scene.things, kind) and rng.random() < 0.5:
+            colour = None
     noun = f"{colour} {grammar.PLURALS[kind]}" if colour else grammar.PLURALS[kind]
     text = pick(rng, ("how many {} are there", "how many {} do we see")).format(noun)
     steps: tuple[Step, ...] = (("select", kind, ()), *([("filter colour", colour, (0,))] if colour else []))
