@@ -9,10 +9,13 @@ import torch
 
 import xlxmert_core
 from book.train.gpu import scenes, storybook
+from xlxmert_core.data import lxmert
 from xlxmert_core.data import storybook as drawn
 from xlxmert_core.data.storybook.text import statement_holds
 from xlxmert_core.datasets.wide import Wide
 from xlxmert_core.skills import NAMES
+from xlxmert_core.text import Tokenizer
+from xlxmert_core.train.pretraining import PairedText
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +65,16 @@ def test_codes_are_those_of_the_shipped_vocabulary(world):
     seen = scenes.see(painter, images, "cpu")
     assert seen["features"].shape == (4, 64, 64) and seen["features"].dtype == torch.float16
     assert (seen["codes"] == painter.encode(images)).float().mean() > 0.99  # a tie may fall either way
+
+
+def test_sentences_are_paired_by_several_processes_as_by_one(world, tmp_path):
+    scenes.keep(tmp_path, "train", world["train"])
+    told, codes = scenes.sentences(tmp_path, "train"), torch.arange(24 * 64, dtype=torch.int32).view(24, 64)
+    given = Tokenizer.from_corpus(e.sentence for e in told), lxmert.answer_vocabulary(told), 32
+    whole = PairedText.build(told, range(24), codes, *given)
+    for workers in (1, 3):
+        found = scenes.paired(told, codes, *given, workers)
+        assert all(torch.equal(value, getattr(whole, name)) for name, value in vars(found).items())
 
 
 def test_relations_of_captions_are_checked_alone():

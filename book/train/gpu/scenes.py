@@ -9,11 +9,13 @@ import pickle
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from book.train.gpu.eye import look, nearest
 from xlxmert_core.data import storybook as drawn
@@ -28,6 +30,8 @@ from xlxmert_core.datasets.base import Split
 from xlxmert_core.datasets.storybook import labels_of, regions_of
 from xlxmert_core.files import replacing
 from xlxmert_core.pipeline import Pipeline
+from xlxmert_core.text import Tokenizer
+from xlxmert_core.train.pretraining import PairedText
 
 BLOCK = 500  # scenes that a process draws at a time: an even number, for statements are about pairs
 TESTS = ("val", "test", "composition", "counts")
@@ -150,6 +154,24 @@ def sentences(work: Path, split: str) -> list[Example]:
     told = [Example(str(row), text, CAPTIONS) for row, those in enumerate(take(work, split, "captions"))
             for text, _ in those]  # fmt: skip
     return told + [Example(str(q.images[0]), q.text, "vqa", {q.answer: 1.0}) for q in take(work, split, "vqa")]
+
+
+def paired(examples: list[Example], codes: torch.Tensor, tokenizer: Tokenizer, answers: Sequence[str], most: int,
+           workers: int) -> PairedText:  # fmt: skip
+    """As PairedText.build of pictures whose ids are their rows, by so many processes."""
+    each = -(-len(examples) // workers)
+    build = partial(PairedText.build, ids=range(len(codes)), codes=codes[:0], tokenizer=tokenizer, answers=answers,
+                    max_words=most)  # fmt: skip
+    chunks = [examples[i : i + each] for i in range(0, len(examples), each)]
+    if workers > 1:
+        with ProcessPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:  # forks must not
+            parts = list(pool.map(build, chunks))  # wait for threads that they have not
+    else:
+        parts = list(map(build, chunks))
+    longest = max(part.words.shape[1] for part in parts)
+    words = [F.pad(part.words, (0, longest - part.words.shape[1]), value=tokenizer.pad) for part in parts]
+    rest = [torch.cat([getattr(part, name) for part in parts]) for name in ("picture", "is_caption", "answer")]
+    return PairedText(codes, torch.cat(words), *rest)
 
 
 def split_of(work: Path, name: str, most: int | None = None, seen: bool = True) -> Split:

@@ -25,7 +25,7 @@ from torch import Tensor
 import xlxmert_core
 from book.train.gpu.__main__ import pack_files
 from book.train.gpu.common import Clock, Record, autocast, muon, say, sheet, train
-from book.train.gpu.scenes import TASKS, TESTS, draw_world, keep, see, sentences, split_of, take
+from book.train.gpu.scenes import TASKS, TESTS, draw_world, keep, paired, see, sentences, split_of, take
 from book.train.gpu.text import DeviceBatches, pretrain
 from xlxmert_core import checkpoints
 from xlxmert_core.data import lxmert
@@ -63,6 +63,7 @@ class Sizes:
     train: int = 40000
     held: int = 500  # in each split that is measured on
     judged: int = 6000
+    taught: int = 24000  # scenes of training that the skills learn from
     transformer: int = 512
     skill: int = 256
     judge: int = 64
@@ -71,7 +72,7 @@ class Sizes:
     steps: int | None = None  # of each stage; as many as its time allows
 
 
-SMOKE = Sizes(train=40, held=6, judged=8, transformer=4, skill=4, judge=4, measured=2, steps=2)
+SMOKE = Sizes(train=40, held=6, judged=8, taught=40, transformer=4, skill=4, judge=4, measured=2, steps=2)
 
 
 class Run:
@@ -82,6 +83,7 @@ class Run:
         self.begin, self.seconds = options.begin or time.time(), options.seconds
         self.smoke, self.sizes = options.smoke, SMOKE if options.smoke else Sizes()
         self.settings: dict[str, Any] = dict(steps=2, candidates=1, polish=0) if options.smoke else {}
+        self.workers = min(16, os.cpu_count() or 1) if self.device.startswith("cuda") else 1
         self.model = self.work / "model"
         self.model.mkdir(parents=True, exist_ok=True)
 
@@ -101,8 +103,8 @@ class Run:
 def draw(run: Run) -> None:
     """All scenes, what is said and asked of them, and what the shipped eye sees in them."""
     sizes, start = run.sizes, time.time()
-    workers = min(16, os.cpu_count() or 1) if run.device.startswith("cuda") else 1
-    world, painter = draw_world(sizes.train, sizes.held, sizes.judged, run.seed, workers), xlxmert_core.load()
+    world = draw_world(sizes.train, sizes.held, sizes.judged, run.seed, run.workers)
+    painter = xlxmert_core.load()
     say(f"[draw] {sum(len(those['scenes']) for those in world.values())} scenes after {time.time() - start:.0f} s")
     for split, fields in world.items():
         seen = {} if split == "judged" else see(painter, fields["images"], run.device)
@@ -113,13 +115,14 @@ def draw(run: Run) -> None:
 
 def transformer(run: Run) -> None:
     """The transformer at the data set's sizes; writes the whole pipeline, with the shipped eye and generator."""
-    texts, shipped, budgets = sentences(run.work, "train"), xlxmert_core.load(), Wide(run.work).budgets("train")
-    tokenizer, answers = Tokenizer.from_corpus(e.sentence for e in texts), lxmert.answer_vocabulary(texts)
-    record, pairs = Record(run.work, "transformer"), []
-    for split, those in (("train", texts), ("val", sentences(run.work, "val"))):
-        codes = take(run.work, split, "codes")
-        found = PairedText.build(those, range(len(codes)), codes, tokenizer, answers, budgets.max_words)
-        pairs.append(PairedText(*(values.to(run.device) for values in vars(found).values())))
+    texts, budgets = sentences(run.work, "train"), Wide(run.work).budgets("train")
+    known = {word for example in texts for word in example.sentence.split()}  # all of them, also where some are read
+    tokenizer = Tokenizer.from_corpus([*(e.sentence for e in texts[::5]), " ".join(sorted(known))])
+    answers, record = lxmert.answer_vocabulary(texts), Record(run.work, "transformer")
+    found = [paired(those, take(run.work, split, "codes"), tokenizer, answers, budgets.max_words, run.workers)
+             for split, those in (("train", texts), ("val", sentences(run.work, "val")))]  # fmt: skip
+    pairs = [PairedText(*(values.to(run.device) for values in vars(those).values())) for those in found]
+    shipped = xlxmert_core.load()
     clock = run.clock("transformer")
     model = XLxmert(replace(budgets.model, vocab_size=tokenizer.size, codes=budgets.codes, answers=len(answers)),
                     shipped.model.centroids).to(run.device)  # fmt: skip
@@ -141,9 +144,9 @@ def judge(run: Run) -> None:
     record.save(steps=clock.step)
 
 
-def of_task(painter: Pipeline, task: str, work: Path) -> tuple[Any, ...]:
+def of_task(task: str, painter: Pipeline, work: Path, most: int) -> tuple[Any, ...]:
     """(objective, its data, answers, tokenizer, float [1, Q]: all questions alike) of "vqa", "gqa" or "nlvr2"."""
-    asked = take(work, "train", task)
+    asked = [q for q in take(work, "train", task) if max(q.images) < most]
     answers, tokenizer = answers_of(task, asked), painter.tokenizer.extended(q.text for q in asked)
     data = questions(asked, tokenizer, answers, painter)
     kind = finetuning.Judging if task == "nlvr2" else finetuning.Answering
@@ -159,9 +162,9 @@ def questions(asked: Sequence, tokenizer: Tokenizer, answers: Sequence[str],
                                            answers, painter.model.config.max_words)  # fmt: skip
 
 
-def of_captions(painter: Pipeline, work: Path) -> tuple[Any, ...]:
+def of_captions(painter: Pipeline, work: Path, most: int) -> tuple[Any, ...]:
     """The same of "captions": float [2, S], how often each text is read before and after RELATED."""
-    told = split_of(work, "train", seen=False)
+    told = split_of(work, "train", most, seen=False)
     objective, data, texts, kinds = writing(painter, told, placed=placing(Wide, painter.tokenizer))
     relations = [f" {words} " for words in Wide.language.relations]
     related = torch.tensor([any(words in f" {text} " for words in relations) for text in texts])
@@ -177,8 +180,8 @@ def skill(run: Run, task: str) -> None:
     """Fine-tune on a task until the clock says so, and write the skill beside the transformer."""
     painter, record, device = xlxmert_core.load(run.model), Record(run.work, task), torch.device(run.device)
     torch.manual_seed(run.seed)
-    objective, data, answers, tokenizer, often = (of_captions(painter, run.work) if task == "captions"
-                                                  else of_task(painter, task, run.work))  # fmt: skip
+    given = painter, run.work, run.sizes.taught
+    objective, data, answers, tokenizer, often = of_captions(*given) if task == "captions" else of_task(task, *given)
     data, objective = finetuning.FineTuningData(**to_device(vars(data), device)), objective.to(device)
     seen = take(run.work, "train", "features").to(device)
     lessons = [finetuning.batches(data, lambda rows: seen[rows].float(), run.sizes.skill, those) for those in often]
