@@ -172,8 +172,9 @@ class Encoder(nn.Module):
         if not self.single:
             return words, cells
         both, mask = in_one(words, cells, word_mask, cell_mask)
+        mask = for_attention(mask)
         for layer in self.single:
-            both = layer(both, for_attention(mask))
+            both = layer(both, mask)
         return both[:, : words.shape[1]], both[:, words.shape[1] :]
 
 

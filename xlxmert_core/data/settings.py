@@ -12,11 +12,8 @@ from xlxmert_core.data.files import read_json
 from xlxmert_core.files import some, why
 
 LARGEST = 2**24  # of any size in a file
-LATER = (
-    "neighbours",
-    "squash",
-    "single_layers",
-)  # sizes that files written before there were any lack: the default is what they mean
+# Sizes that files written before there were any lack: the default is what they mean.
+LATER = ("neighbours", "squash", "single_layers")
 WIDEST = 1024  # of a grid, which no weight may show: its cells' boxes are made anew
 Sized = TypeVar("Sized")
 

@@ -7,6 +7,7 @@ own opinion is what painted. Axes: M pictures, P pairs of a picture and a text.
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -95,5 +96,5 @@ def r_precision(score: Scorer, pictures: Any, texts: Sequence[str], rivals: Sequ
         told = score(pictures[rows], [text for row in asked for text in row])
         told = np.asarray(told.cpu() if hasattr(told, "cpu") else told, dtype=np.float64)  # [P]
         own = np.cumsum([0, *(len(row) for row in asked)])
-        right += [told[a] > told[a + 1 : b].max() for a, b in zip(own, own[1:], strict=False)]
+        right += [told[a] > told[a + 1 : b].max() for a, b in pairwise(own)]
     return np.array(right, dtype=bool)

@@ -16,10 +16,12 @@ def cross_attention(model: XLxmert, words: Tensor, word_mask: Tensor | None, fea
     seen = []
 
     def look(layer, given):
+        """Before a layer: keep what its words will take of the cells."""
         text, cells, _, cell_mask = given
         seen.append(layer.cross(text, cells, cell_mask, return_weights=True)[1])  # [B, h, L, N]
 
     def look_at_both(layer, given):
+        """As ``look``, of a layer that reads words and cells as one."""
         both, mask = given
         weights = layer.attention(both, both, mask, return_weights=True)[1]  # [B, h, L + N, L + N]
         cells = weights[:, :, : words.shape[1], words.shape[1] :]

@@ -55,10 +55,9 @@ def mask_words(
     Returns (input ids, labels), both [B, L]; the labels are ``IGNORED`` everywhere else. [PAD], [CLS] and
     [SEP] are never masked, and the labels never share memory with the input.
     """
-    special = torch.tensor([tokenizer.pad, tokenizer.cls, tokenizer.sep])
     draw = torch.rand(words.shape, generator=generator)
     share = torch.rand(len(words), 1, generator=generator) if rate is None else rate
-    chosen = (draw < share) & ~torch.isin(words, special)
+    chosen = (draw < share) & ~_around(words, tokenizer)
     labels = torch.where(chosen, words, IGNORED)
     kind = torch.rand(words.shape, generator=generator) if rate is not None else torch.zeros(words.shape)
     anything = torch.randint(tokenizer.first_word, tokenizer.size, words.shape, generator=generator)
@@ -83,12 +82,16 @@ def mask_to_write(words: Tensor, tokenizer: Tokenizer, generator: torch.Generato
     if not len(placed):
         return inputs, labels
     found = torch.isin(words, torch.as_tensor(placed))  # [B, L]
-    special = torch.isin(words, torch.tensor([tokenizer.pad, tokenizer.cls, tokenizer.sep]))
     meant, alone = torch.rand(2, len(words), 1, generator=generator) < 0.5
-    chosen = torch.where(alone, found, (found.cumsum(1) > 0) & ~special)
+    chosen = torch.where(alone, found, (found.cumsum(1) > 0) & ~_around(words, tokenizer))
     meant = meant & found.any(1, keepdim=True)  # [B, 1]
     inputs = torch.where(meant, torch.where(chosen, tokenizer.mask, words), inputs)
     return inputs, torch.where(meant, torch.where(chosen, words, IGNORED), labels)
+
+
+def _around(words: Tensor, tokenizer: Tokenizer) -> Tensor:
+    """Which ids [B, L] stand around a sentence and are never hidden, [PAD], [CLS] and [SEP]: bool [B, L]."""
+    return torch.isin(words, torch.tensor([tokenizer.pad, tokenizer.cls, tokenizer.sep]))
 
 
 def neighbours(words: Tensor, size: int) -> Tensor:

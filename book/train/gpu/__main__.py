@@ -11,18 +11,18 @@ import json
 import os
 import subprocess
 import sys
-import tarfile
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from book.train.gpu.common import Clock, Data, decode, load_data, say
+from book.train.gpu.handover import copy_files, pack_files, write_record
 from xlxmert_core import checkpoints
-from xlxmert_core.files import only_writer, replacing, write_json
+from xlxmert_core.files import only_writer, write_json
 
 # When each stage ends, as a share of all the time.
 ENDS = {"eye": 0.155, "reader": 0.20, "transformer": 0.55, "painted": 0.62, "painter": 0.93, "evaluation": 0.98}
@@ -47,7 +47,6 @@ class Sizes:
 
 SMOKE = Sizes(eye=8, reader=4, transformer=8, shapes=24, colours=8, paintings=8, side=64, seeds=1, most=6, steps=2,
               small=True)  # fmt: skip
-LIMIT = 15 * 2**20  # bytes of one file that comes back
 
 
 class Run:
@@ -153,26 +152,9 @@ def export(run: Run) -> None:
         pack_files(run.out / "model.tar", [path for path in model if path.name != "generator.safetensors"], "model")
         pack_files(run.out / "codes.tar.gz", [run.work / "codes.pt", run.work / "painted.pt"], ".")
         pack_files(run.out / "sheets.tar", sorted((run.work / "sheets").glob("*")), "sheets")
-        for name in ("model/generator", "critic", "reader"):
-            if (path := run.work / f"{name}.safetensors").is_file() and path.stat().st_size < LIMIT:
-                with replacing(run.out / path.name) as temporary:
-                    temporary.write_bytes(path.read_bytes())
-        records = {path.stem.removeprefix("record_"): json.loads(path.read_text())
-                   for path in sorted(run.work.glob("record_*.json"))}  # fmt: skip
-        about = {"minutes": run.seconds / 60, "took": time.time() - run.begin, "torch": torch.__version__,
-                 "sizes": asdict(run.sizes), "ends": ENDS,
-                 "device": torch.cuda.get_device_name() if run.device.startswith("cuda") else "processor"}  # fmt: skip
-        write_json(run.out / "record.json", {"about": about} | records)
-
-
-def pack_files(target: Path, paths: Sequence[Path], folder: str) -> None:
-    """Those of the paths that are there, as many as the limit allows, in one archive."""
-    with replacing(target) as temporary:
-        tar = tarfile.open(temporary, "w:gz") if target.suffix == ".gz" else tarfile.open(temporary, "w")
-        for path in paths:
-            if path.is_file() and tar.offset + path.stat().st_size < LIMIT:
-                tar.add(path, f"{folder}/{path.name}")
-        tar.close()
+        names = ("model/generator", "critic", "reader")
+        copy_files(run.out, [run.work / f"{name}.safetensors" for name in names])
+        write_record(run, ENDS, minutes=run.seconds / 60)
 
 
 def clear(work: Path) -> None:

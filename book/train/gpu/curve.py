@@ -15,8 +15,9 @@ from pathlib import Path
 
 import torch
 
-from book.train.gpu.__main__ import SMOKE, Sizes, pack_files
+from book.train.gpu.__main__ import SMOKE, Sizes
 from book.train.gpu.common import Clock, decode, load_data, say
+from book.train.gpu.handover import pack_files
 from book.train.gpu.text import train_transformer
 
 COUNTS = (1000, 3000, 0)  # photographs; 0: all of them

@@ -23,8 +23,7 @@ from xlxmert_core.data.coco import Record as Told
 from xlxmert_core.data.coco import Report
 from xlxmert_core.data.lxmert import CAPTIONS, Example
 from xlxmert_core.data.storybook.gqa import compounds
-from xlxmert_core.data.storybook.text import statement_holds
-from xlxmert_core.data.storybook.writer import QUESTIONS, STATEMENTS
+from xlxmert_core.data.storybook.writer import QUESTIONS, statements
 from xlxmert_core.data.vqa import Question
 from xlxmert_core.datasets.base import Split
 from xlxmert_core.datasets.storybook import labels_of, regions_of
@@ -83,17 +82,11 @@ def stated(rows: Sequence[int], scenes: Sequence[drawn.Scene], rng: np.random.Ge
     """Statements about neighbours, each about the pair and the pair exchanged, as the data set has them."""
     found = []
     for i in range(0, len(scenes) - 1, 2):
-        said: set[str] = set()
-        while len(said) < STATEMENTS:
-            sentence, _ = drawn.pair_statements(scenes[i], scenes[i + 1], rng)
-            if sentence in said:
-                continue
-            said.add(sentence)
-            for left, right in ((i, i + 1), (i + 1, i)):
-                truth = str(statement_holds(sentence, scenes[left], scenes[right]))
-                name = f"{rows[i]}-{len(said)}"
-                found.append(Question(f"{name}-{left - i}", (rows[left], rows[right]), sentence, (truth,), truth,
-                                      (name,)))  # fmt: skip
+        pairs = (rows[i], rows[i + 1]), (rows[i + 1], rows[i])
+        for n, (sentence, truths) in enumerate(statements(scenes[i], scenes[i + 1], rng), 1):
+            name = f"{rows[i]}-{n}"
+            found += [Question(f"{name}-{turn}", pairs[turn], sentence, (str(truth),), str(truth), (name,))
+                      for turn, truth in enumerate(truths)]  # fmt: skip
     return found
 
 

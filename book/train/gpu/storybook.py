@@ -7,14 +7,13 @@ so what a stage has finished survives whatever happens to another one.
 """
 
 import argparse
-import json
 import os
 import subprocess
 import sys
 import time
 import traceback
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +22,8 @@ import torch
 from torch import Tensor
 
 import xlxmert_core
-from book.train.gpu.__main__ import pack_files
 from book.train.gpu.common import Clock, Record, autocast, muon, say, sheet, train
+from book.train.gpu.handover import copy_files, pack_files, write_record
 from book.train.gpu.scenes import TASKS, TESTS, draw_world, keep, paired, see, sentences, split_of, take
 from book.train.gpu.text import DeviceBatches, pretrain
 from xlxmert_core import checkpoints
@@ -34,7 +33,6 @@ from xlxmert_core.datasets.wide import Wide
 from xlxmert_core.evaluate import scores
 from xlxmert_core.evaluate.judges import SceneJudge, paint_and_read
 from xlxmert_core.evaluate.scenes import SceneReader
-from xlxmert_core.files import replacing, write_json
 from xlxmert_core.model import XLxmert
 from xlxmert_core.pipeline import Pipeline
 from xlxmert_core.skills import Skill
@@ -277,16 +275,8 @@ def export(run: Run) -> None:
         if (folder / "config.json").is_file():
             inside = folder.relative_to(run.work).as_posix()
             pack_files(run.out / f"{folder.name}.tar", sorted(folder.glob("*.*")), inside)
-    for path in (run.work / "reader.safetensors", run.work / "sheets" / "paintings.png"):
-        if path.is_file():
-            with replacing(run.out / path.name) as temporary:
-                temporary.write_bytes(path.read_bytes())
-    records = {path.stem.removeprefix("record_"): json.loads(path.read_text())
-               for path in sorted(run.work.glob("record_*.json"))}  # fmt: skip
-    device = torch.cuda.get_device_name() if run.device.startswith("cuda") else "processor"
-    about = {"seconds": run.seconds, "took": time.time() - run.begin, "torch": torch.__version__, "ends": ENDS,
-             "sizes": asdict(run.sizes), "seed": run.seed, "device": device}  # fmt: skip
-    write_json(run.out / "record.json", {"about": about} | records)
+    copy_files(run.out, [run.work / "reader.safetensors", run.work / "sheets" / "paintings.png"])
+    write_record(run, ENDS, seconds=run.seconds, seed=run.seed)
 
 
 def whole(run: Run) -> int:

@@ -120,9 +120,9 @@ def _which(scene: Scene, rng: np.random.Generator) -> Compound | None:
 
 def _logical(scene: Scene, rng: np.random.Generator) -> Compound | None:
     """Two things joined by "and" or "or"; what is not there differs from something that is by one attribute."""
-    distinct = [t for i, t in enumerate(scene.things) if name(t) not in map(name, scene.things[:i])]
     if len(scene.things) < 2:
         return None
+    distinct = [t for i, t in enumerate(scene.things) if name(t) not in map(name, scene.things[:i])]
     a, b = (distinct[i] for i in rng.permutation(len(distinct))[:2]) if len(distinct) > 1 else distinct * 2
     joints = ("and", "or") if len(distinct) > 1 else ("or",)  # "and" could not be true
     joint, true = pick(rng, joints), bool(rng.random() < 0.5)

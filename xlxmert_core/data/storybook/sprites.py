@@ -75,9 +75,8 @@ class Sketch:
         draw(ImageDraw.Draw(image), self.side / 100)
         return np.asarray(image) / 255.0  # [S, S]
 
-    def _paste(self, mask: np.ndarray, colour: np.ndarray) -> None:
+    def _paste(self, mask: np.ndarray, box: tuple[slice, slice], colour: np.ndarray) -> None:
         """Lay a colour [3], or one for each pixel of the mask's box, over the sheet."""
-        box = _box(mask)
         mask, below, alpha = mask[box], self.colour[box], self.alpha[box]
         below += (colour - below) * mask[..., None]
         alpha += (1 - alpha) * mask
@@ -85,16 +84,18 @@ class Sketch:
     def add(self, mask: np.ndarray, colour: str, ink: bool = True, depth: float = 1.0) -> None:
         """Paint a mask [S, S]: ink around it, the colour inside, light at the top left."""
         if ink:
-            self._paste(_grow(mask, INK_WIDTH * SUPERSAMPLING) * 0.92, rgb(INK))
-        self._paste(mask, self._shaded(mask, rgb(colour), depth) if depth else rgb(colour))
+            edge = _grow(mask, INK_WIDTH * SUPERSAMPLING) * 0.92
+            self._paste(edge, _box(edge), rgb(INK))
+        box = _box(mask)
+        self._paste(mask, box, self._shaded(mask, box, rgb(colour), depth) if depth else rgb(colour))
 
-    def _shaded(self, mask: np.ndarray, base: np.ndarray, depth: float) -> np.ndarray:
+    def _shaded(self, mask: np.ndarray, box: tuple[slice, slice], base: np.ndarray, depth: float) -> np.ndarray:
         """The colour base [3] of each pixel in the mask's box, as the light falls."""
         image = Image.fromarray((mask * 255).astype(np.uint8))
         soft = np.asarray(image.filter(ImageFilter.GaussianBlur(self.side * 0.05))) / 255.0
         shift = round(self.side * 0.035)
         light = np.roll(soft, (-shift, -shift), (0, 1)) - np.roll(soft, (shift, shift), (0, 1))
-        light = (light[_box(mask)] * 0.55 * depth)[..., None]  # positive where light falls
+        light = (light[box] * 0.55 * depth)[..., None]  # positive where light falls
         bright, dark = base + (255 - base) * 0.75, base * 0.45 + rgb(INK) * 0.2
         return base + np.maximum(light, 0) * (bright - base) + np.maximum(-light, 0) * (dark - base)
 

@@ -191,14 +191,18 @@ def _nlvr2(split: str, scenes: dict[int, Scene], names: official.Files, rng: np.
     ids = list(scenes)
     rows = []
     for number, (a, b) in enumerate(zip(ids[:-1:2], ids[1::2], strict=True)):
-        statements: set[str] = set()
-        while len(statements) < STATEMENTS:
-            sentence, _ = pair_statements(scenes[a], scenes[b], rng)
-            if sentence in statements:
-                continue
+        for n, (sentence, truths) in enumerate(statements(scenes[a], scenes[b], rng)):
             for turn, (left, right) in enumerate(((a, b), (b, a))):
-                truth = statement_holds(sentence, scenes[left], scenes[right])
-                identifier = f"{split}-{number}-{turn}-{len(statements)}"
-                rows.append(official.nlvr2(identifier, sentence, truth, names, left, right))
-            statements.add(sentence)
+                identifier = f"{split}-{number}-{turn}-{n}"
+                rows.append(official.nlvr2(identifier, sentence, truths[turn], names, left, right))
     return rows
+
+
+def statements(a: Scene, b: Scene, rng: np.random.Generator) -> list[tuple[str, tuple[bool, bool]]]:
+    """STATEMENTS different sentences about two pictures, each with its truth of (a, b) and of (b, a)."""
+    said: dict[str, tuple[bool, bool]] = {}
+    while len(said) < STATEMENTS:
+        sentence, _ = pair_statements(a, b, rng)
+        if sentence not in said:
+            said[sentence] = statement_holds(sentence, a, b), statement_holds(sentence, b, a)
+    return list(said.items())
